@@ -171,7 +171,7 @@ def _die(message: str) -> None:
   sys.exit(USAGE_EXIT_CODE)
 
 
-class locked_folder:  # noqa: N801 (used as a function in `with`)
+class locked_folder:
   """Makes `folder` and holds it for this process: two runs in one folder would mix their records.
 
   Raises:

@@ -1,0 +1,31 @@
+"""A small plain network: the default of the sweeps."""
+
+import jax
+from flax import linen as nn
+
+from cnnopt_jax.models.layers import Classifier, ConvUnit, scaled
+
+
+class PlainNet(nn.Module):
+  """A chain of 3x3 conv units and a classifier.
+
+  Attributes:
+    num_classes: number of logits.
+    width_multiplier: scales every channel count.
+    channels: of each unit, at width 1.
+    strides: of each unit.
+  """
+  num_classes: int
+  width_multiplier: float = 1.0
+  # No two counts are equal, so that they step to the next integer at different widths and many
+  # model sizes can be met.
+  channels: tuple[int, ...] = (16, 24, 32, 40, 48, 56)
+  strides: tuple[int, ...] = (2, 1, 2, 1, 1, 1)
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    """Maps images [N, H, W, C] to logits [N, num_classes]."""
+    for i, (channels, stride) in enumerate(zip(self.channels, self.strides, strict=True)):
+      x = ConvUnit(scaled(channels, self.width_multiplier), stride=stride,
+                   name=f'unit{i}')(x, train=train)
+    return Classifier(self.num_classes, name='head')(x)

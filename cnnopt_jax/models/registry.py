@@ -1,0 +1,58 @@
+"""Networks by name, and their layer tables."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnopt_jax.models.mobilenet import MobileNetV2
+from cnnopt_jax.models.plain import PlainNet
+from cnnopt_jax.models.resnet import SmallResNet
+from cnnopt_jax.models.vgg import VGG
+from cnnopt_jax.workload import LayerTable, trace_layers
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    'plain': PlainNet,
+    'vgg11': VGG,
+    'mobilenet_v2': MobileNetV2,
+    **{f'resnet{6 * n + 2}': functools.partial(SmallResNet, blocks=n)
+       for n in (1, 2, 3, 5, 7, 9, 18)},
+}
+
+
+def create(name: str, *, num_classes: int, width_multiplier: float = 1.0) -> nn.Module:
+  """Makes a network.
+
+  Args:
+    name: a key of `MODELS`.
+    num_classes: number of logits.
+    width_multiplier: scales every channel count.
+
+  Returns:
+    A module; `module.apply(variables, images, train=...)` maps [N, H, W, C] to logits.
+
+  Raises:
+    ValueError: if the name is unknown.
+  """
+  if name not in MODELS:
+    raise ValueError(f'model={name!r}; allowed: {", ".join(MODELS)}')
+  return MODELS[name](num_classes=num_classes, width_multiplier=width_multiplier)
+
+
+def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> LayerTable:
+  """Traces a network's layers for one image; nothing is computed.
+
+  Args:
+    model: a module of this package.
+    image_shape: (H, W, C).
+
+  Returns:
+    The layers; MACs are those of one image, parameter paths start below 'params'.
+  """
+  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  variables = jax.eval_shape(model.init, jax.random.key(0), images)
+  statistics = {name: value for name, value in variables.items() if name != 'params'}
+  apply = lambda params, images, statistics: model.apply({'params': params, **statistics}, images)
+  return trace_layers(apply, variables['params'], images, statistics)

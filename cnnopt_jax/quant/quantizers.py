@@ -1,0 +1,235 @@
+"""Few-bit weights: symmetric uniform quantizers as pure functions of weights and a bitwidth.
+
+A bitwidth is data. `bits` may be traced, so one compiled program serves every bitwidth and a sweep
+over bitwidths is `jax.vmap`.
+"""
+
+import functools
+from typing import Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from cnnopt_jax.quant import gaussian
+
+Levels = Literal['auto', 'mid_tread', 'mid_rise']
+Step = Literal['gaussian', 'mse', 'absmax']
+ChannelAxis = int | tuple[int, ...] | None
+
+LEVELS = ('auto', 'mid_tread', 'mid_rise')
+STEPS = ('gaussian', 'mse', 'absmax')
+BITS = tuple(range(gaussian.MIN_BITS, gaussian.MAX_BITS + 1))
+
+# The search for the 'mse' step: starts between these shares of the largest magnitude, each refined.
+_MSE_STARTS = 24
+_MSE_ROUNDS = 6
+
+
+class _Grid(NamedTuple):
+  """The levels of one bitwidth in units of the step: -half_range, ..., half_range, one apart.
+
+  Attributes:
+    half_range: outermost level over the step, []; NaN where the bitwidth has no such grid.
+    mid_rise: bool [], whether zero is a decision edge rather than a level.
+    gaussian_clip: outermost level of the minimum-MSE grid for N(0, 1), [].
+    one_bit: bool [].
+  """
+  half_range: jax.Array
+  mid_rise: jax.Array
+  gaussian_clip: jax.Array
+  one_bit: jax.Array
+
+
+def fake_quantize(w: jax.Array, bits: chex.Numeric, *, channel_axis: ChannelAxis = -1,
+                  levels: Levels = 'auto', step: Step = 'gaussian',
+                  clip_gradient: bool = False) -> jax.Array:
+  """Rounds weights to `bits` bits and lets the gradient through (straight-through estimator).
+
+  The grid is symmetric and uniform with step D, one per output channel (or per tensor):
+
+      mid-tread, 2**bits - 1 levels:  q = D clip(round(w/D), -n, n)
+      mid-rise,  2**bits levels:      q = D sign(w) min(floor(|w/D|) + 1/2, n)
+
+  with n = (number of levels - 1) / 2 and sign(0) = +1. At 1 bit every step rule gives
+  sign(w) * mean|w|. The step carries no gradient, and dq/dw = 1 (or 0 in the saturated tails). A
+  channel of zeros stays zero.
+
+  Args:
+    w: weights, floating point, any shape.
+    bits: 1 to 8, or 32 for the identity: a Python int, or a scalar array, traced or not.
+    channel_axis: axis or axes that keep a step of their own; None for one step per tensor.
+    levels: 'mid_tread' (a level at zero), 'mid_rise' (none; one level more), or 'auto': mid-rise at
+      1 and 2 bits, mid-tread from 3 up.
+    step: 'gaussian' for the minimum-MSE step of N(0, s^2) with s the channel's root mean square,
+      'mse' for the minimum-MSE step of the channel's own weights (a search: slower, and never worse
+      than the other two rules), 'absmax' for the outermost level at the largest magnitude.
+    clip_gradient: whether weights beyond the outermost cell, |w| > (n + 1/2) D, get no gradient.
+
+  Returns:
+    Quantized weights, shape and dtype of `w`. All NaN where an array `bits` is none of 1 to 8 and
+    32, or 1 with 'mid_tread'.
+
+  Raises:
+    ValueError: if an option or a Python int `bits` is not allowed.
+  """
+  w = jnp.asarray(w)
+  _check(w, bits, levels, step)
+  if isinstance(bits, (int, np.integer)) and bits == gaussian.IDENTITY_BITS:
+    return w
+  grid = _grid(bits, levels)
+  x = _as_computed(lax.stop_gradient(w))
+  delta = _step(x, grid, _reduced_axes(w.ndim, channel_axis), step)
+  code = _round(x, delta, grid.mid_rise)
+  quantized = (jnp.clip(code, -grid.half_range, grid.half_range) * delta).astype(w.dtype)
+  identity = jnp.equal(bits, gaussian.IDENTITY_BITS)
+  quantized = jnp.where(identity, lax.stop_gradient(w), quantized)
+  # w - stop_gradient(w) is an exact zero, so the levels stay exact, and every transform of JAX
+  # (jvp, reverse-over-reverse, vmap of either) sees a gradient of one.
+  through = w - lax.stop_gradient(w)
+  if clip_gradient:
+    inside = (jnp.abs(code) <= grid.half_range) | identity
+    through = jnp.where(inside, through, jnp.zeros_like(through))
+  return quantized + through
+
+
+def quantization_step(w: jax.Array, bits: chex.Numeric, *, channel_axis: ChannelAxis = -1,
+                      levels: Levels = 'auto', step: Step = 'gaussian') -> jax.Array:
+  """Distance between neighbouring levels of `fake_quantize` with the same arguments.
+
+  Args:
+    w: weights, floating point, any shape.
+    bits: 1 to 8; a Python int or a scalar array, traced or not.
+    channel_axis: as in `fake_quantize`.
+    levels: as in `fake_quantize`.
+    step: as in `fake_quantize`.
+
+  Returns:
+    Steps in float32 (float64 for float64 weights), shape of `w` with every axis but `channel_axis`
+    of length 1.
+
+  Raises:
+    ValueError: as `fake_quantize`.
+  """
+  w = jnp.asarray(w)
+  _check(w, bits, levels, step)
+  grid = _grid(bits, levels)
+  return _step(_as_computed(lax.stop_gradient(w)), grid, _reduced_axes(w.ndim, channel_axis), step)
+
+
+def validate_bits(bits: int) -> None:
+  """Raises ValueError unless `bits` is an int of 1 to 8 or 32."""
+  if isinstance(bits, bool) or bits not in (*BITS, gaussian.IDENTITY_BITS):
+    raise ValueError(f'bits={bits!r}; allowed: 1 to 8, or 32 for no quantization')
+
+
+def _check(w, bits, levels, step) -> None:
+  if levels not in LEVELS:
+    raise ValueError(f'levels={levels!r}; allowed: {", ".join(LEVELS)}')
+  if step not in STEPS:
+    raise ValueError(f'step={step!r}; allowed: {", ".join(STEPS)}')
+  if isinstance(bits, (int, float, np.integer)):
+    validate_bits(bits)
+    if bits == 1 and levels == 'mid_tread':
+      raise ValueError("bits=1 with levels='mid_tread' has one level, zero; allowed: 2 to 8 bits, "
+                       "or levels 'auto' or 'mid_rise'")
+  chex.assert_rank(bits, 0)
+  chex.assert_type(w, float)
+
+
+@functools.cache
+def _tables(levels: Levels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Half ranges, mid-rise flags and Gaussian clips of 1 to 8 bits, each [8]."""
+  kinds = [levels if levels != 'auto' else 'mid_rise' if bits <= 2 else 'mid_tread'
+           for bits in BITS]
+  exists = [gaussian.num_levels(bits, kind) > 1 for bits, kind in zip(BITS, kinds)]
+  half_range = [(gaussian.num_levels(bits, kind) - 1) / 2 if ok else np.nan
+                for bits, kind, ok in zip(BITS, kinds, exists)]
+  clip = [gaussian.gaussian_quantizer(bits, kind).clip if ok else np.nan
+          for bits, kind, ok in zip(BITS, kinds, exists)]
+  return np.asarray(half_range), np.asarray([k == 'mid_rise' for k in kinds]), np.asarray(clip)
+
+
+def _grid(bits, levels: Levels) -> _Grid:
+  bits = jnp.asarray(bits)
+  index = jnp.clip(bits.astype(jnp.int32) - gaussian.MIN_BITS, 0, len(BITS) - 1)
+  valid = jnp.any(bits == jnp.asarray(BITS))
+  half_range, mid_rise, clip = (jnp.asarray(table)[index] for table in _tables(levels))
+  return _Grid(jnp.where(valid, half_range, jnp.nan), mid_rise, clip, bits == 1)
+
+
+def _as_computed(w: jax.Array) -> jax.Array:
+  """In at least float32: sums over a filter in bfloat16 would cost more than the quantizer."""
+  return w.astype(jnp.promote_types(w.dtype, jnp.float32))
+
+
+def _reduced_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
+  if channel_axis is None:
+    channel_axis = ()
+  kept = (channel_axis,) if isinstance(channel_axis, int) else tuple(channel_axis)
+  for axis in kept:
+    if not -ndim <= axis < ndim:
+      raise ValueError(f'channel_axis={channel_axis!r}; allowed: axes of an array of rank {ndim}')
+  return tuple(axis for axis in range(ndim) if axis not in {k % ndim for k in kept})
+
+
+def _step(x: jax.Array, grid: _Grid, axes: tuple[int, ...], rule: Step) -> jax.Array:
+  """The step of each channel, [..., 1 on `axes`]; 0 for a channel of zeros."""
+  mean = functools.partial(jnp.mean, axis=axes, keepdims=True)
+  largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0)
+  # Statistics of x / max|x|, so that squares neither overflow nor vanish.
+  scaled = x / _nonzero(largest)
+  half_range = grid.half_range.astype(x.dtype)
+  if rule == 'absmax':
+    step = 1 / half_range
+  else:
+    rms = jnp.sqrt(mean(jnp.square(scaled)))
+    step = grid.gaussian_clip.astype(x.dtype) / half_range * rms
+    if rule == 'mse':
+      step = _least_squares_step(scaled, step, half_range, grid.mid_rise, axes)
+  step = jnp.where(grid.one_bit, mean(jnp.abs(scaled)) / half_range, step)
+  return step * largest
+
+
+def _least_squares_step(x: jax.Array, gaussian_step: jax.Array, half_range: jax.Array,
+                        mid_rise: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+  """The step that minimises the squared error of each channel of `x`, max|x| = 1.
+
+  For fixed codes c the error |x - D c|^2 is least at D = <x, c> / <c, c>, and for a fixed step
+  rounding gives the best codes: alternating the two never raises the error. The error has many
+  local minima, so this starts from a range of steps, the Gaussian and the largest one among them.
+  """
+  total = functools.partial(jnp.sum, axis=axes, keepdims=True)
+
+  def code_of(step):
+    return jnp.clip(_round(x, step, mid_rise), -half_range, half_range)
+
+  def refine(step):
+    def one_round(_, step):
+      code = code_of(step)
+      norm = total(jnp.square(code))
+      return jnp.where(norm > 0, total(x * code) / _nonzero(norm), step)
+
+    step = lax.fori_loop(0, _MSE_ROUNDS, one_round, step)
+    return step, total(jnp.square(x - code_of(step) * step))
+
+  largest_step = jnp.ones_like(gaussian_step) / half_range
+  shares = jnp.linspace(1 / _MSE_STARTS, 1, _MSE_STARTS, dtype=x.dtype)
+  starts = jnp.concatenate([gaussian_step[None],
+                            shares.reshape((-1,) + (1,) * x.ndim) * largest_step[None]])
+  steps, errors = jax.vmap(refine)(starts)
+  best = jnp.argmin(errors, axis=0, keepdims=True)
+  return jnp.take_along_axis(steps, best, axis=0)[0]
+
+
+def _round(x: jax.Array, step: jax.Array, mid_rise: jax.Array) -> jax.Array:
+  """The nearest level in units of the step, not yet clipped; odd in x but for sign(0) = +1."""
+  ratio = x / _nonzero(step)
+  above_zero = jnp.where(ratio < 0, -1, 1) * (jnp.floor(jnp.abs(ratio)) + 0.5)
+  return jnp.where(mid_rise, above_zero, jnp.round(ratio)).astype(x.dtype)
+
+
+def _nonzero(x: jax.Array) -> jax.Array:
+  return jnp.where(x == 0, jnp.ones_like(x), x)

@@ -1,0 +1,49 @@
+"""Plots of the size and kind that a paper would use."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib import figure
+
+
+class Series(NamedTuple):
+  """One line of a plot.
+
+  Attributes:
+    label: in the legend.
+    x: one value a point.
+    y: one value a point.
+    spread: half length of each point's error bar.
+    reference: drawn in grey and dashed, outside the comparison.
+  """
+  label: str
+  x: Sequence[float]
+  y: Sequence[float]
+  spread: Sequence[float]
+  reference: bool = False
+
+
+def tradeoff(path: pathlib.Path, series: Sequence[Series], *, xlabel: str, ylabel: str,
+             title: str = '') -> None:
+  """Draws accuracy or the like against cost, one line a series, with error bars.
+
+  Args:
+    path: of the PNG file.
+    series: what to draw.
+    xlabel: quantity and unit; the axis is logarithmic.
+    ylabel: quantity and unit.
+    title: above the axes.
+  """
+  fig = figure.Figure(figsize=(5.2, 3.6), layout='constrained')
+  axes = fig.add_subplot()
+  for one in series:
+    style = dict(color='0.55', linestyle='--', marker='s') if one.reference else dict(marker='o')
+    axes.errorbar(one.x, one.y, yerr=one.spread, label=one.label, capsize=3, markersize=4,
+                  linewidth=1.2, **style)
+  axes.set(xscale='log', xlabel=xlabel, ylabel=ylabel, title=title)
+  axes.xaxis.set_major_formatter('{x:g}')
+  axes.xaxis.set_minor_formatter('{x:g}')
+  axes.grid(alpha=0.3)
+  axes.legend(fontsize=8, frameon=False)
+  fig.savefig(path, dpi=160)

@@ -1,0 +1,94 @@
+"""Trains the members of one program from their last checkpoint to the end."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from cnnopt_jax import data
+from cnnopt_jax.training.checkpoints import Checkpoints
+from cnnopt_jax.training.step import Members, Recipe, TrainState, init_state, make_train_step
+
+
+class Stopped(Exception):
+  """Training was asked to stop; its state is in the last checkpoint."""
+
+
+class Trained(NamedTuple):
+  """Outcome of `train`.
+
+  Attributes:
+    state: final state of all members.
+    seconds: spent on training, over all the processes that took part.
+  """
+  state: TrainState
+  seconds: float
+
+
+def train(model: nn.Module, recipe: Recipe, members: Members, dataset: data.Dataset, *,
+          batch_size: int, checkpoints: Checkpoints, checkpoint_steps: int = 0,
+          on_step: Callable[[int], Any] = lambda step: None,
+          on_epoch: Callable[[int, TrainState], Any] = lambda epoch, state: None,
+          stop: Callable[[], bool] = lambda: False) -> Trained:
+  """Trains until `recipe.steps`, from the last checkpoint where there is one.
+
+  Batch order and augmentation are functions of (seed, epoch, step), so the state needs no data
+  iterator, and an interrupted run ends in the same bits as an uninterrupted one.
+
+  Args:
+    model: the network.
+    recipe: how it trains.
+    members: M of them, sharing the network's shape.
+    dataset: what it trains on.
+    batch_size: images a step and member.
+    checkpoints: where state is kept.
+    checkpoint_steps: steps between two checkpoints; 0 for one an epoch.
+    on_step: called after each step with the number of steps taken.
+    on_epoch: called after each epoch with the number of epochs done and the state.
+    stop: asked after each step; True saves the state and raises `Stopped`.
+
+  Returns:
+    Final state and seconds.
+
+  Raises:
+    Stopped: if `stop()` became true.
+  """
+  state, seconds = checkpoints.restore(
+      lambda: init_state(model, recipe, members, dataset.image_shape))
+  start = time.perf_counter() - seconds
+  train_step = make_train_step(model, recipe)
+  seeds, batch_of = np.unique(np.asarray(members.seed), return_inverse=True)
+  batch_of = jnp.asarray(batch_of, jnp.int32)
+  taken = int(state.step[0])
+  on_step(taken)
+  indices = batch_indices_from(taken, recipe, seeds, len(dataset.train), batch_size)
+  for images, labels in data.batches(dataset.train, indices):
+    state = train_step(state, members, images, labels, batch_of)
+    taken += 1
+    on_step(taken)
+    stopping = stop()
+    epoch_ends = taken % recipe.steps_per_epoch == 0
+    if stopping or taken % (checkpoint_steps or recipe.steps_per_epoch) == 0:
+      checkpoints.save(taken, state, time.perf_counter() - start)
+    if epoch_ends:
+      on_epoch(taken // recipe.steps_per_epoch, state)
+    if stopping:
+      raise Stopped
+  return Trained(jax.block_until_ready(state), time.perf_counter() - start)
+
+
+def batch_indices_from(step: int, recipe: Recipe, seeds: np.ndarray, num_examples: int,
+                       batch_size: int):
+  """Yields the training images of each step from `step` on, int32 [U, B] for U seeds."""
+  order_of = jax.jit(jax.vmap(lambda seed, epoch: data.epoch_order(seed, epoch, num_examples),
+                              in_axes=(0, None)))
+  order = None
+  for taken in range(step, recipe.steps):
+    epoch, position = divmod(taken, recipe.steps_per_epoch)
+    if order is None or position == 0:
+      order = np.asarray(order_of(seeds.astype(np.int32), epoch))
+    yield order[:, position * batch_size:(position + 1) * batch_size]

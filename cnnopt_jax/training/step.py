@@ -1,0 +1,193 @@
+"""One training step of a sweep: pure for one member, `vmap`-ed over members, jitted once."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from cnnopt_jax import data
+from cnnopt_jax.quant import DEFAULT_RULES, Rule, quantize_params
+
+
+class Quantizer(NamedTuple):
+  """How the weights of every member are quantized; the bitwidth is the member's.
+
+  Attributes:
+    rules: of `quantize_params`.
+    levels: of `fake_quantize`.
+    step: of `fake_quantize`.
+    clip_gradient: of `fake_quantize`.
+  """
+  rules: tuple[Rule, ...] = DEFAULT_RULES
+  levels: str = 'auto'
+  step: str = 'gaussian'
+  clip_gradient: bool = False
+
+  def __call__(self, params, bits):
+    return quantize_params(params, bits, rules=self.rules, levels=self.levels, step=self.step,
+                           clip_gradient=self.clip_gradient)
+
+
+class Recipe(NamedTuple):
+  """How every member of a sweep trains.
+
+  Attributes:
+    steps: number of training steps.
+    steps_per_epoch: batches in one pass over the training images.
+    momentum: of SGD with Nesterov's correction.
+    weight_decay: on kernels (arrays of rank 2 or more), coupled to the learning rate.
+    label_smoothing: probability mass spread over all classes.
+    shift: largest random shift of a training image, in pixels.
+    flip: whether training images are mirrored at random.
+    mean: of each channel, subtracted from images in 0..255.
+    std: of each channel, divided by.
+    quantizer: applied to the parameters in the forward pass.
+  """
+  steps: int
+  steps_per_epoch: int
+  momentum: float = 0.9
+  weight_decay: float = 5e-4
+  label_smoothing: float = 0.0
+  shift: int = 0
+  flip: bool = False
+  mean: tuple[float, ...] = (0.0,)
+  std: tuple[float, ...] = (255.0,)
+  quantizer: Quantizer = Quantizer()
+
+
+class Members(NamedTuple):
+  """What tells the members of one program apart.
+
+  Attributes:
+    seed: of initial weights, batch order and augmentation, int32 [M].
+    bits: weight bitwidth, int32 [M].
+    learning_rate: at the first step, float32 [M].
+  """
+  seed: jax.Array
+  bits: jax.Array
+  learning_rate: jax.Array
+
+
+class TrainState(NamedTuple):
+  """State of training; every leaf of a sweep's state has a leading axis of M members.
+
+  Attributes:
+    step: steps taken, int32 [].
+    params: trained parameters.
+    statistics: every other variable collection of the network, such as running means.
+    optimizer: state of the optimizer.
+    loss_sum: sum of the losses of the current epoch's steps, float32 [].
+    diverged_step: first step whose loss was not finite, int32 []; -1 while there is none. From
+      there on parameters, statistics and optimizer stand still.
+  """
+  step: jax.Array
+  params: Any
+  statistics: Any
+  optimizer: optax.OptState
+  loss_sum: jax.Array
+  diverged_step: jax.Array
+
+
+def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
+  """SGD with Nesterov momentum and a cosine decay to zero, for a learning rate of 1.
+
+  Updates are linear in the learning rate, so the step multiplies them by each member's own, and
+  members with different rates share a program.
+  """
+  is_kernel = lambda params: jax.tree.map(lambda p: p.ndim >= 2, params)
+  return optax.chain(
+      optax.add_decayed_weights(recipe.weight_decay, mask=is_kernel),
+      optax.sgd(optax.cosine_decay_schedule(1.0, recipe.steps), recipe.momentum, nesterov=True))
+
+
+def init_state(model: nn.Module, recipe: Recipe, members: Members,
+               image_shape: tuple[int, int, int]) -> TrainState:
+  """Initial state of all members; the weights are a function of each member's seed alone.
+
+  Args:
+    model: network whose `apply` takes images [N, H, W, C] and `train`.
+    recipe: how it will train.
+    members: M of them.
+    image_shape: (H, W, C).
+
+  Returns:
+    The state, every leaf with a leading axis [M].
+  """
+  optimizer = make_optimizer(recipe)
+
+  def init(seed):
+    variables = dict(model.init(jax.random.key(seed), jnp.zeros((1, *image_shape))))
+    params = variables.pop('params')
+    return TrainState(jnp.zeros((), jnp.int32), params, variables, optimizer.init(params),
+                      jnp.zeros(()), jnp.full((), -1, jnp.int32))
+
+  return jax.jit(jax.vmap(init))(members.seed)
+
+
+def make_train_step(model: nn.Module, recipe: Recipe) -> Callable[..., TrainState]:
+  """Builds the jitted step of all members; their bitwidths and learning rates are data.
+
+  Args:
+    model: as in `init_state`.
+    recipe: how it trains.
+
+  Returns:
+    `step(state, members, images, labels, batch_of) -> state`. The old state's memory is donated.
+    images are uint8 [U, B, H, W, C] and labels int32 [U, B], U different batches; `batch_of`,
+    int32 [M], says which of them each member sees.
+  """
+  def step(state, members, images, labels, batch_of):
+    one = lambda state, member, index: train_step(
+        state, member, images[index], labels[index], model=model, recipe=recipe)
+    return jax.vmap(one)(state, members, batch_of)
+
+  return jax.jit(step, donate_argnums=0)
+
+
+def train_step(state: TrainState, member: Members, images: jax.Array, labels: jax.Array, *,
+               model: nn.Module, recipe: Recipe) -> TrainState:
+  """One step of one member.
+
+  Args:
+    state: of this member.
+    member: this member, every field a scalar.
+    images: uint8 [B, H, W, C].
+    labels: int32 [B].
+    model: the network.
+    recipe: how it trains.
+
+  Returns:
+    The next state.
+  """
+  epoch, step_in_epoch = jnp.divmod(state.step, recipe.steps_per_epoch)
+  key = data.augmentation_key(member.seed, epoch, step_in_epoch)
+  images = data.augment(key, images, shift=recipe.shift, flip=recipe.flip)
+  images = data.normalize(images, recipe.mean, recipe.std)
+
+  def loss_fn(params):
+    variables = {'params': recipe.quantizer(params, member.bits), **state.statistics}
+    logits, statistics = model.apply(variables, images, train=True,
+                                     mutable=list(state.statistics))
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean(), dict(statistics)
+
+  (loss, statistics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+  updates, optimizer = make_optimizer(recipe).update(grads, state.optimizer, state.params)
+  updates = jax.tree.map(lambda u: member.learning_rate * u, updates)
+  params = optax.apply_updates(state.params, updates)
+
+  finite = jnp.isfinite(loss)
+  running = (state.diverged_step < 0) & finite
+  keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(running, n, o), new, old)
+  loss_sum = jnp.where(step_in_epoch == 0, 0.0, state.loss_sum) + loss
+  return TrainState(
+      step=state.step + 1,
+      params=keep(params, state.params),
+      statistics=keep(statistics, state.statistics),
+      optimizer=keep(optimizer, state.optimizer),
+      loss_sum=loss_sum,
+      diverged_step=jnp.where((state.diverged_step < 0) & ~finite, state.step,
+                              state.diverged_step))

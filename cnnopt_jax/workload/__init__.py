@@ -1,0 +1,19 @@
+"""A network's layers as a table, traced from any JAX function."""
+
+from cnnopt_jax.workload.paths import path_string
+from cnnopt_jax.workload.provenance import AmbiguousWeightError
+from cnnopt_jax.workload.table import ROLES, Layer, LayerTable, Parameter
+from cnnopt_jax.workload.trace import trace_layers
+from cnnopt_jax.workload.walk import UnboundedLoopError, UnknownPrimitiveError
+
+__all__ = [
+  'ROLES',
+  'AmbiguousWeightError',
+  'Layer',
+  'LayerTable',
+  'Parameter',
+  'UnboundedLoopError',
+  'UnknownPrimitiveError',
+  'path_string',
+  'trace_layers',
+]

@@ -1,0 +1,239 @@
+"""The walk over a jaxpr that finds its convolutions and matrix products."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import Jaxpr, JaxprEqn, Literal
+
+from cnnopt_jax.workload import provenance
+from cnnopt_jax.workload.compute import Operation, compute_rule
+from cnnopt_jax.workload.primitives import CALLS, FREE
+from cnnopt_jax.workload.provenance import CONSTANT, Operand, Origin, Source
+from cnnopt_jax.workload.scopes import parse_scopes
+
+
+class UnknownPrimitiveError(ValueError):
+  """A primitive whose multiply-accumulates cannot be counted."""
+
+
+class UnboundedLoopError(ValueError):
+  """A convolution or matrix product in a loop that runs for a number of steps not known."""
+
+
+class Found(NamedTuple):
+  """A convolution or matrix product in a program.
+
+  Attributes:
+    kind: 'conv', 'dense' or 'matmul'.
+    scopes: the names around it, from the outside in.
+    operation: its shapes.
+    leaf: its weight leaf, or None.
+    sources: the leaves its weight is computed from.
+    input_shape, kernel_shape, output_shape, dtype, count, macs: as in `Layer`.
+  """
+  kind: str
+  scopes: tuple[str, ...]
+  operation: Operation
+  leaf: Source | None
+  sources: frozenset[Source]
+  input_shape: tuple[int, ...]
+  kernel_shape: tuple[int, ...]
+  output_shape: tuple[int, ...]
+  dtype: str
+  count: int
+  macs: int
+
+
+class _Context(NamedTuple):
+  """Where the walk is: names around it, executions of this place in one call, what was found."""
+  scopes: tuple[str, ...]
+  count: int
+  found: list[Found]
+
+
+def _size(atom: Any) -> int:
+  return math.prod(getattr(atom.aval, 'shape', ()))
+
+
+def _where(context: _Context, eqn: JaxprEqn) -> str:
+  scopes = context.scopes + parse_scopes(str(eqn.source_info.name_stack))
+  place = repr('/'.join(scopes)) if scopes else 'the top level'
+  return f'{eqn.primitive.name} at {place}'
+
+
+def walk(jaxpr: Any, origins: Sequence[Origin], found: list[Found]) -> list[Origin]:
+  """Finds the convolutions and matrix products of a program, in order.
+
+  Every equation counts, one whose result nothing uses too. Of the branches of a `cond` or `switch`
+  the one with the most multiply-accumulates counts; the body of a scan counts once for each step.
+
+  Args:
+    jaxpr: the program, closed or not.
+    origins: one for each of its inputs.
+    found: receives what is found.
+
+  Returns:
+    The origins of the program's results.
+
+  Raises:
+    UnknownPrimitiveError: if the program has a primitive that is not known to be free.
+    UnboundedLoopError: if a while loop multiplies and accumulates.
+    AmbiguousWeightError: if a kernel is computed from several leaves.
+  """
+  return _walk(jaxpr, origins, _Context((), 1, found))
+
+
+def _walk(jaxpr: Any, origins: Sequence[Origin], context: _Context) -> list[Origin]:
+  jaxpr: Jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)
+  env = dict(zip(jaxpr.invars, origins, strict=True))
+
+  def read(atom):
+    # What is not an input or a result is a constant of the program.
+    return CONSTANT if isinstance(atom, Literal) else env.get(atom, CONSTANT)
+
+  for eqn in jaxpr.eqns:
+    operands = [Operand(read(atom), _size(atom)) for atom in eqn.invars]
+    env.update(zip(eqn.outvars, _equation(eqn, operands, context), strict=True))
+  return [read(atom) for atom in jaxpr.outvars]
+
+
+def _equation(eqn: JaxprEqn, operands: list[Operand], context: _Context) -> list[Origin]:
+  name = eqn.primitive.name
+  if name in FREE:
+    if name == 'optimization_barrier':
+      return [operand.origin for operand in operands]
+    return [provenance.free_origin(name, operands, _size(var)) for var in eqn.outvars]
+  if compute_rule(eqn) is not None:
+    return _compute(eqn, operands, context)
+  scopes = context.scopes + parse_scopes(str(eqn.source_info.name_stack))
+  inside = context._replace(scopes=scopes)
+  origins = [operand.origin for operand in operands]
+  if name in CALLS:
+    return _walk(eqn.params[CALLS[name]], origins, inside)
+  match name:
+    case 'scan':
+      return _scan(eqn, origins, inside)
+    case 'while':
+      return _while(eqn, origins, inside, _where(context, eqn))
+    case 'cond':
+      return _cond(eqn, origins, inside)
+    case 'call_hi_primitive':
+      return _walk(_expand(eqn), origins, inside)
+    case _:
+      raise UnknownPrimitiveError(
+        f'cannot count the multiply-accumulates of {_where(context, eqn)}: a layer table knows '
+        'convolutions, matrix products and the primitives that have none'
+      )
+
+
+def _compute(eqn: JaxprEqn, operands: list[Operand], context: _Context) -> list[Origin]:
+  rule = compute_rule(eqn)
+  kernel, leaf = provenance.find_weight(operands[:2], rule.kernels, _where(context, eqn))
+  operation = rule.describe(eqn, kernel)
+  activation = eqn.invars[1 - kernel].aval
+  output = eqn.outvars[0].aval
+  context.found.append(
+    Found(
+      kind='matmul' if rule.kind == 'dense' and leaf is None else rule.kind,
+      scopes=context.scopes + parse_scopes(str(eqn.source_info.name_stack)),
+      operation=operation,
+      leaf=leaf,
+      sources=operands[kernel].origin.sources if leaf is not None else frozenset(),
+      input_shape=tuple(activation.shape),
+      kernel_shape=tuple(eqn.invars[kernel].aval.shape),
+      output_shape=tuple(output.shape),
+      dtype=activation.dtype.name,
+      count=context.count,
+      macs=math.prod(output.shape) * operation.fan_in * context.count,
+    )
+  )
+  return [provenance.compute_origin(operands, _size(var)) for var in eqn.outvars]
+
+
+def _expand(eqn: JaxprEqn) -> Any:
+  """The program that defines one of the primitives JAX writes in terms of its own functions."""
+  definition = eqn.params['_prim']
+
+  def function(*operands):
+    return definition.expand(*jax.tree.unflatten(definition.in_tree, operands))
+  return jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype)
+                                    for a in eqn.invars))
+
+
+def _settle(body: Any, fixed: list[Origin], carry: list[Origin], xs: list[Origin]) -> list[Origin]:
+  """The origins of a loop's carried values that hold before every step."""
+  variables = getattr(body, 'jaxpr', body).invars[len(fixed):]
+  step = 0
+  while True:
+    results = _walk(body, fixed + carry + xs, _Context((), 1, []))
+    settled = [provenance.join(a, b) for a, b in zip(carry, results)]
+    if step:
+      # Widths that still grow would do so step by step: go to their bound at once.
+      settled = [
+        new._replace(width=_size(var)) if new.width > old.width else new
+        for new, old, var in zip(settled, carry, variables)
+      ]
+    if settled == carry:
+      return carry
+    carry, step = settled, step + 1
+
+
+def _scan(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[Origin]:
+  body, length = eqn.params['jaxpr'], eqn.params['length']
+  inner = getattr(body, 'jaxpr', body)
+  # How a scan stores the split of its operands differs between JAX's versions. What it runs over
+  # and what it stacks has one axis more outside than inside, so the shapes tell.
+  stacks = [len(i.aval.shape) < len(o.aval.shape) for i, o in zip(inner.outvars, eqn.outvars)]
+  num_carry = stacks.count(False)
+  num_xs = sum(len(i.aval.shape) < len(o.aval.shape) for i, o in zip(inner.invars, eqn.invars))
+  num_fixed = len(origins) - num_carry - num_xs
+  fixed, carry = origins[:num_fixed], origins[num_fixed:num_fixed + num_carry]
+  xs = [
+    provenance.sliced(origin, length, _size(var))
+    for origin, var in zip(origins[num_fixed + num_carry:], inner.invars[num_fixed + num_carry:])
+  ]
+  carry = _settle(body, fixed, carry, xs)
+  results = _walk(body, fixed + carry + xs, context._replace(count=context.count * length))
+  return [
+    provenance.join(a, b) for a, b in zip(carry, results)
+  ] + [provenance.stacked(origin, length) for origin in results[num_carry:]]
+
+
+def _while(
+  eqn: JaxprEqn, origins: list[Origin], context: _Context, where: str
+) -> list[Origin]:
+  num_test, num_fixed = eqn.params['cond_nconsts'], eqn.params['body_nconsts']
+  test, fixed = origins[:num_test], origins[num_test:num_test + num_fixed]
+  body = eqn.params['body_jaxpr']
+  carry = _settle(body, fixed, origins[num_test + num_fixed:], [])
+  found = []
+  _walk(eqn.params['cond_jaxpr'], test + carry, context._replace(found=found))
+  _walk(body, fixed + carry, context._replace(found=found))
+  if found:
+    raise UnboundedLoopError(
+      f'{where} multiplies and accumulates, and how often it runs is not known before it does; use '
+      'a loop of fixed length (jax.lax.scan, or fori_loop with fixed bounds)'
+    )
+  return carry
+
+
+def _cond(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[Origin]:
+  index, operands = origins[0], origins[1:]
+  costliest, results = [], None
+  for branch in eqn.params['branches']:
+    found = []
+    branch_results = _walk(branch, operands, context._replace(found=found))
+    if sum(f.macs for f in found) > sum(f.macs for f in costliest):
+      costliest = found
+    if results is None:
+      results = branch_results
+    else:
+      results = [provenance.join(a, b) for a, b in zip(results, branch_results)]
+  context.found.extend(costliest)
+  # The results depend on the data that chose the branch too, as far as their sizes allow.
+  return [
+    result._replace(width=max(result.width, min(index.width, _size(var))))
+    for result, var in zip(results, eqn.outvars)
+  ]

@@ -1,0 +1,204 @@
+"""The convolution primitive against lax's own, under every transform."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import lax
+
+from cnnopt_jax.kernels import conv
+from cnnopt_jax.kernels.conv import api, batching
+
+NHWC = ('NHWC', 'HWIO', 'NHWC')
+
+# name: lhs shape, rhs shape, keyword arguments.
+CASES = {
+    'plain': ((2, 4, 3, 2), (3, 3, 2, 3), dict(window_strides=(1, 1), padding='SAME')),
+    'depthwise': ((2, 4, 5, 2), (3, 3, 1, 2),
+                  dict(window_strides=(2, 1), padding='VALID', feature_group_count=2)),
+    'grouped': ((1, 5, 5, 4), (2, 3, 2, 2),
+                dict(window_strides=(1, 2), padding=((0, 1), (2, 0)), rhs_dilation=(2, 1),
+                     feature_group_count=2)),
+    'transposed': ((2, 3, 3, 2), (3, 2, 2, 2),
+                   dict(window_strides=(1, 1), padding=((1, 2), (1, 1)), lhs_dilation=(2, 2))),
+}
+
+
+def operands(case, dtype=jnp.float64, members=()):
+  lhs_shape, rhs_shape, kwargs = CASES[case]
+  rng = np.random.default_rng(0)
+  make = lambda shape: jnp.asarray(rng.normal(size=members + shape), dtype)
+  ours = functools.partial(conv.conv_general_dilated, dimension_numbers=NHWC, **kwargs)
+  theirs = functools.partial(lax.conv_general_dilated, dimension_numbers=NHWC, **kwargs)
+  return make(lhs_shape), make(rhs_shape), ours, theirs
+
+
+def scalar(fn):
+  """A loss with nonzero second and third derivatives."""
+  return lambda lhs, rhs: jnp.sum(jnp.sin(fn(lhs, rhs)))
+
+
+def gains_to_means(fn, x, y):
+  """A function from a gain per output channel to means per channel: its Jacobian is small."""
+  return lambda gains: jnp.sin(fn(x, y * gains)).mean((0, 1, 2))
+
+
+def hvp(fn, x, y):
+  loss = scalar(fn)
+  return jax.jvp(jax.grad(loss, (0, 1)), (x, y), (jnp.cos(x), jnp.sin(y)))[1]
+
+
+def reverse_over_reverse(fn, x, y):
+  inner = lambda x, y: jax.tree.reduce(
+      lambda a, b: a + jnp.sum(b**2), jax.grad(scalar(fn), (0, 1))(x, y), 0.)
+  return jax.grad(inner, (0, 1))(x, y)
+
+
+TRANSFORMS = {
+    'forward': lambda fn, x, y: fn(x, y),
+    'jit': lambda fn, x, y: jax.jit(fn)(x, y),
+    'grad': lambda fn, x, y: jax.grad(scalar(fn), (0, 1))(x, y),
+    'jvp': lambda fn, x, y: jax.jvp(fn, (x, y), (jnp.cos(x), jnp.sin(y))),
+    'jacfwd': lambda fn, x, y: jax.jacfwd(gains_to_means(fn, x, y))(jnp.ones(y.shape[-1])),
+    'jacrev': lambda fn, x, y: jax.jacrev(gains_to_means(fn, x, y))(jnp.ones(y.shape[-1])),
+    'hvp': hvp,
+    'reverse_over_reverse': reverse_over_reverse,
+    'remat': lambda fn, x, y: jax.grad(scalar(jax.checkpoint(fn)), (0, 1))(x, y),
+}
+
+MAPPED = {
+    'vmap': lambda fn, x, y: jax.vmap(fn)(x, y),
+    'vmap_of_grad': lambda fn, x, y: jax.vmap(jax.grad(scalar(fn), (0, 1)))(x, y),
+    'grad_of_vmap': lambda fn, x, y: jax.grad(scalar(jax.vmap(fn)), (0, 1))(x, y),
+    'jvp_of_vmap': lambda fn, x, y: jax.jvp(jax.vmap(fn), (x, y), (jnp.cos(x), jnp.sin(y))),
+    'vmap_of_hvp': lambda fn, x, y: jax.vmap(functools.partial(hvp, fn))(x, y),
+    'vmap_of_remat': lambda fn, x, y: jax.vmap(
+        jax.grad(scalar(jax.checkpoint(fn)), (0, 1)))(x, y),
+    'images_only': lambda fn, x, y: jax.vmap(fn, (0, None))(x, y[0]),
+    'images_only_grad': lambda fn, x, y: jax.vmap(
+        jax.grad(scalar(fn), (0, 1)), (0, None))(x, y[0]),
+    'kernels_only': lambda fn, x, y: jax.vmap(fn, (None, 0))(x[0], y),
+    'kernels_only_grad': lambda fn, x, y: jax.vmap(
+        jax.grad(scalar(fn), (0, 1)), (None, 0))(x[0], y),
+    'nested': lambda fn, x, y: jax.vmap(jax.vmap(fn, (None, 0)), (0, None))(x, y),
+    'nested_grad': lambda fn, x, y: jax.vmap(
+        jax.vmap(jax.grad(scalar(fn), (0, 1)), (None, 0)), (0, None))(x, y),
+    'odd_axes': lambda fn, x, y: jax.vmap(fn, (2, 4), 1)(jnp.moveaxis(x, 0, 2),
+                                                        jnp.moveaxis(y, 0, 4)),
+}
+
+
+def assert_close(ours, theirs, case):
+  _, rhs_shape, _ = CASES[case]
+  # Sums of up to fan-in (or image) many products of order one, a few of them nested.
+  tolerance = 1e3 * np.finfo(np.float64).eps * np.sqrt(np.prod(rhs_shape))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance),
+               ours, theirs)
+
+
+def assert_equal_programs(run, ours, theirs, x, y, case):
+  assert_close(*(jax.jit(functools.partial(run, fn))(x, y) for fn in (ours, theirs)), case)
+
+
+@pytest.fixture(autouse=True)
+def x64():
+  with jax.enable_x64(True):
+    yield
+
+
+@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('transform', TRANSFORMS)
+def test_equals_lax(case, transform):
+  x, y, ours, theirs = operands(case)
+  run = TRANSFORMS[transform]
+  assert_equal_programs(run, ours, theirs, x, y, case)
+
+
+@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('transform', MAPPED)
+def test_mapped_equals_lax(case, transform):
+  x, y, ours, theirs = operands(case, members=(3,))
+  run = MAPPED[transform]
+  assert_equal_programs(run, ours, theirs, x, y, case)
+
+
+@pytest.mark.parametrize('form', conv.FORMS)
+def test_both_forms_of_the_rule_agree(form, monkeypatch):
+  monkeypatch.setattr(batching, '_KNOWN_FORMS', {'cpu': form})
+  x, y, ours, theirs = operands('grouped', members=(3,))
+  for run in (MAPPED['vmap_of_hvp'], MAPPED['kernels_only_grad'], MAPPED['nested']):
+    assert_equal_programs(run, ours, theirs, x, y, 'grouped')
+
+
+def test_unrolled_members_are_bit_identical_to_single_runs():
+  x, y, ours, _ = operands('plain', jnp.float32, members=(4,))
+  fn = jax.grad(scalar(ours), (0, 1))
+  single = jax.jit(fn)
+  together = jax.jit(jax.vmap(fn))(x, y)
+  for member in range(4):
+    one = single(x[member], y[member])
+    for a, b in zip(one, together):
+      np.testing.assert_array_equal(a, b[member])
+
+
+@pytest.mark.parametrize('run, convolutions, groups', [
+    (lambda fn, x, y: jax.vmap(fn)(x, y), 3, 1),
+    (lambda fn, x, y: jax.vmap(fn, (None, 0))(x[0], y), 3, 1),
+    (lambda fn, x, y: jax.vmap(fn, (0, None))(x, y[0]), 1, 1),
+])
+def test_mapped_kernels_unroll_and_mapped_images_fold(run, convolutions, groups):
+  x, y, ours, _ = operands('plain', members=(3,))
+  lowered = jax.jit(functools.partial(run, ours)).lower(x, y).as_text()
+  assert lowered.count('stablehlo.convolution') == convolutions
+  assert lowered.count('feature_group_count = 1 ') == convolutions
+
+
+def test_unknown_platform_is_measured_once(monkeypatch):
+  x, y, ours, theirs = operands('plain', members=(3,))
+  monkeypatch.setattr(batching, '_KNOWN_FORMS', {})
+  batching._measured_form.cache_clear()
+  assert_close(jax.jit(jax.vmap(ours))(x, y), jax.vmap(theirs)(x, y), 'plain')
+  jax.vmap(ours)(x, y)
+  info = batching._measured_form.cache_info()
+  assert (info.misses, info.hits) == (1, 1)
+  params = dict(target='out', lhs_type=None, rhs_type=None)
+  slow = lambda a, b, **_: jnp.linalg.inv(a @ b) if a.ndim == 2 else a
+  form = conv.fastest_form('a new platform', slow, [x, y], (0, 0), params)
+  assert form in conv.FORMS
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_dtypes(dtype):
+  x, y, ours, theirs = operands('depthwise', dtype)
+  out = ours(x, y)
+  assert out.dtype == dtype
+  np.testing.assert_array_equal(out, theirs(x, y))
+  grads = jax.grad(lambda x, y: jnp.sum(ours(x, y)), (0, 1))(x, y)
+  assert [g.dtype for g in grads] == [dtype, dtype]
+
+
+def test_flax_passes_everything_through():
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 9, 4)), jnp.float32)
+  options = dict(strides=2, kernel_dilation=2, feature_group_count=2, padding='SAME')
+  ours = nn.Conv(6, (3, 3), conv_general_dilated=conv.conv_general_dilated, **options)
+  theirs = nn.Conv(6, (3, 3), **options)
+  variables = theirs.init(jax.random.key(0), x)
+  np.testing.assert_array_equal(ours.apply(variables, x), theirs.apply(variables, x))
+
+
+def test_wrong_operands_are_refused():
+  x, y, ours, _ = operands('plain')
+  with pytest.raises(TypeError):
+    ours(x, y.astype(jnp.float32))
+  with pytest.raises(ValueError):
+    ours(x, y[:, :, :1])
+  with pytest.raises(ValueError, match='lhs_dilation'):
+    conv.conv_general_dilated(x, y, (1, 1), 'SAME', lhs_dilation=(2, 2), dimension_numbers=NHWC)
+
+
+def test_the_primitive_is_named_in_the_jaxpr():
+  x, y, ours, _ = operands('plain')
+  assert [eqn.primitive for eqn in jax.make_jaxpr(ours)(x, y).eqns] == [api.conv_p]

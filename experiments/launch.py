@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
 USAGE_EXIT_CODE = 2
@@ -140,6 +140,9 @@ def main(run: Callable[[config_dict.ConfigDict, pathlib.Path], Any], spec: Mappi
   config_flag = config_flags.DEFINE_config_file(
       'config', str(REPO_ROOT / default_config), 'Config file; fields by --config.FIELD=VALUE.')
   workdir_flag = flags.DEFINE_string('workdir', default_workdir, 'Folder for the results.')
+
+  # Libraries log every file they touch at level INFO; --verbosity=0 brings that back.
+  flags.FLAGS.set_default('verbosity', logging.WARNING)
 
   def start(argv):
     if len(argv) > 1:

@@ -20,7 +20,7 @@ class PlainNet(nn.Module):
   # No two counts are equal, so that they step to the next integer at different widths and many
   # model sizes can be met.
   channels: tuple[int, ...] = (16, 24, 32, 40, 48, 56)
-  strides: tuple[int, ...] = (2, 1, 2, 1, 1, 1)
+  strides: tuple[int, ...] = (2, 1, 2, 1, 2, 1)
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:

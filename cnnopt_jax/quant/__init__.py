@@ -1,6 +1,6 @@
 """Few-bit weights: quantizers, quantized parameter trees, model size."""
 
-from cnnopt_jax.quant.gaussian import GaussianQuantizer, gaussian_quantizer
+from cnnopt_jax.quant.gaussian import IDENTITY_BITS, GaussianQuantizer, gaussian_quantizer
 from cnnopt_jax.quant.quantizers import (
   BITS,
   LEVELS,
@@ -30,6 +30,7 @@ __all__ = [
   'ACCOUNTINGS',
   'BITS',
   'DEFAULT_RULES',
+  'IDENTITY_BITS',
   'LEAVE_ALONE',
   'LEVELS',
   'STEPS',

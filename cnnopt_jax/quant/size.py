@@ -8,9 +8,13 @@ from cnnopt_jax.workload import LayerTable
 
 Bits = int | Mapping[str, int]
 
-FLOAT_BITS = 32
+_FLOAT_BITS = 32
 # Sizes that count as equal: the largest is at most this much larger than the smallest.
 EQUAL_SIZE_SLACK = 0.02
+
+
+# Where the search ends for a network that hardly grows with its width multiplier.
+_WIDEST = 1000
 
 
 class Accounting(NamedTuple):
@@ -28,9 +32,9 @@ class Accounting(NamedTuple):
 
 ACCOUNTINGS = {
     # Everything a deployed model stores.
-    'stored': Accounting(scale_bits=FLOAT_BITS, other_bits=FLOAT_BITS),
+    'stored': Accounting(scale_bits=_FLOAT_BITS, other_bits=_FLOAT_BITS),
     # Each step folds into the norm that follows its layer: true where every layer has one.
-    'folded': Accounting(scale_bits=0, other_bits=FLOAT_BITS),
+    'folded': Accounting(scale_bits=0, other_bits=_FLOAT_BITS),
     # Weights alone, as most papers count.
     'weights': Accounting(scale_bits=0, other_bits=0),
 }
@@ -145,7 +149,7 @@ def match_width(model: Callable[[float], LayerTable], size: int,
   high, stride = low, max(1, low // 32)
   while low > 0 and not fits(low):
     low, high, stride = max(0, low - stride), low, 2 * stride
-  while high == low or fits(high):
+  while high == low or (fits(high) and high * resolution < _WIDEST):
     low, high, stride = high, high + stride, 2 * stride
   while high - low > 1:
     middle = (low + high) // 2

@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
 from cnnopt_jax import data
-from cnnopt_jax.quant import DEFAULT_RULES, Rule, quantize_params
+from cnnopt_jax.quant import DEFAULT_RULES, IDENTITY_BITS, Rule, quantize_params
 
 
 class Quantizer(NamedTuple):
   """How the weights of every member are quantized; the bitwidth is the member's.
+
+  A member of 32 bits is float throughout: bitwidths that a rule fixes do not apply to it.
 
   Attributes:
     rules: of `quantize_params`.
@@ -26,9 +29,13 @@ class Quantizer(NamedTuple):
   step: str = 'gaussian'
   clip_gradient: bool = False
 
-  def __call__(self, params, bits):
-    return quantize_params(params, bits, rules=self.rules, levels=self.levels, step=self.step,
-                           clip_gradient=self.clip_gradient)
+  def __call__(self, params: Any, bits: chex.Numeric) -> Any:
+    """The parameters that the network computes with, at `bits` bits, a scalar."""
+    quantized = quantize_params(params, bits, rules=self.rules, levels=self.levels, step=self.step,
+                                clip_gradient=self.clip_gradient)
+    if all(rule.bits is None for rule in self.rules):
+      return quantized
+    return jax.tree.map(lambda p, q: jnp.where(bits == IDENTITY_BITS, p, q), params, quantized)
 
 
 class Recipe(NamedTuple):

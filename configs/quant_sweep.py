@@ -1,0 +1,40 @@
+"""Weight bitwidths 1, 2, 3, 4 and 8 at equal model size, on the embedded Fashion-MNIST subset.
+
+    python -m experiments.quant_sweep --config configs/quant_sweep.py
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = ml_collections.ConfigDict()
+  config.model = 'plain'
+  config.dataset = 'fashion_mnist_subset'
+  config.data_dir = ''
+  config.image_size = 0  # Side of ImageNet's images; 0 for the default, and for all other sets.
+  config.download = False
+
+  config.sizes_kib = (8.0,)
+  config.accounting = 'stored'
+  config.bits = (1, 2, 3, 4, 8)
+  config.reference = True
+  config.seeds = (0, 1)
+
+  config.epochs = 6
+  config.batch_size = 64
+  config.learning_rates = (0.1,)
+  config.momentum = 0.9
+  config.weight_decay = 5e-4
+  config.label_smoothing = 0.0
+  config.shift = 2
+  config.flip = True
+
+  config.levels = 'auto'
+  config.step = 'gaussian'
+  config.per_channel = True
+  config.clip_gradient = False
+  config.layer_bits = ()
+
+  config.max_members = 8
+  config.checkpoint_steps = 0
+  return config

@@ -1,0 +1,248 @@
+"""What a sweep shows and writes: progress, records, tables, plot."""
+
+import collections
+import pathlib
+import statistics
+from typing import Any
+
+import rich.console
+import rich.progress
+import rich.table
+
+from cnnopt_jax import report
+from experiments import launch, run_folder
+from experiments.quant_plan import Member, Plan
+
+COLUMNS = (
+    'name', 'role', 'model', 'dataset', 'budget_kib', 'bits', 'width_multiplier', 'accounting',
+    'size_bits', 'size_weights_bits', 'size_scales_bits', 'size_biases_bits', 'size_norms_bits',
+    'size_others_bits', 'macs', 'params', 'learning_rate', 'seed', 'epochs', 'train_loss',
+    'test_accuracy', 'diverged_step', 'seconds')
+
+
+def record(plan: Plan, member: Member, *, train_loss: float, test_accuracy: float,
+           diverged_step: int, seconds: float) -> dict[str, Any]:
+  """The record of a trained member; a diverged one has no loss and no accuracy."""
+  diverged = diverged_step >= 0
+  layers, size = member.match.layers, member.match.size
+  values = dict(
+      name=member.name, role=member.role, model=plan.config.model, dataset=plan.config.dataset,
+      budget_kib=member.budget_kib, bits=member.bits, width_multiplier=member.match.width,
+      accounting=plan.config.accounting, size_bits=size.total,
+      **{f'size_{term}_bits': value for term, value in size._asdict().items()},
+      macs=layers.macs, params=sum(p.size for p in layers.parameters),
+      learning_rate=member.learning_rate, seed=member.seed, epochs=plan.config.epochs,
+      train_loss=None if diverged else train_loss,
+      test_accuracy=None if diverged else test_accuracy,
+      diverged_step=diverged_step if diverged else None, seconds=round(seconds, 2))
+  assert tuple(values) == COLUMNS
+  return values
+
+
+def in_order(plan: Plan, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  """The records in the order of the plan."""
+  by_name = {r['name']: r for r in records}
+  return [by_name[member.name] for member in plan.members if member.name in by_name]
+
+
+class Group(collections.namedtuple('Group', 'budget_kib role bits learning_rate records')):
+  """The members that differ by seed alone."""
+
+  @property
+  def accuracies(self) -> list[float]:
+    return [r['test_accuracy'] for r in self.records if r['test_accuracy'] is not None]
+
+  @property
+  def mean(self) -> float:
+    return statistics.fmean(self.accuracies) if self.accuracies else float('nan')
+
+  @property
+  def spread(self) -> float:
+    """Standard deviation over seeds."""
+    return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
+
+  @property
+  def diverged(self) -> int:
+    return len(self.records) - len(self.accuracies)
+
+
+def groups(records: list[dict[str, Any]]) -> list[Group]:
+  """Records grouped over seeds: by budget, then ranked ones by falling accuracy, then references.
+
+  A group whose members all diverged stands last among its kind.
+  """
+  found = collections.defaultdict(list)
+  for r in records:
+    found[r['budget_kib'], r['role'], r['bits'], r['learning_rate']].append(r)
+  order = lambda g: (g.budget_kib, g.role != 'ranked', -g.mean if g.accuracies else 1.0)
+  return sorted((Group(*key, members) for key, members in found.items()), key=order)
+
+
+def verdicts(records: list[dict[str, Any]]) -> list[str]:
+  """One sentence a budget: which bitwidth wins, and whether the seeds can tell."""
+  sentences = []
+  for budget in sorted({r['budget_kib'] for r in records}):
+    best = {}
+    for g in groups(records):  # Best first, so that each bitwidth enters at its best rate.
+      if g.budget_kib == budget and g.role == 'ranked' and g.accuracies:
+        best.setdefault(g.bits, g)
+    if not best:
+      continue
+    first, *others = best.values()
+    sentence = f'At {budget:g} KiB, {_bits(first.bits)} is best: {_accuracy(first)}'
+    if others:
+      second = others[0]
+      error = sum(g.spread**2 / len(g.accuracies) for g in (first, second)) ** 0.5
+      sentence += f'; next {_bits(second.bits)}: {_accuracy(second)}'
+      if min(len(g.accuracies) for g in (first, second)) < 2:
+        sentence += ' (one seed: no spread known)'
+      elif first.mean - second.mean < 2 * error:
+        sentence += ', within twice the standard error of the difference: the seeds cannot tell'
+    sentences.append(sentence + '.')
+  return sentences
+
+
+def _bits(bits: int) -> str:
+  return f'{bits} bit' + 's' * (bits > 1)
+
+
+def _accuracy(group: Group) -> str:
+  if not group.accuracies:
+    return 'diverged'
+  text = f'{group.mean:.4f}'
+  return text + (f' ± {group.spread:.4f}' if len(group.accuracies) > 1 else '')
+
+
+HEADER = ('bits', 'width', 'size KiB', 'weights', 'MACs', 'params', 'rate', 'test accuracy',
+          'train loss', 'seeds', 'diverged')
+
+
+def _row(g: Group) -> tuple[str, ...]:
+  one = g.records[0]
+  losses = [r['train_loss'] for r in g.records if r['train_loss'] is not None]
+  return (('' if g.role == 'ranked' else 'reference, ') + str(g.bits),
+          f'{one["width_multiplier"]:g}', f'{one["size_bits"] / 8192:.3f}',
+          f'{one["size_weights_bits"] / one["size_bits"]:.0%}', f'{one["macs"] / 1e6:.2f} M',
+          f'{one["params"]}', f'{g.learning_rate:g}', _accuracy(g),
+          f'{statistics.fmean(losses):.3f}' if losses else '', str(len(g.records)),
+          str(g.diverged))
+
+
+def write(plan: Plan, records: list[dict[str, Any]], environment: dict[str, Any],
+          workdir: pathlib.Path) -> None:
+  """Rebuilds results.csv, report.md and pareto.png from the records."""
+  records = in_order(plan, records)
+  launch.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
+  launch.write_atomically(workdir / run_folder.REPORT, _markdown(plan, records, environment))
+  series = collections.defaultdict(list)
+  for g in groups(records):
+    label = f'{_bits(g.bits)}' + (' reference' if g.role == 'reference' else '')
+    if len(plan.config.learning_rates) > 1:
+      label += f', rate {g.learning_rate:g}'
+    if g.accuracies:
+      series[g.role == 'reference', g.bits, g.learning_rate, label].append(
+          (g.records[0]['size_bits'] / 8192, g.mean, g.spread))
+  report.tradeoff(
+      workdir / 'pareto.png',
+      [report.Series(key[-1], *zip(*sorted(points)), reference=key[0])
+       for key, points in sorted(series.items())],
+      xlabel='model size, KiB', ylabel='test accuracy', title=f'{plan.config.model} on '
+      f'{plan.config.dataset}, mean and std over seeds')
+
+
+def _markdown(plan: Plan, records: list[dict[str, Any]], environment: dict[str, Any]) -> str:
+  config = plan.config
+  parts = [f'# Weight bitwidths of {config.model} at equal model size, on {config.dataset}\n']
+  parts += [sentence + '\n' for sentence in verdicts(records)]
+  for budget in config.sizes_kib:
+    rows = [_row(g) for g in groups(records) if g.budget_kib == budget]
+    if rows:
+      parts.append(f'## Budget {budget:g} KiB\n\n{report.to_markdown(rows, HEADER)}')
+  parts.append('![accuracy against size](pareto.png)\n')
+  parts.append(
+      f"Sizes are counted by the accounting '{config.accounting}': " + ACCOUNTING_WORDS[
+          config.accounting] + " The column 'weights' is their share of the size. MACs are those "
+      'of one image: equal size is not equal compute. ± is the standard deviation over seeds.\n')
+  parts.append('Environment: ' + ', '.join(
+      f'{key} {value}' for key, value in {**environment, **environment['versions']}.items()
+      if key != 'versions') + f'. {config.epochs} epochs; every setting is in config.json.\n')
+  return '\n'.join(parts)
+
+
+ACCOUNTING_WORDS = {
+    'stored': 'weights at their bitwidth, one 32-bit step per output channel (or tensor) of each '
+              'quantized layer, every bias and norm parameter at 32 bits.',
+    'folded': 'weights at their bitwidth, every bias and norm parameter at 32 bits; quantization '
+              'steps fold into the norms and cost nothing.',
+    'weights': 'weights at their bitwidth, nothing else.',
+}
+
+
+def show(plan: Plan, records: list[dict[str, Any]], workdir: pathlib.Path) -> None:
+  """Prints the final table, the verdict and where the results are."""
+  shown = [i for i, name in enumerate(HEADER) if name not in ('weights', 'params', 'train loss')]
+  if len(plan.config.learning_rates) == 1:
+    shown.remove(HEADER.index('rate'))
+  if all(r['diverged_step'] is None for r in records):
+    shown.remove(HEADER.index('diverged'))
+  for budget in plan.config.sizes_kib:
+    table = rich.table.Table(*(HEADER[i] for i in shown),
+                             title=f'{plan.config.model}, budget {budget:g} KiB')
+    for g in groups(records):
+      if g.budget_kib == budget:
+        row = _row(g)
+        table.add_row(*(row[i] for i in shown), style='dim' if g.role == 'reference' else '')
+    rich.console.Console().print(table)
+  for sentence in verdicts(records):
+    print(sentence)
+  print(f'results: {workdir / run_folder.RESULTS}, {workdir / run_folder.REPORT}, '
+        f'{workdir / "pareto.png"}')
+
+
+class Progress:
+  """Progress bar over all the multiply-accumulates of a run; one line an epoch off a terminal."""
+
+  def __init__(self, plan: Plan, done: set[str]):
+    self._plan = plan
+    self._console = rich.console.Console()
+    self._cost = lambda program: len(program) * program[0].match.layers.macs
+    todo = [p for p in plan.programs if not all(member.name in done for member in p)]
+    self._bar = rich.progress.Progress(
+        rich.progress.TextColumn('{task.description}'), rich.progress.BarColumn(),
+        rich.progress.TaskProgressColumn(), rich.progress.TimeElapsedColumn(),
+        rich.progress.TextColumn('left'), rich.progress.TimeRemainingColumn(),
+        console=self._console, disable=not self._console.is_terminal)
+    self._steps = plan.recipe.steps
+    self._task = self._bar.add_task('compiling', total=sum(map(self._cost, todo)) * self._steps)
+    self._finished = 0
+    self._accuracy = ''
+
+  def __enter__(self):
+    self._bar.start()
+    return self
+
+  def __exit__(self, *exc):
+    self._bar.stop()
+
+  def step(self, program: tuple[Member, ...], step: int) -> None:
+    """Says that a program has taken `step` steps."""
+    cost = self._cost(program)
+    self._bar.update(self._task, completed=self._finished + cost * step,
+                     description=f'{_describe(program)}{self._accuracy}')
+    if step == self._steps:
+      self._finished += cost * step
+
+  def epoch(self, program: tuple[Member, ...], epoch: int, accuracies: list[float]) -> None:
+    """Says that a program has finished `epoch` epochs, and its members' test accuracies."""
+    shown = ' '.join(f'{a:.3f}' for a in accuracies)
+    self._accuracy = f', epoch {epoch}/{self._plan.config.epochs}, accuracy {shown}'
+    if not self._console.is_terminal or epoch == self._plan.config.epochs:
+      self._bar.print(f'{_describe(program)}{self._accuracy}')
+    if epoch == self._plan.config.epochs:
+      self._accuracy = ''
+
+
+def _describe(program: tuple[Member, ...]) -> str:
+  bits = ', '.join(dict.fromkeys(
+      f'{_bits(m.bits)}' + ' (reference)' * (m.role == 'reference') for m in program))
+  return f'{program[0].budget_kib:g} KiB, {bits}'

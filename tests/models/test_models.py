@@ -1,0 +1,68 @@
+"""Networks: parameter counts against published ones, shapes, widths."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cnnopt_jax import models
+
+
+def parameters(name, num_classes, image_shape, **kwargs):
+  model = models.create(name, num_classes=num_classes, **kwargs)
+  table = models.layer_table(model, image_shape)
+  return sum(p.size for p in table.parameters)
+
+
+@pytest.mark.parametrize('name, num_classes, image_shape, count', [
+    # He et al., table 6: 0.27M, 0.46M, 0.66M, 0.85M, 1.7M. The exact figures follow from the
+    # architecture: 9 * (3*16 + 6n*16^2 + 16*32 + (2n-1)*... ) and 2 a norm channel.
+    ('resnet20', 10, (32, 32, 3), 269_722),
+    ('resnet32', 10, (32, 32, 3), 464_154),
+    ('resnet44', 10, (32, 32, 3), 658_586),
+    ('resnet56', 10, (32, 32, 3), 853_018),
+    ('resnet110', 10, (32, 32, 3), 1_727_962),
+    # torchvision's mobilenet_v2.
+    ('mobilenet_v2', 1000, (224, 224, 3), 3_504_872),
+    ('mobilenet_v2', 10, (32, 32, 3), 3_504_872 - 990 * 1281),
+    # torchvision's vgg11 has 9,220,480 parameters in its convolutions, 2,752 of them biases, which
+    # a norm's scale and shift of 5,504 replace here; one dense layer follows.
+    ('vgg11', 10, (32, 32, 3), 9_220_480 - 2_752 + 5_504 + 5_130),
+])
+def test_published_parameter_counts(name, num_classes, image_shape, count):
+  assert parameters(name, num_classes, image_shape) == count
+
+
+@pytest.mark.parametrize('name, image_shape, macs', [
+    # torchvision's figure for mobilenet_v2, 300.8 M multiply-accumulates, biases not counted.
+    ('mobilenet_v2', (224, 224, 3), 300_774_272),
+    # ResNet-20 on CIFAR-10: 3x3 convolutions and the dense layer, by hand.
+    ('resnet20', (32, 32, 3), 9 * 1024 * (3 * 16 + 6 * 256) + 9 * 256 * (16 * 32 + 5 * 1024)
+     + 9 * 64 * (32 * 64 + 5 * 4096) + 640),
+])
+def test_known_macs(name, image_shape, macs):
+  classes = 1000 if name == 'mobilenet_v2' else 10
+  assert models.layer_table(models.create(name, num_classes=classes), image_shape).macs == macs
+
+
+@pytest.mark.parametrize('name', ['plain', 'vgg11', 'mobilenet_v2', 'resnet8'])
+@pytest.mark.parametrize('image_shape', [(28, 28, 1), (17, 23, 3)])
+def test_any_image_shape_width_and_class_count(name, image_shape):
+  model = models.create(name, num_classes=7, width_multiplier=0.17)
+  images = jnp.zeros((2, *image_shape))
+  variables = jax.eval_shape(model.init, jax.random.key(0), images)
+  train = lambda v, x: model.apply(v, x, train=True, mutable=['batch_stats'])
+  logits, statistics = jax.eval_shape(train, variables, images)
+  assert logits.shape == (2, 7)
+  assert jax.tree.map(jnp.shape, statistics['batch_stats']) == jax.tree.map(
+      jnp.shape, variables['batch_stats'])
+
+
+@pytest.mark.parametrize('name', list(models.MODELS))
+def test_size_grows_with_width(name):
+  counts = [parameters(name, 10, (32, 32, 3), width_multiplier=w) for w in (0.05, 0.3, 1.0)]
+  assert counts[0] < counts[1] < counts[2]
+
+
+def test_unknown_name_is_refused():
+  with pytest.raises(ValueError, match="model='alexnet'.*resnet20"):
+    models.create('alexnet', num_classes=10)

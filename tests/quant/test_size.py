@@ -1,0 +1,89 @@
+"""Model sizes against sums done by hand, and widths against exhaustive search."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cnnopt_jax import models, quant
+from cnnopt_jax.models import PlainNet
+from cnnopt_jax.workload import trace_layers
+
+SHAPE = (12, 12, 1)
+
+
+@functools.cache
+def net(width):
+  return models.layer_table(PlainNet(5, width, channels=(8, 12), strides=(2, 1)), SHAPE)
+
+
+# 3x3x1x8 and 3x3x8x12 kernels, two norms, a 12x5 head with bias.
+WEIGHTS = 72 + 864 + 60
+CHANNELS = 8 + 12 + 5
+NORMS = 2 * (8 + 12)
+
+
+@pytest.mark.parametrize('accounting, expected', [
+    ('stored', (4 * WEIGHTS, 32 * CHANNELS, 32 * 5, 32 * NORMS, 0)),
+    ('folded', (4 * WEIGHTS, 0, 32 * 5, 32 * NORMS, 0)),
+    ('weights', (4 * WEIGHTS, 0, 0, 0, 0)),
+])
+def test_terms_by_hand(accounting, expected):
+  size = quant.model_size(net(1.0), 4, accounting)
+  assert tuple(size) == expected
+  assert size.total == sum(expected)
+
+
+def test_one_scale_a_tensor_and_float():
+  assert quant.model_size(net(1.0), 4, per_channel=False).scales == 32 * 3
+  size = quant.model_size(net(1.0), 32)
+  assert (size.weights, size.scales) == (32 * WEIGHTS, 0)
+
+
+def test_bits_by_path():
+  bits = {'unit0/conv/kernel': 8, 'unit1/conv/kernel': 2, 'head/dense/kernel': 32}
+  size = quant.model_size(net(1.0), bits)
+  assert size.weights == 8 * 72 + 2 * 864 + 32 * 60
+  assert size.scales == 32 * (8 + 12)
+  with pytest.raises(KeyError):
+    quant.model_size(net(1.0), {'unit0/conv/kernel': 8})
+  with pytest.raises(ValueError, match="accounting='all'.*stored"):
+    quant.model_size(net(1.0), 2, 'all')
+
+
+def test_embeddings_count_in_float_and_shared_weights_once():
+  params = {'table': jnp.zeros((10, 4)), 'w': jnp.zeros((4, 4))}
+
+  def fn(params, tokens):
+    x = params['table'][tokens]
+    return x @ params['w'] @ params['w']
+
+  layers = trace_layers(fn, params, jax.ShapeDtypeStruct((3,), jnp.int32))
+  size = quant.model_size(layers, 1)
+  assert size == quant.ModelSize(weights=16, scales=32 * 4, biases=0, norms=0, others=32 * 40)
+
+
+@pytest.mark.parametrize('bits, budget', [(1, 20_000), (4, 9_000), (8, 30_000), (32, 64_000)])
+def test_match_is_the_widest_that_fits(bits, budget):
+  match = quant.match_width(net, budget, bits, slack=0.2, resolution=1 / 64)
+  sizes = {k / 64: quant.model_size(net(k / 64), bits).total for k in range(1, 300)}
+  assert match.width == max(width for width, size in sizes.items() if size <= budget)
+  assert budget / 1.2 <= match.size.total <= budget
+  assert match.size == quant.model_size(net(match.width), bits)
+
+
+def test_budget_that_cannot_be_met_names_the_nearest_sizes():
+  with pytest.raises(quant.BudgetError) as error:
+    quant.match_width(net, 9_300, 8, slack=1e-6)
+  sizes = [quant.model_size(net(k / 1000), 8).total for k in range(600, 1100)]
+  below = max(size for size in sizes if size <= 9_300)
+  above = min(size for size in sizes if size > 9_300)
+  assert f'{below} bits' in str(error.value) and f'{above} bits' in str(error.value)
+  with pytest.raises(quant.BudgetError, match='nearest'):
+    quant.match_width(net, 10, 8)
+
+
+def test_a_network_that_does_not_grow_is_refused():
+  with pytest.raises(quant.BudgetError, match='nearest'):
+    quant.match_width(lambda width: net(1.0), 10**6, 8)

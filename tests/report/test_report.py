@@ -1,0 +1,63 @@
+"""Records that survive a kill, and tables."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from cnnopt_jax import report
+
+
+def test_records_round_trip(tmp_path):
+  path = tmp_path / 'records.jsonl'
+  assert report.records.read(path) == []
+  report.records.append(path, [{'a': 1, 'b': 0.1}, {'a': None}])
+  report.records.append(path, [{'a': 'x\ny'}])
+  assert report.records.read(path) == [{'a': 1, 'b': 0.1}, {'a': None}, {'a': 'x\ny'}]
+
+
+def test_every_torn_last_record_is_dropped(tmp_path):
+  path = tmp_path / 'records.jsonl'
+  whole = ''.join(json.dumps({'n': n}) + '\n' for n in range(2))
+  last = json.dumps({'n': 2}) + '\n'
+  for length in range(len(last)):
+    path.write_text(whole + last[:length])
+    assert report.records.read(path) == [{'n': 0}, {'n': 1}]
+    report.records.append(path, [{'n': 2}])
+    assert report.records.read(path)[-1] == {'n': 2}
+
+
+@pytest.mark.parametrize('line', ['{"n": ', '3', 'garbage'])
+def test_a_broken_line_in_the_middle_is_named(tmp_path, line):
+  path = tmp_path / 'records.jsonl'
+  path.write_text('{"n": 0}\n' + line + '\n{"n": 2}\n')
+  with pytest.raises(ValueError, match='records.jsonl, line 2'):
+    report.records.read(path)
+
+
+def test_nan_is_no_record(tmp_path):
+  with pytest.raises(ValueError):
+    report.records.append(tmp_path / 'records.jsonl', [{'a': float('nan')}])
+
+
+def test_csv_is_exact():
+  rows = [{'x': 0.1 + 0.2, 'y': None, 'z': 'a,b', 'more': 1}]
+  read = list(csv.DictReader(io.StringIO(report.to_csv(rows, ('x', 'y', 'z')))))
+  assert read == [{'x': repr(0.1 + 0.2), 'y': '', 'z': 'a,b'}]
+
+
+def test_markdown():
+  assert report.to_markdown([('a', '1'), ('bcd', '20')], ('name', 'n')) == (
+      '| name |  n |\n| ---- | -: |\n| a    |  1 |\n| bcd  | 20 |\n')
+
+
+def test_plot_is_a_picture(tmp_path):
+  from matplotlib import image
+  report.tradeoff(tmp_path / 'p.png',
+                  [report.Series('4 bits', [8, 16], [0.8, 0.9], [0.01, 0.02]),
+                   report.Series('float', [30], [0.9], [0.0], reference=True)],
+                  xlabel='size, KiB', ylabel='accuracy')
+  pixels = image.imread(tmp_path / 'p.png')
+  assert pixels.shape[0] > 300 and len(np.unique(pixels)) > 10

@@ -141,10 +141,10 @@ def main(run: Callable[[config_dict.ConfigDict, pathlib.Path], Any], spec: Mappi
       'config', str(REPO_ROOT / default_config), 'Config file; fields by --config.FIELD=VALUE.')
   workdir_flag = flags.DEFINE_string('workdir', default_workdir, 'Folder for the results.')
 
-  # Libraries log every file they touch at level INFO; --verbosity=0 brings that back.
-  flags.FLAGS.set_default('verbosity', logging.WARNING)
-
   def start(argv):
+    # Libraries log every file they touch at level INFO; --verbosity=0 brings that back.
+    if flags.FLAGS['verbosity'].using_default_value:
+      logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
       raise ConfigError(f'argument {argv[1]!r}: not a flag; allowed: --config, --workdir')
     config = check(config_flag.value, spec)

@@ -23,7 +23,8 @@ class Checkpoints:
     self._folder = pathlib.Path(folder).resolve()
     self._manager = ocp.CheckpointManager(
         self._folder,
-        options=ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False))
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=1, enable_async_checkpointing=False, cleanup_tmp_directories=True))
 
   def save(self, step: int, state: TrainState, seconds: float) -> None:
     """Writes `state` after `step` steps and `seconds` of training."""

@@ -1,5 +1,6 @@
 """One training step of a sweep: pure for one member, `vmap`-ed over members, jitted once."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -110,6 +111,7 @@ def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
       optax.sgd(optax.cosine_decay_schedule(1.0, recipe.steps), recipe.momentum, nesterov=True))
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def init_state(model: nn.Module, recipe: Recipe, members: Members,
                image_shape: tuple[int, int, int]) -> TrainState:
   """Initial state of all members; the weights are a function of each member's seed alone.
@@ -131,11 +133,14 @@ def init_state(model: nn.Module, recipe: Recipe, members: Members,
     return TrainState(jnp.zeros((), jnp.int32), params, variables, optimizer.init(params),
                       jnp.zeros(()), jnp.full((), -1, jnp.int32))
 
-  return jax.jit(jax.vmap(init))(members.seed)
+  return jax.vmap(init)(members.seed)
 
 
+@functools.cache
 def make_train_step(model: nn.Module, recipe: Recipe) -> Callable[..., TrainState]:
-  """Builds the jitted step of all members; their bitwidths and learning rates are data.
+  """The jitted step of all members; their bitwidths and learning rates are data.
+
+  The same model and recipe give the same function, which compiles once for each number of members.
 
   Args:
     model: as in `init_state`.
@@ -146,12 +151,39 @@ def make_train_step(model: nn.Module, recipe: Recipe) -> Callable[..., TrainStat
     images are uint8 [U, B, H, W, C] and labels int32 [U, B], U different batches; `batch_of`,
     int32 [M], says which of them each member sees.
   """
+  @_unrolled_on_cpu
+  def one(state, member, images, labels):
+    return train_step(state, member, images, labels, model=model, recipe=recipe)
+
   def step(state, members, images, labels, batch_of):
-    one = lambda state, member, index: train_step(
-        state, member, images[index], labels[index], model=model, recipe=recipe)
-    return jax.vmap(one)(state, members, batch_of)
+    return jax.vmap(one)(state, members, images[batch_of], labels[batch_of])
 
   return jax.jit(step, donate_argnums=0)
+
+
+def _unrolled_on_cpu(fn: Callable[..., Any]) -> Callable[..., Any]:
+  """Makes `jax.vmap(fn)` run the members one after the other inside one program, on a CPU.
+
+  The convolutions unroll anyway. With the rest unrolled too, which costs no time, each member is
+  computed as if it were alone, to the last bit: a batched sum is rounded in another order, and one
+  flipped bit of a weight grows into another accuracy. So what a member learns does not depend on
+  who trains beside it.
+  """
+  mapped = jax.custom_batching.custom_vmap(fn)
+
+  @mapped.def_vmap
+  def rule(axis_size, in_batched, *args):
+    if jax.default_backend() != 'cpu':
+      axes = jax.tree.map(lambda batched: 0 if batched else None, in_batched)
+      out = jax.vmap(fn, in_axes=tuple(axes), axis_size=axis_size)(*args)
+    else:
+      pick = lambda i: jax.tree.map(lambda x, batched: x[i] if batched else x, args,
+                                    tuple(in_batched))
+      members = [mapped(*pick(i)) for i in range(axis_size)]
+      out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    return out, jax.tree.map(lambda _: True, out)
+
+  return mapped
 
 
 def train_step(state: TrainState, member: Members, images: jax.Array, labels: jax.Array, *,

@@ -60,6 +60,7 @@ def test_every_move_is_equally_likely():
   matches = (np.asarray(results)[:, None] == options).all((2, 3, 4))
   assert (matches.sum(1) == 1).all()
   assert np.abs(matches.sum(0) - 100).max() < 5 * 9.7
+  assert abs(matches[:, 1::2].sum() - 900) < 5 * 21  # The mirrored half.
 
 
 def test_pure_and_the_same_under_jit_vmap_and_in_float():

@@ -157,6 +157,14 @@ def test_batches_read_ahead_but_not_far():
   assert split.reads == list(range(len(split.reads))) and len(split.reads) <= 7
 
 
+def test_batches_left_early_drop_what_waits():
+  split = Recorder()
+  stream = data.batches(split, (np.array([i]) for i in range(100)), ahead=50)
+  next(stream)
+  stream.close()
+  assert reader_threads() == [] and len(split.reads) < 25  # 50 were waiting.
+
+
 def test_batches_raise_at_the_batch_that_failed():
   stream = data.batches(Recorder(fails_at=3), (np.array([i]) for i in range(100)))
   taken = []

@@ -143,7 +143,7 @@ def main(run: Callable[[config_dict.ConfigDict, pathlib.Path], Any], spec: Mappi
 
   def start(argv):
     # Libraries log every file they touch at level INFO; --verbosity=0 brings that back.
-    if flags.FLAGS['verbosity'].using_default_value:
+    if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
       raise ConfigError(f'argument {argv[1]!r}: not a flag; allowed: --config, --workdir')

@@ -1,0 +1,47 @@
+"""Starts experiments as a user does: a process, flags, signals."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+
+# Two programs of two members, three epochs of six steps, a checkpoint every second step.
+TINY = dict(bits='2,4', reference='false', seeds='0,1', epochs=3, batch_size=2000, sizes_kib='2.122',
+            checkpoint_steps=2)
+
+
+def command(module, workdir, **config):
+  flags = [f'--config.{key}={value}' for key, value in config.items()]
+  return [sys.executable, '-m', f'experiments.{module}', f'--workdir={workdir}', *flags]
+
+
+def start(module, workdir, **config):
+  # These runs take few steps: compile quickly rather than well.
+  flags = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+  return subprocess.Popen(command(module, workdir, **config), cwd=REPO, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env={**os.environ, 'XLA_FLAGS': flags})
+
+
+def finish(process, timeout=300):
+  out, err = process.communicate(timeout=timeout)
+  return process.returncode, out, err
+
+
+def run(module, workdir, **config):
+  return finish(start(module, workdir, **config))
+
+
+def signal_when(process, condition, signum=signal.SIGKILL, timeout=300):
+  """Sends a signal as soon as `condition()` holds; fails if the process ends before."""
+  deadline = time.monotonic() + timeout
+  while not condition():
+    assert process.poll() is None, process.communicate()
+    assert time.monotonic() < deadline
+    time.sleep(0.002)
+  process.send_signal(signum)
+  return finish(process)

@@ -1,0 +1,207 @@
+"""The sweep as a process: results, kills, resumes, wrong input."""
+
+import csv
+import json
+import re
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+from cnnopt_jax import report
+from experiments import quant_sweep
+from tests.experiments import runs
+
+SECONDS = 'seconds'
+
+
+def rows(workdir):
+  with open(workdir / 'results.csv') as file:
+    return list(csv.DictReader(file))
+
+
+def without_seconds(workdir):
+  """results.csv byte for byte, the last column, seconds, cut off."""
+  lines = (workdir / 'results.csv').read_text().splitlines()
+  assert lines[0].endswith(f',{SECONDS}')
+  return [line.rpartition(',')[0] for line in lines]
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """An uninterrupted run: its folder and what it printed."""
+  workdir = tmp_path_factory.mktemp('whole')
+  code, out, err = runs.run('quant_sweep', workdir, **runs.TINY)
+  assert code == 0, err
+  return workdir, out
+
+
+def test_results(whole):
+  workdir, out = whole
+  found = rows(workdir)
+  assert [(r['bits'], r['seed']) for r in found] == [('2', '0'), ('2', '1'), ('4', '0'), ('4', '1')]
+  sizes = [int(r['size_bits']) for r in found]
+  assert max(sizes) <= 1.02 * min(sizes)
+  for r in found:
+    terms = [int(r[f'size_{t}_bits']) for t in ('weights', 'scales', 'biases', 'norms', 'others')]
+    assert sum(terms) == int(r['size_bits'])
+    assert 0 < float(r['test_accuracy']) < 1 and float(r['train_loss']) > 0
+    assert r['role'] == 'ranked' and r['accounting'] == 'stored' and r['diverged_step'] == ''
+  for name in ('config.json', 'records.jsonl', 'report.md', 'pareto.png'):
+    assert (workdir / name).stat().st_size > 100
+  text = (workdir / 'report.md').read_text()
+  verdict = re.search(r'At 2.122 KiB, \d bits is best: 0\.\d{4} ± 0\.\d{4}; next', text)
+  assert verdict and verdict.group() in out
+  config = json.loads((workdir / 'config.json').read_text())
+  assert config['config']['bits'] == [2, 4]
+  assert {'git', 'versions', 'device', 'cores'} <= config['environment'].keys()
+
+
+def test_recorded_members_load_and_evaluate_to_the_recorded_accuracy(whole):
+  workdir, _ = whole
+  for r in rows(workdir):
+    member = quant_sweep.load_member(workdir, r['name'])
+    assert member.test_accuracy() == float(r['test_accuracy'])
+    assert member.bits == int(r['bits'])
+  with pytest.raises(KeyError, match='allowed: 2.122kib_b2'):
+    quant_sweep.load_member(workdir, 'nobody')
+
+
+def test_the_same_command_again_trains_nothing(whole):
+  workdir, _ = whole
+  before = (workdir / 'results.csv').read_bytes(), (workdir / 'records.jsonl').read_bytes()
+  code, out, _ = runs.run('quant_sweep', workdir, **runs.TINY)
+  assert code == 0 and 'is best' in out and 'epoch' not in out
+  assert before == ((workdir / 'results.csv').read_bytes(),
+                    (workdir / 'records.jsonl').read_bytes())
+
+
+def test_killed_at_several_moments_ends_in_the_same_results(whole, tmp_path):
+  """SIGKILL after a checkpoint, while one is written, and after a record; then to the end."""
+  records, checkpoints = tmp_path / 'records.jsonl', tmp_path / 'checkpoints'
+  moments = [
+      lambda: any(checkpoints.glob('program0/6')),
+      lambda: any(checkpoints.glob('program0/*tmp*')),
+      lambda: records.exists(),
+      lambda: any(checkpoints.glob('program1/4')),
+  ]
+  for moment in moments:
+    code, _, _ = runs.signal_when(runs.start('quant_sweep', tmp_path, **runs.TINY), moment)
+    assert code == -signal.SIGKILL
+  code, out, err = runs.run('quant_sweep', tmp_path, **runs.TINY)
+  assert code == 0, err
+  assert '2 bits' not in re.sub('At .*', '', out).partition('plain, budget')[0]  # Not retrained.
+  assert without_seconds(tmp_path) == without_seconds(whole[0])
+
+
+def test_sigterm_saves_and_exits(whole, tmp_path):
+  started = lambda: any((tmp_path / 'checkpoints').glob('program0/2'))
+  process = runs.start('quant_sweep', tmp_path, **{**runs.TINY, 'checkpoint_steps': 2})
+  code, _, err = runs.signal_when(process, started, signal.SIGTERM)
+  assert code == 128 + signal.SIGTERM
+  assert 'stopped by SIGTERM' in err and 'Traceback' not in err
+  code, _, err = runs.run('quant_sweep', tmp_path, **runs.TINY)
+  assert code == 0, err
+  assert without_seconds(tmp_path) == without_seconds(whole[0])
+
+
+def test_torn_and_partial_records_are_made_whole(whole, tmp_path):
+  """Half a program on record, then half a line: the other member is recorded again."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(whole[0], workdir)
+  lines = (workdir / 'records.jsonl').read_text().splitlines(keepends=True)
+  (workdir / 'records.jsonl').write_text(''.join(lines[:3]) + lines[3][:40])
+  (workdir / 'results.csv').unlink()
+  code, _, err = runs.run('quant_sweep', workdir, **runs.TINY)
+  assert code == 0, err
+  assert without_seconds(workdir) == without_seconds(whole[0])
+
+
+def test_a_changed_config_or_environment(whole, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(whole[0], workdir)
+  code, _, err = runs.run('quant_sweep', workdir, **{**runs.TINY, 'epochs': 4})
+  assert code == 2 and err.startswith('error: config.epochs=4 but') and err.count('\n') == 1
+  content = json.loads((workdir / 'config.json').read_text())
+  content['environment']['cores'] = 999
+  (workdir / 'config.json').write_text(json.dumps(content))
+  code, _, err = runs.run('quant_sweep', workdir, **runs.TINY)
+  assert code == 0 and 'warning: cores was 999' in err
+
+
+def test_a_diverged_member_is_recorded_and_the_others_go_on(whole, tmp_path):
+  config = {**runs.TINY, 'bits': '4', 'learning_rates': '0.1,1e30'}
+  code, out, err = runs.run('quant_sweep', tmp_path, **config)
+  assert code == 0, err
+  found = {(r['learning_rate'], r['seed']): r for r in rows(tmp_path)}
+  for seed in '01':
+    diverged = found['1e+30', seed]
+    assert diverged['test_accuracy'] == diverged['train_loss'] == ''
+    assert 0 < int(diverged['diverged_step']) < 18
+    fine = found['0.1', seed]
+    expected = next(r for r in rows(whole[0]) if (r['bits'], r['seed']) == ('4', seed))
+    fine.pop(SECONDS), expected.pop(SECONDS)
+    assert fine == expected  # Whoever trains beside a member does not touch it.
+  assert 'diverged' in out
+
+
+@pytest.mark.parametrize('config, message', [
+    (dict(bits='nan'), r"config.bits\[0\]='nan'; allowed: one of 1, 2"),
+    (dict(bits=''), r"config.bits.*allowed: "),
+    (dict(bits='9'), r'config.bits\[0\]=9; allowed: one of 1, 2, 3, 4, 5, 6, 7, 8, 32'),
+    (dict(bits='2,2'), r'config.bits=\(2, 2\); allowed: a tuple .* no two equal'),
+    (dict(seeds='-1'), r'config.seeds\[0\]=-1; allowed: an integer from 0'),
+    (dict(epochs=0), 'config.epochs=0; allowed: an integer of at least 1'),
+    (dict(epochs='many'), 'epochs'),
+    (dict(learning_rates='nan'), r'config.learning_rates\[0\]=.?nan'),
+    (dict(sizes_kib='0.05'), r'config.sizes_kib=0.05 \(410 bits\) with .*nearest: '),
+    (dict(model='alexnet'), "config.model='alexnet'; allowed: one of plain, vgg11"),
+    (dict(widht='1'), 'widht'),
+    (dict(data_dir='/nowhere', dataset='cifar10'), "config.dataset='cifar10': .*data_dir"),
+    (dict(batch_size=20000), 'config.batch_size=20000; allowed: at most the 12000'),
+    (dict(levels='mid_tread', bits='1,2'), "config.bits holds 1.*'auto' or 'mid_rise'"),
+    (dict(layer_bits='head'), "config.layer_bits='head'; allowed: 'PATTERN=BITS'"),
+    (dict(layer_bits='tail=8'), "config.layer_bits=.*matches no parameter"),
+])
+def test_wrong_input_is_one_line_and_exit_code_2(config, message, tmp_path):
+  code, out, err = runs.run('quant_sweep', tmp_path / 'run', **config)
+  assert code == 2, err
+  assert re.search(message, err), err
+  assert err.startswith('error: ') and err.count('\n') == 1 and not out
+
+
+def test_an_unwritable_folder_and_a_wrong_flag(tmp_path):
+  (tmp_path / 'file').write_text('')
+  code, _, err = runs.run('quant_sweep', tmp_path / 'file' / 'run')
+  assert code == 2 and re.match(r"error: workdir='.*file/run'; .*|error: workdir=.*: Not a dir", err)
+  process = runs.start('quant_sweep', tmp_path / 'run')
+  process.kill()
+  process.communicate()
+  for flag in ('--sizes=3', 'stray', '--config=/nowhere.py'):
+    command = [*runs.command('quant_sweep', tmp_path / 'other'), flag]
+    import subprocess
+    done = subprocess.run(command, cwd=runs.REPO, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+    assert 'sizes' in done.stderr or 'stray' in done.stderr or 'nowhere' in done.stderr
+  assert not (tmp_path / 'other').exists()
+
+
+def test_two_processes_cannot_share_a_folder(tmp_path):
+  first = runs.start('quant_sweep', tmp_path, **runs.TINY)
+  try:
+    while not (tmp_path / 'config.json').exists():
+      assert first.poll() is None
+    code, _, err = runs.run('quant_sweep', tmp_path, **runs.TINY)
+    assert code == 2 and 'another process is running in it' in err
+  finally:
+    first.kill()
+    first.communicate()
+
+
+def test_records_name_every_column(whole):
+  from experiments import quant_report
+  for record in report.records.read(whole[0] / 'records.jsonl'):
+    assert tuple(record) == quant_report.COLUMNS
+    assert np.isfinite(record['seconds'])

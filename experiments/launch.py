@@ -137,36 +137,39 @@ def main(run: Callable[[config_dict.ConfigDict, pathlib.Path], Any], spec: Mappi
     default_config: config file of this experiment, relative to the repository.
     default_workdir: folder for its results, relative to the current folder.
   """
-  config_flag = config_flags.DEFINE_config_file(
-      'config', str(REPO_ROOT / default_config), 'Config file; fields by --config.FIELD=VALUE.')
-  workdir_flag = flags.DEFINE_string('workdir', default_workdir, 'Folder for the results.')
-
-  def start(argv):
-    # Libraries log every file they touch at level INFO; --verbosity=0 brings that back.
-    if not flags.FLAGS['verbosity'].present:
-      logging.set_verbosity(logging.WARNING)
-    if len(argv) > 1:
-      raise ConfigError(f'argument {argv[1]!r}: not a flag; allowed: --config, --workdir')
-    config = check(config_flag.value, spec)
-    workdir = pathlib.Path(workdir_flag.value)
-    with locked_folder(workdir):
-      result = run(config, workdir)
-    return result if type(result) is int else 0
-
   def parse(argv):
     try:
-      return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError,
-            ImportError, SyntaxError) as error:
-      _die(f'command line: {error}')
-
-  def guarded(argv):
-    try:
-      sys.exit(start(argv))
+      for argument in argv[1:]:
+        name = argument.partition('=')[0].lstrip('-').removeprefix('config.')
+        if argument.lstrip('-').startswith('config.') and name not in spec:
+          raise ConfigError(f'config.{name}: unknown field; allowed: ' + ', '.join(spec))
+      # The flag looks at the command line already while it is defined.
+      config_flags.DEFINE_config_file('config', str(REPO_ROOT / default_config),
+                                      'Config file; fields by --config.FIELD=VALUE.')
+      flags.DEFINE_string('workdir', default_workdir, 'Folder for the results.')
+      rest = flags.FLAGS(argv)[1:]
+      if rest:
+        raise ConfigError(f'argument {rest[0]!r}: not a flag; allowed: --config, --workdir')
+      return check(flags.FLAGS.config, spec), pathlib.Path(flags.FLAGS.workdir)
     except ConfigError as error:
       _die(str(error))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError,
+            SyntaxError) as error:
+      _die(f'command line: {error}')
 
-  app.run(guarded, flags_parser=parse)
+  def start(parsed):
+    # Libraries log every file they touch at level INFO; --verbosity=0 brings that back.
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.ERROR)
+    config, workdir = parsed
+    try:
+      with locked_folder(workdir):
+        result = run(config, workdir)
+    except ConfigError as error:
+      _die(str(error))
+    sys.exit(result if type(result) is int else 0)
+
+  app.run(start, flags_parser=parse)
 
 
 def _die(message: str) -> None:

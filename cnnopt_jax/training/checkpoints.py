@@ -2,10 +2,8 @@
 
 import pathlib
 import shutil
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -32,13 +30,20 @@ class Checkpoints:
       tree = {'state': state._asdict(), 'seconds': np.float64(seconds)}
       self._manager.save(step, args=ocp.args.StandardSave(tree))
 
-  def restore(self, init: Callable[[], TrainState]) -> tuple[TrainState, float]:
-    """Returns the newest state and its seconds, or `init()` and 0."""
+  def restore(self, like: TrainState) -> tuple[TrainState, float] | None:
+    """Reads the newest checkpoint.
+
+    Args:
+      like: a state of the same structure, shapes and dtypes, abstract or not.
+
+    Returns:
+      The state and its seconds; None where there is no checkpoint.
+    """
     step = self._manager.latest_step()
     if step is None:
-      return init(), 0.0
-    like = {'state': jax.eval_shape(init)._asdict(), 'seconds': np.float64(0)}
-    tree = self._manager.restore(step, args=ocp.args.StandardRestore(like))
+      return None
+    tree = self._manager.restore(step, args=ocp.args.StandardRestore(
+        {'state': like._asdict(), 'seconds': np.float64(0)}))
     return TrainState(**tree['state']), float(tree['seconds'])
 
   def close(self) -> None:

@@ -11,7 +11,14 @@ from flax import linen as nn
 
 from cnnopt_jax import data
 from cnnopt_jax.training.checkpoints import Checkpoints
-from cnnopt_jax.training.step import Members, Recipe, TrainState, init_state, make_train_step
+from cnnopt_jax.training.step import (
+  Members,
+  Recipe,
+  TrainState,
+  abstract_state,
+  init_state,
+  make_train_step,
+)
 
 
 class Stopped(Exception):
@@ -57,8 +64,8 @@ def train(model: nn.Module, recipe: Recipe, members: Members, dataset: data.Data
   Raises:
     Stopped: if `stop()` became true.
   """
-  state, seconds = checkpoints.restore(
-      lambda: init_state(model, recipe, members, dataset.image_shape))
+  setting = model, recipe, members, dataset.image_shape
+  state, seconds = checkpoints.restore(abstract_state(*setting)) or (init_state(*setting), 0.0)
   start = time.perf_counter() - seconds
   train_step = make_train_step(model, recipe)
   seeds, batch_of = np.unique(np.asarray(members.seed), return_inverse=True)

@@ -111,11 +111,6 @@ def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
       optax.sgd(optax.cosine_decay_schedule(1.0, recipe.steps), recipe.momentum, nesterov=True))
 
 
-# Random bits compile ten times as fast unoptimised, and initial weights are drawn once.
-_COMPILE_QUICKLY = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 3), compiler_options=_COMPILE_QUICKLY)
 def init_state(model: nn.Module, recipe: Recipe, members: Members,
                image_shape: tuple[int, int, int]) -> TrainState:
   """Initial state of all members; the weights are a function of each member's seed alone.
@@ -129,6 +124,19 @@ def init_state(model: nn.Module, recipe: Recipe, members: Members,
   Returns:
     The state, every leaf with a leading axis [M].
   """
+  # Random bits compile ten times as fast unoptimised, and initial weights are drawn once.
+  quickly = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+  init = functools.partial(_init, model, recipe, image_shape)
+  return jax.jit(init, compiler_options=quickly)(members.seed)
+
+
+def abstract_state(model: nn.Module, recipe: Recipe, members: Members,
+                   image_shape: tuple[int, int, int]) -> TrainState:
+  """Shapes and dtypes of `init_state` with the same arguments; nothing is computed."""
+  return jax.eval_shape(functools.partial(_init, model, recipe, image_shape), members.seed)
+
+
+def _init(model, recipe, image_shape, seeds) -> TrainState:
   optimizer = make_optimizer(recipe)
 
   def init(seed):
@@ -137,7 +145,7 @@ def init_state(model: nn.Module, recipe: Recipe, members: Members,
     return TrainState(jnp.zeros((), jnp.int32), params, variables, optimizer.init(params),
                       jnp.zeros(()), jnp.full((), -1, jnp.int32))
 
-  return jax.vmap(init)(members.seed)
+  return jax.vmap(init)(seeds)
 
 
 @functools.cache

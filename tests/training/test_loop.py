@@ -57,7 +57,8 @@ def test_each_step_sees_the_batch_of_its_seed_and_step(setting):
   assert len(indices) == 24
   for step, batch in enumerate(indices):
     for seed, row in zip(seeds, batch):
-      np.testing.assert_array_equal(row, data.batch_indices(int(seed), step // 8, step % 8, 256, 32))
+      expected = data.batch_indices(int(seed), step // 8, step % 8, 256, 32)
+      np.testing.assert_array_equal(row, expected)
   for start in (1, 8, 11):
     rest = loop.batch_indices_from(start, setting.recipe, seeds, 256, 32)
     for a, b in itertools.zip_longest(rest, indices[start:]):

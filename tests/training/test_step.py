@@ -1,4 +1,4 @@
-"""The training step: what it computes, that members do not touch each other, that it compiles once."""
+"""The training step: what it computes, that members stay apart, that it compiles once."""
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,8 @@ def test_one_compilation_whatever_the_bitwidth(setting, dataset):
   before = step._cache_size()
   images, labels = dataset.train.get(np.arange(32)[None])
   for bits in ([3, 4], [8, 32], [1, 1]):
-    state = step(state, setting.members([0, 1], bits, 0.01), images, labels, jnp.zeros(2, jnp.int32))
+    members = setting.members([0, 1], bits, 0.01)
+    state = step(state, members, images, labels, jnp.zeros(2, jnp.int32))
   assert step._cache_size() == before
   assert training.make_train_step(setting.model, setting.recipe) is step
 

@@ -1,0 +1,32 @@
+"""The README's code runs."""
+
+import pathlib
+import re
+
+import numpy as np
+
+README = (pathlib.Path(__file__).resolve().parents[1] / 'README.md').read_text()
+
+
+def test_library_snippets_run_in_order(capsys):
+  blocks = re.findall(r'```python\n(.*?)```', README, re.S)
+  library = [block for block in blocks if 'load_member' not in block]
+  assert len(library) == 3 and len(blocks) == 4
+  scope = {}
+  for block in library:
+    exec(compile(block, 'README.md', 'exec'), scope)
+  losses = np.asarray(scope['losses'])
+  assert losses.shape == (6,) and len(set(losses.tolist())) == 6
+  assert len(np.unique(scope['mixed']['Conv_0']['kernel'][..., 0])) > 4  # 8 bits.
+  np.testing.assert_array_equal(scope['mixed']['Dense_0']['kernel'],
+                                scope['params']['Dense_0']['kernel'])
+  assert 512_000 / 1.02 <= scope['match'].size.total <= 512_000
+  assert 'Conv_0' in capsys.readouterr().out
+
+
+def test_commands_name_files_that_exist():
+  root = pathlib.Path(__file__).resolve().parents[1]
+  for path in re.findall(r'configs/\w+\.py', README):
+    assert (root / path).exists()
+  for module in re.findall(r'-m (experiments\.\w+)', README):
+    assert (root / (module.replace('.', '/') + '.py')).exists()

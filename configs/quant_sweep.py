@@ -18,15 +18,15 @@ def get_config() -> ml_collections.ConfigDict:
   config.accounting = 'stored'
   config.bits = (1, 2, 3, 4, 8)
   config.reference = True
-  config.seeds = (0, 1)
+  config.seeds = (0, 1, 2)
 
-  config.epochs = 6
+  config.epochs = 5
   config.batch_size = 64
   config.learning_rates = (0.1,)
   config.momentum = 0.9
   config.weight_decay = 5e-4
   config.label_smoothing = 0.0
-  config.shift = 2
+  config.shift = 1
   config.flip = True
 
   config.levels = 'auto'

@@ -2,11 +2,13 @@
 
     python -m experiments.sweep_bench --workdir runs/sweep_bench
 
-Three ways to take one training step (forward, backward, update) of every member, timed in turn in
-one run: the sweep's program; one compiled single-member step called for each member; and the
-sweep's program with `jax.lax.conv_general_dilated`, whose batching rule makes grouped convolutions.
+Four ways to take one training step (forward, backward, update) of every member, timed in turn in
+one run: the sweep's program; one compiled single-member step called for each member; plain
+`jax.vmap` of the step with `jax.lax.conv_general_dilated`, whose batching rule makes grouped
+convolutions; and plain `jax.vmap` of the step with this library's convolution.
 """
 
+import functools
 import pathlib
 from typing import Any
 from unittest import mock
@@ -76,18 +78,25 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
       return states
     return take
 
+  def vmapped():
+    one = functools.partial(training.train_step, model=model, recipe=recipe)
+    step = lambda state, members, images, labels, _: jax.vmap(one)(state, members, images, labels)
+    return jax.jit(step, donate_argnums=0).lower(
+        start(), members, images, labels, batch_of).compile()
+
   # Compiled while lax's convolution stands in for ours.
   with mock.patch.object(layers, 'conv_general_dilated', lax.conv_general_dilated):
-    plain = training.make_train_step(model, recipe).lower(
-        start(), members, images, labels, batch_of).compile()
+    plain = vmapped()
   seconds = measure.interleaved_seconds(
       {'sweep': together(training.make_train_step(model, recipe)), 'loop': one_by_one(),
-       'plain_vmap': together(plain)}, rounds=config.rounds)
+       'plain_vmap': together(plain), 'conv_rule': together(vmapped())}, rounds=config.rounds)
   median = {name: float(np.median(s)) for name, s in seconds.items()}
   setting = dict(members=count, batch_size=config.batch_size,
                  device=jax.devices()[0].device_kind)
   rows = [dict(name=f'throughput_vs_{other}', value=median[other] / median['sweep'], unit='ratio',
                **setting) for other in ('loop', 'plain_vmap')]
+  rows.append(dict(name='conv_rule_vs_plain_vmap', unit='ratio',
+                   value=median['plain_vmap'] / median['conv_rule'], **setting))
   rows += [dict(name=f'{name}_step', value=1e3 * median[name], unit='ms',
                 p25=round(1e3 * float(np.quantile(s, 0.25)), 2),
                 p75=round(1e3 * float(np.quantile(s, 0.75)), 2), **setting)

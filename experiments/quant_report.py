@@ -237,7 +237,7 @@ class Progress:
     shown = ' '.join(f'{a:.3f}' for a in accuracies)
     self._accuracy = f', epoch {epoch}/{self._plan.config.epochs}, accuracy {shown}'
     if not self._console.is_terminal or epoch == self._plan.config.epochs:
-      self._bar.print(f'{_describe(program)}{self._accuracy}')
+      self._bar.print(f'{_describe(program)}{self._accuracy}', soft_wrap=True)
     if epoch == self._plan.config.epochs:
       self._accuracy = ''
 

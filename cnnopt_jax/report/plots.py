@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from matplotlib import figure
+from matplotlib import figure, transforms
 
 
 class Series(NamedTuple):
@@ -37,11 +37,19 @@ def tradeoff(path: pathlib.Path, series: Sequence[Series], *, xlabel: str, ylabe
   """
   fig = figure.Figure(figsize=(5.2, 3.6), layout='constrained')
   axes = fig.add_subplot()
-  for one in series:
+  for i, one in enumerate(series):
+    # Points of one cost are set apart sideways, in points of the page, or their bars would overlap.
+    aside = transforms.ScaledTranslation(5 * (i - (len(series) - 1) / 2) / 72, 0,
+                                         fig.dpi_scale_trans)
     style = dict(color='0.55', linestyle='--', marker='s') if one.reference else dict(marker='o')
     axes.errorbar(one.x, one.y, yerr=one.spread, label=one.label, capsize=3, markersize=4,
-                  linewidth=1.2, **style)
-  axes.set(xscale='log', xlabel=xlabel, ylabel=ylabel, title=title)
+                  linewidth=1.2, transform=axes.transData + aside, **style)
+    # Shifted artists do not count towards the limits of the axes: their data do.
+    axes.update_datalim([(x, y + sign * bar) for x, y, bar in zip(one.x, one.y, one.spread)
+                         for sign in (-1, 1)])
+  axes.set(xscale='log', xlabel=xlabel, ylabel=ylabel)
+  axes.autoscale_view()
+  axes.set_title(title, fontsize=9)
   axes.xaxis.set_major_formatter('{x:g}')
   axes.xaxis.set_minor_formatter('{x:g}')
   axes.grid(alpha=0.3)

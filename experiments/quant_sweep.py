@@ -15,7 +15,9 @@ its checkpoints go. So a member on record has its parameters, and one that is no
 from the last checkpoint.
 """
 
+import json
 import pathlib
+import shutil
 import signal
 import sys
 from typing import Any
@@ -84,16 +86,18 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   done = {record['name'] for record in records}
   progress = quant_report.Progress(plan, done)
   with _sigterm_sets_flag() as terminated, progress:
-    for number_, program in enumerate(plan.programs):
+    for index, program in enumerate(plan.programs):
       if all(member.name in done for member in program):
         continue
-      checkpoints = training.Checkpoints(workdir / 'checkpoints' / f'program{number_}')
+      checkpoints = training.Checkpoints(workdir / 'checkpoints' / f'program{index}')
       try:
         new = _train_program(plan, program, dataset, checkpoints, workdir, progress, terminated)
       except training.Stopped:
         checkpoints.close()
         print(f'stopped by SIGTERM; the same command goes on from {workdir}', file=sys.stderr)
         return SIGTERM_EXIT_CODE
+      except data.DataError as error:  # An image that cannot be decoded, say.
+        raise _data_error(config, error) from error
       # A kill between two lines of one append can leave some of a program's members on record.
       new = [record for record in new if record['name'] not in done]
       report.records.append(workdir / run_folder.RECORDS, new)
@@ -101,6 +105,8 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
       done |= {record['name'] for record in new}
       quant_report.write(plan, records, environment, workdir)
       checkpoints.remove()
+  # What a kill between a record and the removal of its checkpoints left there.
+  shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
   records = quant_report.in_order(plan, records)
   quant_report.write(plan, records, environment, workdir)
   quant_report.show(plan, records, workdir)
@@ -113,7 +119,11 @@ def load_data(config: config_dict.ConfigDict) -> data.Dataset:
     return data.load(config.dataset, data_dir=config.data_dir or None,
                      image_size=config.image_size or None, download=config.download)
   except data.DataError as error:
-    raise launch.ConfigError(f'config.dataset={config.dataset!r}: {error}') from None
+    raise _data_error(config, error) from None
+
+
+def _data_error(config: config_dict.ConfigDict, error: data.DataError) -> launch.ConfigError:
+  return launch.ConfigError(f'config.dataset={config.dataset!r}: {error}')
 
 
 def load_member(workdir: str | pathlib.Path, name: str) -> 'LoadedMember':
@@ -170,7 +180,6 @@ class LoadedMember:
 
 
 def _read_config(workdir: pathlib.Path) -> dict[str, Any]:
-  import json
   return json.loads((workdir / run_folder.CONFIG).read_text())['config']
 
 

@@ -48,6 +48,7 @@ def tradeoff(path: pathlib.Path, series: Sequence[Series], *, xlabel: str, ylabe
     axes.update_datalim([(x, y + sign * bar) for x, y, bar in zip(one.x, one.y, one.spread)
                          for sign in (-1, 1)])
   axes.set(xscale='log', xlabel=xlabel, ylabel=ylabel)
+  axes.margins(x=0.1)
   axes.autoscale_view()
   axes.set_title(title, fontsize=9)
   axes.xaxis.set_major_formatter('{x:g}')

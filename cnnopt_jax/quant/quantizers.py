@@ -23,7 +23,8 @@ LEVELS = ('auto', 'mid_tread', 'mid_rise')
 STEPS = ('gaussian', 'mse', 'absmax')
 BITS = tuple(range(gaussian.MIN_BITS, gaussian.MAX_BITS + 1))
 
-# The search for the 'mse' step: starts between these shares of the largest magnitude, each refined.
+# The search for the 'mse' step: this many starts over all shares of the largest magnitude, as many
+# again around the best of them, each refined in this many rounds.
 _MSE_STARTS = 24
 _MSE_ROUNDS = 6
 
@@ -215,13 +216,18 @@ def _least_squares_step(x: jax.Array, gaussian_step: jax.Array, half_range: jax.
     step = lax.fori_loop(0, _MSE_ROUNDS, one_round, step)
     return step, total(jnp.square(x - code_of(step) * step))
 
-  largest_step = jnp.ones_like(gaussian_step) / half_range
-  shares = jnp.linspace(1 / _MSE_STARTS, 1, _MSE_STARTS, dtype=x.dtype)
-  starts = jnp.concatenate([gaussian_step[None],
-                            shares.reshape((-1,) + (1,) * x.ndim) * largest_step[None]])
-  steps, errors = jax.vmap(refine)(starts)
-  best = jnp.argmin(errors, axis=0, keepdims=True)
-  return jnp.take_along_axis(steps, best, axis=0)[0]
+  def best_of(starts):
+    steps, errors = jax.vmap(refine)(starts)
+    best = jnp.argmin(errors, axis=0, keepdims=True)
+    return jnp.take_along_axis(steps, best, axis=0)
+
+  spread = lambda low, high: jnp.linspace(low, high, _MSE_STARTS, dtype=x.dtype).reshape(
+      (-1,) + (1,) * x.ndim)
+  spacing = 1 / _MSE_STARTS
+  anywhere = spread(spacing, 1) / half_range * jnp.ones_like(gaussian_step)
+  coarse = best_of(jnp.concatenate([gaussian_step[None], anywhere]))
+  near = coarse + spread(-spacing, spacing) / half_range
+  return best_of(jnp.concatenate([coarse, jnp.where(near > 0, near, coarse)]))[0]
 
 
 def _round(x: jax.Array, step: jax.Array, mid_rise: jax.Array) -> jax.Array:

@@ -66,8 +66,8 @@ def test_embeddings_count_in_float_and_shared_weights_once():
 
 @pytest.mark.parametrize('bits, budget', [(1, 20_000), (4, 9_000), (8, 30_000), (32, 64_000)])
 def test_match_is_the_widest_that_fits(bits, budget):
-  match = quant.match_width(net, budget, bits, slack=0.2, resolution=1 / 64)
-  sizes = {k / 64: quant.model_size(net(k / 64), bits).total for k in range(1, 300)}
+  match = quant.match_width(net, budget, bits, slack=0.2, resolution=1 / 16)
+  sizes = {k / 16: quant.model_size(net(k / 16), bits).total for k in range(1, 75)}
   assert match.width == max(width for width, size in sizes.items() if size <= budget)
   assert budget / 1.2 <= match.size.total <= budget
   assert match.size == quant.model_size(net(match.width), bits)
@@ -75,8 +75,8 @@ def test_match_is_the_widest_that_fits(bits, budget):
 
 def test_budget_that_cannot_be_met_names_the_nearest_sizes():
   with pytest.raises(quant.BudgetError) as error:
-    quant.match_width(net, 9_300, 8, slack=1e-6)
-  sizes = [quant.model_size(net(k / 1000), 8).total for k in range(600, 1100)]
+    quant.match_width(net, 9_300, 8, slack=1e-6, resolution=1 / 50)
+  sizes = [quant.model_size(net(k / 50), 8).total for k in range(30, 55)]
   below = max(size for size in sizes if size <= 9_300)
   above = min(size for size in sizes if size > 9_300)
   assert f'{below} bits' in str(error.value) and f'{above} bits' in str(error.value)

@@ -1,4 +1,4 @@
-"""A cell in a process: its geometry, loads, read levels and write energies (um, fF, kohm, V, fJ)."""
+"""A cell in a process: its geometry, loads, read levels and write energies."""
 
 from typing import NamedTuple
 
@@ -25,17 +25,18 @@ class CellModel(NamedTuple):
     wordline_cap: what one cell adds to a word line, fF.
     bitline_cap: what one cell adds to a bit line, fF.
     on_res, off_res: cell with access device, kohm.
-    drive_res: through which the bit line moves in the two states (voltage sensing), kohm.
+    drive_on_res, drive_off_res: what moves the bit line in the two states (voltage sensing), kohm.
     level_on, level_off: bit-line levels of the two states, V.
     precharge: bit-line level before a read, V.
     sense_voltage: V.
     readable: whether such a level exists.
+    read_voltage: of current sensing, V.
     read_power: of one cell, mW.
     reset_energy, set_energy: of one bit, fJ.
     reset_voltage, set_voltage: what the bit line is charged to, V.
     reset_pulse, set_pulse: ps.
     reset_current: of a crosspoint's cell, mA.
-    half_select: current of a half-selected cell over a selected one's, or of its access device.
+    idle_current: of a half-selected cell, or of an unselected access device, mA.
     write_current: of a cell with a transistor, mA.
     leakage: of one cell, mW.
   """
@@ -58,6 +59,7 @@ class CellModel(NamedTuple):
   precharge: Array
   sense_voltage: Array
   readable: Array
+  read_voltage: Array
   read_power: Array
   reset_energy: Array
   set_energy: Array
@@ -153,7 +155,8 @@ def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool
       drive_on_res=jnp.where(forced, on_res, parallel(on_res)),
       drive_off_res=jnp.where(forced, off_res, parallel(off_res)),
       level_on=level_on, level_off=level_off, precharge=precharge, sense_voltage=sense_voltage,
-      readable=readable, read_power=read_power, reset_energy=reset_energy, set_energy=set_energy,
+      readable=readable, read_voltage=cell.read_voltage_v, read_power=read_power,
+      reset_energy=reset_energy, set_energy=set_energy,
       reset_voltage=jnp.where(cell.resets_by_voltage == 1, cell.reset_voltage_v, p.vdd),
       set_voltage=jnp.where(cell.sets_by_voltage == 1, cell.set_voltage_v, p.vdd),
       reset_pulse=1e3 * cell.reset_pulse_ns, set_pulse=1e3 * cell.set_pulse_ns,

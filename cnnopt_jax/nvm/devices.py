@@ -140,6 +140,11 @@ def drain_cap(p: Process, width: Array, limit: Array) -> Array:
   return _drain(p, fingers, drain_height, 1.0, 1.0)
 
 
+def stacked_drain_cap(p: Process, width: Array, limit: Array, in_series: Array) -> Array:
+  """Drain capacitance of equal transistors in series, without a complement, fF."""
+  return _drain(p, *_folds(p, width, limit), in_series, 1.0)
+
+
 def gate_output_cap(p: Process, inputs: Array, width_n: Array, width_p: Array) -> Array:
   """Output capacitance of a NAND (an inverter for `inputs` = 1), fF."""
   limit_n, limit_p = _regions(p, width_n, width_p, ELECTRIC_HEIGHT_F * p.f)
@@ -164,6 +169,14 @@ def transistor_size(p: Process, width: Array, limit: Array) -> tuple[Array, Arra
   """Height and width of a lone transistor in a region `limit` um high, um."""
   fingers, height = _folds(p, width, limit)
   return height, p.f * (2 * CONTACT_F + fingers + (fingers - 1) * GAP_BETWEEN_POLY_F)
+
+
+def stacked_size(p: Process, width: Array, limit: Array, in_series: Array) -> tuple[Array, Array]:
+  """Height and width of equal transistors in series, laid out as a NAND without PMOS, um."""
+  fingers, height = _folds(p, width, limit)
+  unit = fingers + (fingers - 1) * GAP_BETWEEN_POLY_F
+  n = unit * in_series + (in_series - 1) * GAP_BETWEEN_POLY_F
+  return height, p.f * (2 * CONTACT_F + jnp.maximum(n, (in_series - 1) * CONTACT_F))
 
 
 def nand_leakage(p: Process, inputs: Array, width_p: Array) -> Array:

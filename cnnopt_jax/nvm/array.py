@@ -131,12 +131,12 @@ def array_ppa(cell: structures.Cell, technology: structures.Technology,
     nvsim_compatible: reproduce NVSim's artefacts, listed in `docs/results/nvm_model.md`.
 
   Returns:
-    An `ArrayPPA`, in NumPy or JAX arrays of float64. To transform this function, wrap the whole
+    An `ArrayPPA` of float64, in NumPy unless it is traced. To transform this function, wrap the whole
     expression in `precision.float64()`.
   """
   with precision.float64():
-    return _array_ppa(*jax.tree.map(_as_array, (cell, technology, organization)),
-                      nvsim_compatible)
+    arguments = jax.tree.map(_as_array, (cell, technology, organization))
+    return precision.to_numpy(_array_ppa(*arguments, nvsim_compatible))
 
 
 def _as_array(leaf):

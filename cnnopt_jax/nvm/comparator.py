@@ -25,33 +25,29 @@ class Comparator(NamedTuple):
 def comparator(p: devices.Process, tag_bits: Array) -> Comparator:
   """Compares `tag_bits` bits (whole quarters count) with an address that arrives as a step."""
   bits = jnp.floor(tag_bits / QUARTERS)
-  chain = [(n * p.f, w * p.f) for n, w in CHAIN_F]
+  widths_n, widths_p = (p.f * jnp.asarray(widths) for widths in zip(*CHAIN_F))
   branch = BRANCH_F * p.f
-  input_caps = [p.gate_cap * (n + w) for n, w in chain]
-  output_caps = [devices.gate_output_cap(p, 1.0, n, w) for n, w in chain]
+  output_caps = devices.gate_output_cap(p, 1.0, widths_n, widths_p)
 
   # A branch is two NMOS in series; laid out 40 F high for its load and its area alike.
   layout = devices.LAYOUT_HEIGHT_F * p.f
   branch_cap = devices.stacked_drain_cap(p, branch, layout, 2.0)
   branch_height, branch_width = devices.stacked_size(p, branch, layout, 2.0)
 
-  beta = 1 / (p.r_n * p.gm_n)
-  rise, delay, switched = 0.0, 0.0, 0.0
-  for i in range(len(chain) - 1):
-    load = output_caps[i] + input_caps[i + 1]
-    stage = devices.horowitz(p.r_n / chain[i][0] * load, beta, rise)
-    delay, rise, switched = delay + stage, 2 * stage, switched + load
+  loads = output_caps[:-1] + p.gate_cap * (widths_n + widths_p)[1:]
+  taus = p.r_n / widths_n[:-1] * loads
+  rise, delay = 0.0, 0.0
+  for i in range(len(CHAIN_F) - 1):
+    stage = devices.horowitz(taus[i], 1 / (p.r_n * p.gm_n), rise)
+    delay, rise = delay + stage, 2 * stage
   bottom = output_caps[-1] + bits * branch_cap
   top = bits * branch_cap + devices.drain_cap(p, PRECHARGE_F * p.f,
                                               devices.ELECTRIC_HEIGHT_F * p.f)
-  bottom_res, top_res = p.r_n / chain[-1][0], 2 * p.r_n / branch
+  bottom_res, top_res = p.r_n / widths_n[-1], 2 * p.r_n / branch
   delay = delay + devices.horowitz(bottom_res * bottom + (bottom_res + top_res) * top, 0.0, rise)
 
-  sizes = [devices.gate_size(p, 1.0, n, w) for n, w in chain]
-  height, width = sizes[0][0], sum(size[1] for size in sizes)
-  for size in sizes[1:]:
-    height = jnp.maximum(height, size[0])
-  area = (height + branch_height) * jnp.maximum(width, bits * branch_width) * QUARTERS
-  leakage = sum(devices.inverter_leakage(p, n, w) for n, w in chain)
-  return Comparator(area, delay, QUARTERS * (switched + bottom + top) * p.vdd**2,
+  heights, widths = devices.gate_size(p, 1.0, widths_n, widths_p)
+  area = (heights.max() + branch_height) * jnp.maximum(widths.sum(), bits * branch_width)
+  leakage = devices.inverter_leakage(p, widths_n, widths_p).sum()
+  return Comparator(QUARTERS * area, delay, QUARTERS * (loads.sum() + bottom + top) * p.vdd**2,
                     QUARTERS * leakage)

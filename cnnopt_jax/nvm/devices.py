@@ -115,7 +115,8 @@ def _folds(p: Process, width: Array, limit: Array) -> tuple[Array, Array]:
   """Fingers of a transistor in a region `limit` high, and the height of its drain, um."""
   folded = width >= limit
   usable = jnp.maximum(limit - FOLD_OVERHEAD_F * p.f, 1e-3 * p.f)
-  fingers = jnp.where(folded, jnp.ceil(width / usable), 1.0)
+  # Less a hair, so that a transistor of exactly four fingers has four in any unit.
+  fingers = jnp.where(folded, jnp.ceil(width / usable - 1e-9), 1.0)
   return fingers, jnp.where(folded, limit, width)
 
 

@@ -21,23 +21,22 @@ OPTIMAL_EFFORT = 4.0
 
 
 class Chain(NamedTuple):
-  """A sized inverter chain.
+  """A sized inverter chain; `S` is `MAX_STAGES`.
 
   Attributes:
-    widths: NMOS width of stage j, um, a list of `MAX_STAGES` arrays.
-    active: whether stage j exists, likewise.
-    input_caps: gate capacitance of stage j, fF.
-    output_caps: drain capacitance of stage j, fF.
-    first_input_cap: gate capacitance of the first stage, fF.
+    widths: NMOS width of stage j, um, `[S, ...]`.
+    active: whether stage j exists, `[S, ...]`.
+    output_caps: drain capacitance of stage j, fF, `[S, ...]`.
+    first_input_cap, first_output_cap: of the first stage, fF.
     load_cap: fF.
     load_res: of the load's wire, kohm.
     valid: whether the transistors fit.
   """
-  widths: list[Array]
-  active: list[Array]
-  input_caps: list[Array]
-  output_caps: list[Array]
+  widths: Array
+  active: Array
+  output_caps: Array
   first_input_cap: Array
+  first_output_cap: Array
   load_cap: Array
   load_res: Array
   valid: Array
@@ -112,33 +111,39 @@ def size_chain(p: devices.Process, effort: Array, input_cap: Array, load_cap: Ar
   last = jnp.where(is_area | is_balanced, least_last, last)
   taper = jnp.where(is_balanced, balanced_taper, taper)
 
-  widths, active, first_input_cap = [], [], 0.0
-  width = last
-  for j in range(MAX_STAGES):
-    widths.append(width)
-    active.append(j < stages)
-    first_input_cap = jnp.where(j == stages - 1, p.gate_cap * (1 + p.pn) * width, first_input_cap)
-    width = jnp.maximum(width / taper, least)
-  input_caps = [p.gate_cap * (1 + p.pn) * width for width in widths]
-  output_caps = [devices.gate_output_cap(p, 1.0, width, p.pn * width) for width in widths]
-  return Chain(widths, active, input_caps, output_caps, first_input_cap, load_cap, load_res,
+  widths = [last]
+  for _ in range(MAX_STAGES - 1):
+    widths.append(jnp.maximum(widths[-1] / taper, least))
+  widths = jnp.stack(widths)
+  stage = jnp.arange(MAX_STAGES).reshape((-1,) + (1,) * stages.ndim)
+  is_first = stage == stages - 1
+  output_caps = devices.gate_output_cap(p, 1.0, widths, p.pn * widths)
+  first = lambda caps: jnp.where(is_first, caps, 0.0).sum(axis=0)
+  return Chain(widths, stage < stages, output_caps, first(_input_caps(p, widths)),
+               first(output_caps), load_cap, load_res,
                (least_last <= p.max_width) & (stages <= MAX_STAGES))
 
 
-def _stage_loads(chain: Chain) -> list[Array]:
-  """Capacitance that stage j drives, fF."""
-  driven = [chain.load_cap] + chain.input_caps[:-1]
-  return [own + next_ for own, next_ in zip(chain.output_caps, driven)]
+def _input_caps(p: devices.Process, widths: Array) -> Array:
+  """Gate capacitance of inverters, fF."""
+  return p.gate_cap * (1 + p.pn) * widths
+
+
+def _stage_loads(p: devices.Process, chain: Chain) -> Array:
+  """Capacitance that stage j drives, fF, `[S, ...]`."""
+  load_cap = jnp.broadcast_to(chain.load_cap, chain.widths.shape[1:])
+  driven = jnp.concatenate([load_cap[None], _input_caps(p, chain.widths[:-1])])
+  return chain.output_caps + driven
 
 
 def chain_delay(p: devices.Process, chain: Chain, rise: Array) -> tuple[Array, Array]:
   """Delay and output rise of a chain, ps."""
   beta = 1 / (p.r_n * p.gm_n)  # Width cancels.
-  loads = _stage_loads(chain)
+  tau = p.r_n / chain.widths * _stage_loads(p, chain)
   total = 0.0
   for j in reversed(range(MAX_STAGES)):
     wire = chain.load_cap * chain.load_res / 2 if j == 0 else 0.0
-    delay = devices.horowitz(p.r_n / chain.widths[j] * loads[j] + wire, beta, rise)
+    delay = devices.horowitz(tau[j] + wire, beta, rise)
     total = total + jnp.where(chain.active[j], delay, 0.0)
     rise = jnp.where(chain.active[j], 2 * delay, rise)
   return total, rise
@@ -146,25 +151,20 @@ def chain_delay(p: devices.Process, chain: Chain, rise: Array) -> tuple[Array, A
 
 def chain_energy(p: devices.Process, chain: Chain) -> Array:
   """Energy of one transition through the chain and its load, fJ."""
-  switched = sum(jnp.where(active, load, 0.0)
-                 for active, load in zip(chain.active, _stage_loads(chain)))
-  return switched * p.vdd**2
+  return jnp.where(chain.active, _stage_loads(p, chain), 0.0).sum(axis=0) * p.vdd**2
 
 
 def chain_leakage(p: devices.Process, chain: Chain) -> Array:
   """Standing power, mW."""
-  return sum(jnp.where(active, devices.inverter_leakage(p, width, p.pn * width), 0.0)
-             for active, width in zip(chain.active, chain.widths))
+  leakage = devices.inverter_leakage(p, chain.widths, p.pn * chain.widths)
+  return jnp.where(chain.active, leakage, 0.0).sum(axis=0)
 
 
 def chain_size(p: devices.Process, chain: Chain) -> tuple[Array, Array]:
   """Height (of its tallest gate) and width (of all) of a chain, um."""
-  height = width = 0.0
-  for active, n_width in zip(chain.active, chain.widths):
-    stage_height, stage_width = devices.gate_size(p, 1.0, n_width, p.pn * n_width)
-    height = jnp.maximum(height, jnp.where(active, stage_height, 0.0))
-    width = width + jnp.where(active, stage_width, 0.0)
-  return height, width
+  height, width = devices.gate_size(p, 1.0, chain.widths, p.pn * chain.widths)
+  return (jnp.where(chain.active, height, 0.0).max(axis=0),
+          jnp.where(chain.active, width, 0.0).sum(axis=0))
 
 
 def size_decoder(p: devices.Process, inputs: Array, copies: Array, load_cap: Array,

@@ -97,18 +97,11 @@ def block(p: devices.Process, table: FirstLevel, bits: Array, load_cap: Array) -
   rise = jnp.where(both, jnp.minimum(main_rise, other_rise), main_rise)
   energy = first.energy + drivers.decoder_energy(p, last)
   # A single bit drives one line true and the other through the first inverter of its chain.
-  inverter = last.chain.first_input_cap + _first_output_cap(last.chain)
+  inverter = last.chain.first_input_cap + last.chain.first_output_cap
   energy = energy + jnp.where(bits == 1, inverter * p.vdd**2, 0.0)
   cost = Block(delay, rise, energy, first.leakage + drivers.decoder_leakage(p, last),
                jnp.maximum(first.height, last.height), first.width + last.width)
   return jax.tree.map(lambda value: jnp.where(bits > 0, value, 0.0), cost)
-
-
-def _first_output_cap(chain: drivers.Chain) -> Array:
-  """Drain capacitance of the first stage, fF."""
-  last = [not_next & here for here, not_next in zip(
-      chain.active, [~active for active in chain.active[1:]] + [True])]
-  return sum(jnp.where(is_first, cap, 0.0) for is_first, cap in zip(last, chain.output_caps))
 
 
 def split_bits(bits: Array) -> tuple[Array, Array]:

@@ -9,7 +9,6 @@ the time to `sense_voltage`. Elementwise over any batch shape.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from cnnopt_jax.nvm import cells_electrical, columns, devices, drivers, structures
@@ -176,8 +175,7 @@ def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
   column = jnp.where(sub.mux_exists, delays[1:4], 0.0).max(axis=0)
   decode = jnp.maximum(row, column)
   precharge = columns.precharge_latency(
-      p, sub.precharger, jax.tree.map(lambda x: _part(x, 4), sub.decoders.chain),
-      sub.bitline_cap, sub.bitline_res, rise)
+      p, sub.precharger, _member(sub.decoders.chain, 4), sub.bitline_cap, sub.bitline_res, rise)
   pass_res = mux0.pass_res + mux1.pass_res + mux2.pass_res
   pass_cap = mux0.pass_cap + mux1.pass_cap + mux2.pass_cap
   charge = devices.LN_HALF_SQUARED**0.5 * (
@@ -277,6 +275,8 @@ def _stack(*values):
   return jnp.stack(jnp.broadcast_arrays(*values))
 
 
-def _part(value, index):
-  """One member of a stack; what was not stacked is shared by all members."""
-  return value[index] if jnp.ndim(value) else value
+def _member(chain: drivers.Chain, index: int) -> drivers.Chain:
+  """One chain of a stack."""
+  by_stage = {name: getattr(chain, name)[:, index] for name in ('widths', 'active', 'output_caps')}
+  others = {name: getattr(chain, name)[index] for name in chain._fields if name not in by_stage}
+  return drivers.Chain(**by_stage, **others)

@@ -6,19 +6,19 @@ import jax
 import jax.numpy as jnp
 
 from cnnopt_jax.nvm import (
-  cells_electrical,
-  comparator,
-  devices,
-  htree,
-  precision,
-  predecoders,
-  structures,
-  subarray,
+    cells_electrical,
+    devices,
+    htree,
+    mats,
+    precision,
+    structures,
+    subarray,
 )
 
 Array = structures.Array
 
 MAX_BANK_ASPECT = 10.0
+NS, PJ, MM2 = 1e-3, 1e-3, 1e-6  # From ps, fJ and um^2.
 
 
 class Breakdown(NamedTuple):
@@ -144,97 +144,75 @@ def _as_array(leaf):
   return array.astype(jnp.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
-def evaluate(cell, tech, org, nvsim_compatible) -> ArrayPPA:
+def evaluate(cell: structures.Cell, tech: structures.Technology, org: structures.Organization,
+             nvsim_compatible: bool) -> ArrayPPA:
   """`array_ppa` without conversions, for programs that are already in float64."""
   p = devices.process(tech)
   model = cells_electrical.cell_model(p, cell, nvsim_compatible)
-  sub = subarray.size_subarray(p, tech, cell, model, org, nvsim_compatible)
+  decoders = subarray.size_drivers(p, cell, model, subarray.driver_requests(org))
+  mat, parts = mats.mat(p, tech, cell, model, org, decoders, nvsim_compatible)
+  bank = bank_of_mats(p, org, mat, nvsim_compatible)
+  return bank._replace(breakdown=_breakdown(p, model, org, mat, parts, nvsim_compatible))
 
-  # Predecoders stand in the middle of the mat; column predecoders have no wire to drive, so they
-  # depend on their bits alone.
-  table = predecoders.first_level(p, nvsim_compatible)
-  reach = p.wire_c / 2 * (sub.height * org.subarray_rows + sub.width * org.subarray_columns)
-  row_blocks = predecoders.block(
-      p, table, jnp.stack(predecoders.split_bits(org.row_address_bits)), reach)
-  column_table = predecoders.block(p, table, jnp.arange(predecoders.MAX_BLOCK_BITS + 1), 0.0)
-  column_bits = jnp.stack([
-      bits for degree in (org.mux_senseamp, org.mux_output1, org.mux_output2)
-      for bits in predecoders.split_bits(jnp.round(jnp.log2(degree)).astype(int))])
-  column_blocks = jax.tree.map(lambda column: column[column_bits], column_table)
-  total = lambda part: (getattr(row_blocks, part).sum(axis=0)
-                        + getattr(column_blocks, part).sum(axis=0))
-  predecode = jnp.maximum(row_blocks.delay.max(axis=0), column_blocks.delay.max(axis=0))
-  predecode_energy = total('energy')
-  predecode_area = ((row_blocks.height * row_blocks.width).sum(axis=0)
-                    + (column_blocks.height * column_blocks.width).sum(axis=0))
-  cost = subarray.measure_subarray(p, model, org, sub, cell, row_blocks.rise.max(axis=0),
-                                   nvsim_compatible)
 
-  width = sub.width * org.subarray_columns
-  height = sub.height * org.subarray_rows
-  edge = jnp.sqrt(predecode_area)
-  width, height = (jnp.where(width > height, width + edge, width),
-                   jnp.where(width > height, height, height + edge))
-  compare = comparator.comparator(p, org.tag_bits)
-  compare = jax.tree.map(lambda value: jnp.where(org.is_tag, value, 0.0), compare)
-  height = height + org.ways * compare.area / width
-
-  tree = htree.htree(p, org, height, width)
-  bank_height, bank_width = height * org.mat_rows, width * org.mat_columns
-  aspect = jnp.maximum(bank_height / bank_width, bank_width / bank_height)
-
-  active_subarrays = org.active_subarray_rows * org.active_subarray_columns
-  active_mats = org.active_mat_rows * org.active_mat_columns
-  mats = org.mat_rows * org.mat_columns
-  subarrays = org.subarray_rows * org.subarray_columns
-  mat_energy = lambda energy, compared: (
-      predecode_energy + energy * active_subarrays + compared * compare.energy * org.ways)
-  read_energy, write_energy = mat_energy(cost.read_energy, 1), mat_energy(cost.write_energy, 1)
-  set_energy, reset_energy = mat_energy(cost.set_energy, 0), mat_energy(cost.reset_energy, 0)
-  # A converter burns power while its subarray works; NVSim never switches it off.
-  powered = subarrays if nvsim_compatible else (
-      subarrays * (active_subarrays / subarrays) * (active_mats / mats))
-  mat_leakage = (total('leakage') + cost.leakage * subarrays + cost.converter_leakage * powered
-                 + compare.leakage * org.ways)
-  read = predecode + cost.read + compare.delay
+def bank_of_mats(p: devices.Process, org: structures.Organization, mat: mats.Mat,
+                 nvsim_compatible: bool) -> ArrayPPA:
+  """Puts mats on an H-tree; the result lacks its breakdown."""
+  tree = htree.htree(p, org, mat.height, mat.width)
   tree_write = tree.energy / org.wire_share
-
-  ns, pj, mm2 = 1e-3, 1e-3, 1e-6
+  height, width = mat.height * org.mat_rows, mat.width * org.mat_columns
+  aspect = jnp.maximum(height / width, width / height)
+  count = org.mat_rows * org.mat_columns
+  active = org.active_mat_rows * org.active_mat_columns
+  # A converter burns power while its subarray works; NVSim never switches it off.
+  powered = count if nvsim_compatible else active * (
+      org.active_subarray_rows * org.active_subarray_columns
+      / (org.subarray_rows * org.subarray_columns))
   return ArrayPPA(
-      area_mm2=bank_height * bank_width * mm2, height_um=bank_height, width_um=bank_width,
-      read_latency_ns=(read + 2 * tree.delay) * ns,
-      write_latency_ns=(predecode + cost.write + tree.delay) * ns,
-      set_latency_ns=(predecode + cost.set + tree.delay) * ns,
-      reset_latency_ns=(predecode + cost.reset + tree.delay) * ns,
-      read_energy_pj=(read_energy * active_mats + tree.energy) * pj,
-      write_energy_pj=(write_energy * active_mats + tree_write) * pj,
-      set_energy_pj=(set_energy * active_mats + tree_write) * pj,
-      reset_energy_pj=(reset_energy * active_mats + tree_write) * pj,
-      leakage_mw=mat_leakage * mats,
-      valid=sub.valid & ((aspect <= MAX_BANK_ASPECT) | (org.is_tag == 1)),
-      breakdown=Breakdown(
-          mat_area_mm2=height * width * mm2, subarray_area_mm2=sub.height * sub.width * mm2,
-          htree_latency_ns=tree.delay * ns, predecoder_latency_ns=predecode * ns,
-          row_decoder_latency_ns=cost.row_decoder * ns,
-          column_decoder_latency_ns=cost.column_decoder * ns,
-          bitline_latency_ns=cost.bitline * ns, sense_latency_ns=cost.sense * ns,
-          mux_latency_ns=cost.mux * ns, precharge_latency_ns=cost.precharge * ns,
-          charge_latency_ns=cost.charge * ns, comparator_latency_ns=compare.delay * ns,
-          subarray_read_latency_ns=cost.read * ns, subarray_write_latency_ns=cost.write * ns,
-          subarray_set_latency_ns=cost.set * ns, subarray_reset_latency_ns=cost.reset * ns,
-          mat_read_latency_ns=read * ns, set_pulse_ns=model.set_pulse * ns,
-          reset_pulse_ns=model.reset_pulse * ns, htree_read_energy_pj=tree.energy * pj,
-          htree_write_energy_pj=tree_write * pj, mat_read_energy_pj=read_energy * pj,
-          mat_write_energy_pj=write_energy * pj, mat_set_energy_pj=set_energy * pj,
-          mat_reset_energy_pj=reset_energy * pj, predecoder_energy_pj=predecode_energy * pj,
-          subarray_read_energy_pj=cost.read_energy * pj,
-          subarray_write_energy_pj=cost.write_energy * pj,
-          row_decoder_energy_pj=cost.row_energy * pj,
-          mux_decoder_energy_pj=cost.mux_decoder_energy * pj,
-          cell_read_energy_pj=cost.cell_read_energy * pj, sense_energy_pj=cost.sense_energy * pj,
-          mux_energy_pj=cost.mux_energy * pj, precharge_energy_pj=cost.precharge_energy * pj,
-          cell_set_energy_pj=cost.cell_set_energy * pj,
-          cell_reset_energy_pj=cost.cell_reset_energy * pj, mat_leakage_mw=mat_leakage))
+      area_mm2=height * width * MM2, height_um=height, width_um=width,
+      read_latency_ns=(mat.read + 2 * tree.delay) * NS,
+      write_latency_ns=(mat.write + tree.delay) * NS, set_latency_ns=(mat.set + tree.delay) * NS,
+      reset_latency_ns=(mat.reset + tree.delay) * NS,
+      read_energy_pj=(mat.read_energy * active + tree.energy) * PJ,
+      write_energy_pj=(mat.write_energy * active + tree_write) * PJ,
+      set_energy_pj=(mat.set_energy * active + tree_write) * PJ,
+      reset_energy_pj=(mat.reset_energy * active + tree_write) * PJ,
+      leakage_mw=mat.leakage * count + mat.converter_leakage * powered,
+      valid=mat.valid & ((aspect <= MAX_BANK_ASPECT) | (org.is_tag == 1)), breakdown=None)
+
+
+def _breakdown(p, model, org, mat, parts, nvsim_compatible):
+  """Converts parts to the units of `Breakdown`."""
+  sub, cost, predecode, predecode_energy, compare = parts
+  tree = htree.htree(p, org, mat.height, mat.width)
+  powered = 1.0 if nvsim_compatible else (
+      org.active_mat_rows * org.active_mat_columns * org.active_subarray_rows
+      * org.active_subarray_columns / (org.mat_rows * org.mat_columns * org.subarray_rows
+                                       * org.subarray_columns))
+  return Breakdown(
+      mat_area_mm2=mat.height * mat.width * MM2, subarray_area_mm2=sub.height * sub.width * MM2,
+      htree_latency_ns=tree.delay * NS, predecoder_latency_ns=predecode * NS,
+      row_decoder_latency_ns=cost.row_decoder * NS,
+      column_decoder_latency_ns=cost.column_decoder * NS, bitline_latency_ns=cost.bitline * NS,
+      sense_latency_ns=cost.sense * NS, mux_latency_ns=cost.mux * NS,
+      precharge_latency_ns=cost.precharge * NS, charge_latency_ns=cost.charge * NS,
+      comparator_latency_ns=compare.delay * NS, subarray_read_latency_ns=cost.read * NS,
+      subarray_write_latency_ns=cost.write * NS, subarray_set_latency_ns=cost.set * NS,
+      subarray_reset_latency_ns=cost.reset * NS, mat_read_latency_ns=mat.read * NS,
+      set_pulse_ns=model.set_pulse * NS, reset_pulse_ns=model.reset_pulse * NS,
+      htree_read_energy_pj=tree.energy * PJ,
+      htree_write_energy_pj=tree.energy / org.wire_share * PJ,
+      mat_read_energy_pj=mat.read_energy * PJ, mat_write_energy_pj=mat.write_energy * PJ,
+      mat_set_energy_pj=mat.set_energy * PJ, mat_reset_energy_pj=mat.reset_energy * PJ,
+      predecoder_energy_pj=predecode_energy * PJ, subarray_read_energy_pj=cost.read_energy * PJ,
+      subarray_write_energy_pj=cost.write_energy * PJ,
+      row_decoder_energy_pj=cost.row_energy * PJ,
+      mux_decoder_energy_pj=cost.mux_decoder_energy * PJ,
+      cell_read_energy_pj=cost.cell_read_energy * PJ, sense_energy_pj=cost.sense_energy * PJ,
+      mux_energy_pj=cost.mux_energy * PJ, precharge_energy_pj=cost.precharge_energy * PJ,
+      cell_set_energy_pj=cost.cell_set_energy * PJ,
+      cell_reset_energy_pj=cost.cell_reset_energy * PJ,
+      mat_leakage_mw=mat.leakage + mat.converter_leakage * powered)
 
 
 _array_ppa = jax.jit(evaluate, static_argnums=3)

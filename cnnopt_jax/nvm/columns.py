@@ -152,11 +152,11 @@ def precharger(p: devices.Process, cell_width: Array) -> Precharger:
                           + width * p.off_p * p.vdd))
 
 
-def precharge_latency(p: devices.Process, unit: Precharger, driver: drivers.Chain,
+def precharge_latency(p: devices.Process, unit: Precharger, driver: drivers.Decoder,
                       bitline_cap: Array, bitline_res: Array, rise: Array) -> Array:
   """Time to pull a bit line up once its inverter is told to, ps."""
   least, width = devices.LEAST_WIDTH_F * p.f, PRECHARGE_F * p.f
-  _, rise = drivers.chain_delay(p, driver, rise)
+  _, rise = drivers.decoder_delay(p, driver, rise)
   inverter = devices.horowitz(p.r_n / least * unit.inverter_load, 1 / (p.r_n * p.gm_n), rise)
   tau = p.r_p / width * (bitline_cap + unit.bitline_cap) + bitline_res * bitline_cap / 2
   return devices.horowitz(tau, 1 / (p.r_p * p.gm_p), 2 * inverter)

@@ -4,7 +4,9 @@ A chain is sized by logical effort (Sutherland, Sproull, Harris, 1999): path eff
 F = g C_load / C_in, about log4 F stages, their count made odd because the word line is driven
 true, each stage wider than the one before by f = F^(1 / (stages + 1)). Stage j counts from the
 load, so its width is w_0 / f^j, never below the least one. The number of stages is data: all
-`MAX_STAGES` are computed and those beyond it are masked. All functions are elementwise.
+`MAX_STAGES` are computed and those beyond it are masked. Sizing a decoder yields a record of time
+constants, energy, leakage and size; only its delay waits for the rise of its inputs. All
+functions are elementwise.
 """
 
 from typing import NamedTuple
@@ -20,44 +22,30 @@ MAX_STAGES = 9
 OPTIMAL_EFFORT = 4.0
 
 
-class Chain(NamedTuple):
-  """A sized inverter chain; `S` is `MAX_STAGES`.
+class Decoder(NamedTuple):
+  """A sized decoder: `copies` outputs, each a NAND (none for 0 inputs) and a chain.
 
   Attributes:
-    widths: NMOS width of stage j, um, `[S, ...]`.
-    active: whether stage j exists, `[S, ...]`.
-    output_caps: drain capacitance of stage j, fF, `[S, ...]`.
-    first_input_cap, first_output_cap: of the first stage, fF.
-    load_cap: fF.
-    load_res: of the load's wire, kohm.
+    nand_tau: time constant of the NAND, ps, 0 without one.
+    nand_beta: its Horowitz beta.
+    stage_tau: time constant of stage j of the chain, ps, `[S, ...]`, S = `MAX_STAGES`.
+    stages: stages of the chain.
+    energy: of selecting one output, fJ.
+    leakage: of all outputs, mW.
+    height, width: of all outputs stacked, um.
+    first_cap: input and output capacitance of the first stage, fF.
     valid: whether the transistors fit.
   """
-  widths: Array
-  active: Array
-  output_caps: Array
-  first_input_cap: Array
-  first_output_cap: Array
-  load_cap: Array
-  load_res: Array
-  valid: Array
-
-
-class Decoder(NamedTuple):
-  """`copies` outputs, each a NAND (none if `inputs` is 0) and a chain.
-
-  Attributes:
-    inputs: 0, 2 or 3.
-    copies: outputs.
-    chain: the chain of one output.
-    nand_output_cap: fF, 0 without a NAND.
-    height, width: of all outputs stacked, um.
-  """
-  inputs: Array
-  copies: Array
-  chain: Chain
-  nand_output_cap: Array
+  nand_tau: Array
+  nand_beta: Array
+  stage_tau: Array
+  stages: Array
+  energy: Array
+  leakage: Array
   height: Array
   width: Array
+  first_cap: Array
+  valid: Array
 
 
 def _stage_count(path_effort):
@@ -66,123 +54,89 @@ def _stage_count(path_effort):
   return jnp.maximum(stages, 0.0)
 
 
-def size_chain(p: devices.Process, effort: Array, input_cap: Array, load_cap: Array,
-               load_res: Array = 0.0, buffering: Array = structures.Buffering.LATENCY,
-               least_current: Array = 0.0) -> Chain:
-  """Sizes a chain.
-
-  Args:
-    p: process.
-    effort: logical effort of the gate in front.
-    input_cap: its input capacitance, fF.
-    load_cap: fF.
-    load_res: wire resistance of the load, kohm.
-    buffering: a `Buffering`.
-    least_current: what the last stage must deliver, mA.
-
-  Returns:
-    The `Chain`.
-  """
+def _size_chain(p, effort, input_cap, load_cap, buffering, least_current):
+  """Stages, width of the last one in um, taper, and whether the widths are allowed."""
   least = devices.LEAST_WIDTH_F * p.f
   least_last = jnp.maximum(least, least_current / p.on_n)
 
   # For latency: the last stage's input is the load over f; beyond the widest transistor the
   # taper follows from what that transistor loads.
-  effort_to_load = jnp.maximum(1.0, effort * load_cap / input_cap)
-  stages = _stage_count(effort_to_load)
+  to_load = jnp.maximum(1.0, effort * load_cap / input_cap)
+  stages = _stage_count(to_load)
   stages = stages + (stages % 2 == 0)
-  taper = jnp.exp(jnp.log(effort_to_load) / (stages + 1))
+  taper = jnp.exp(jnp.log(to_load) / (stages + 1))
   last = jnp.maximum(least, load_cap / taper / (p.gate_cap * (1 + p.pn)))
-  too_wide = last > p.max_width
-  widest_effort = effort * p.gate_cap * (1 + p.pn) * p.max_width / input_cap
-  taper = jnp.where(too_wide, jnp.exp(jnp.log(widest_effort) / stages), taper)
+  to_widest = effort * p.gate_cap * (1 + p.pn) * p.max_width / input_cap
+  taper = jnp.where(last > p.max_width, jnp.exp(jnp.log(to_widest) / stages), taper)
   last = jnp.minimum(last, p.max_width)
 
   # Balanced: just wide enough for the current. Also the way out where latency falls short of it.
-  effort_to_last = jnp.maximum(1.0, effort * p.gate_cap * (1 + p.pn) * least_last / input_cap)
-  balanced_stages = _stage_count(effort_to_last)
+  to_last = jnp.maximum(1.0, effort * p.gate_cap * (1 + p.pn) * least_last / input_cap)
+  balanced_stages = _stage_count(to_last)
   balanced_stages = balanced_stages + balanced_stages % 2 + 1
-  balanced_taper = jnp.exp(jnp.log(effort_to_last) / balanced_stages)
+  balanced_taper = jnp.exp(jnp.log(to_last) / balanced_stages)
 
   is_area = buffering == structures.Buffering.AREA
   is_balanced = (buffering == structures.Buffering.BALANCED) | (
       (buffering == structures.Buffering.LATENCY) & (last < least_last))
-  stages = jnp.where(is_area, 1.0, jnp.where(is_balanced, balanced_stages, stages))
-  last = jnp.where(is_area | is_balanced, least_last, last)
-  taper = jnp.where(is_balanced, balanced_taper, taper)
-
-  widths = [last]
-  for _ in range(MAX_STAGES - 1):
-    widths.append(jnp.maximum(widths[-1] / taper, least))
-  widths = jnp.stack(widths)
-  stage = jnp.arange(MAX_STAGES).reshape((-1,) + (1,) * stages.ndim)
-  is_first = stage == stages - 1
-  output_caps = devices.gate_output_cap(p, 1.0, widths, p.pn * widths)
-  first = lambda caps: jnp.where(is_first, caps, 0.0).sum(axis=0)
-  return Chain(widths, stage < stages, output_caps, first(_input_caps(p, widths)),
-               first(output_caps), load_cap, load_res,
-               (least_last <= p.max_width) & (stages <= MAX_STAGES))
-
-
-def _input_caps(p: devices.Process, widths: Array) -> Array:
-  """Gate capacitance of inverters, fF."""
-  return p.gate_cap * (1 + p.pn) * widths
-
-
-def _stage_loads(p: devices.Process, chain: Chain) -> Array:
-  """Capacitance that stage j drives, fF, `[S, ...]`."""
-  load_cap = jnp.broadcast_to(chain.load_cap, chain.widths.shape[1:])
-  driven = jnp.concatenate([load_cap[None], _input_caps(p, chain.widths[:-1])])
-  return chain.output_caps + driven
-
-
-def chain_delay(p: devices.Process, chain: Chain, rise: Array) -> tuple[Array, Array]:
-  """Delay and output rise of a chain, ps."""
-  beta = 1 / (p.r_n * p.gm_n)  # Width cancels.
-  tau = p.r_n / chain.widths * _stage_loads(p, chain)
-  total = 0.0
-  for j in reversed(range(MAX_STAGES)):
-    wire = chain.load_cap * chain.load_res / 2 if j == 0 else 0.0
-    delay = devices.horowitz(tau[j] + wire, beta, rise)
-    total = total + jnp.where(chain.active[j], delay, 0.0)
-    rise = jnp.where(chain.active[j], 2 * delay, rise)
-  return total, rise
-
-
-def chain_energy(p: devices.Process, chain: Chain) -> Array:
-  """Energy of one transition through the chain and its load, fJ."""
-  return jnp.where(chain.active, _stage_loads(p, chain), 0.0).sum(axis=0) * p.vdd**2
-
-
-def chain_leakage(p: devices.Process, chain: Chain) -> Array:
-  """Standing power, mW."""
-  leakage = devices.inverter_leakage(p, chain.widths, p.pn * chain.widths)
-  return jnp.where(chain.active, leakage, 0.0).sum(axis=0)
-
-
-def chain_size(p: devices.Process, chain: Chain) -> tuple[Array, Array]:
-  """Height (of its tallest gate) and width (of all) of a chain, um."""
-  height, width = devices.gate_size(p, 1.0, chain.widths, p.pn * chain.widths)
-  return (jnp.where(chain.active, height, 0.0).max(axis=0),
-          jnp.where(chain.active, width, 0.0).sum(axis=0))
+  return (jnp.where(is_area, 1.0, jnp.where(is_balanced, balanced_stages, stages)),
+          jnp.where(is_area | is_balanced, least_last, last),
+          jnp.where(is_balanced, balanced_taper, taper), least_last <= p.max_width)
 
 
 def size_decoder(p: devices.Process, inputs: Array, copies: Array, load_cap: Array,
                  load_res: Array = 0.0, buffering: Array = structures.Buffering.LATENCY,
                  least_current: Array = 0.0) -> Decoder:
-  """Sizes a decoder; `inputs` is an integer array of 0, 2 or 3, the rest as in `size_chain`."""
+  """Sizes a decoder.
+
+  Args:
+    p: process.
+    inputs: of the NAND: 0, 2 or 3, integers.
+    copies: outputs.
+    load_cap: of one output, fF.
+    load_res: wire resistance of that load, kohm.
+    buffering: a `Buffering`.
+    least_current: what an output must deliver, mA.
+
+  Returns:
+    The `Decoder`, of the arguments' common batch shape.
+  """
+  inputs, copies, load_cap, load_res, buffering, least_current = jnp.broadcast_arrays(
+      inputs, copies, load_cap, load_res, buffering, least_current)
   n = jnp.maximum(inputs, 1)
-  least = devices.LEAST_WIDTH_F * p.f
-  width_n, width_p = n * least, p.pn * least
-  chain = size_chain(p, (n + p.pn) / (1 + p.pn), p.gate_cap * (width_n + width_p), load_cap,
-                     load_res, buffering, least_current)
   nand = inputs > 0
-  height, width = chain_size(p, chain)
-  nand_height, nand_width = devices.gate_size(p, n, width_n, width_p)
-  height = jnp.maximum(height, jnp.where(nand, nand_height, 0.0))
-  width = width + jnp.where(nand, nand_width, 0.0)
-  output_cap = jnp.where(nand, devices.gate_output_cap(p, n, width_n, width_p), 0.0)
-  return Decoder(inputs, copies, chain, output_cap, height * copies, width)
+  least = devices.LEAST_WIDTH_F * p.f
+  nand_n, nand_p = n * least, p.pn * least
+  stages, last, taper, fits = _size_chain(p, (n + p.pn) / (1 + p.pn),
+                                          p.gate_cap * (nand_n + nand_p), load_cap, buffering,
+                                          least_current)
+  widths = [last]
+  for _ in range(MAX_STAGES - 1):
+    widths.append(jnp.maximum(widths[-1] / taper, least))
+  widths = jnp.stack(widths)
+  stage = jnp.arange(MAX_STAGES).reshape((-1,) + (1,) * stages.ndim)
+  active = lambda values: jnp.where(stage < stages, values, 0.0)
+  first = lambda values: jnp.where(stage == stages - 1, values, 0.0).sum(axis=0)
+
+  input_caps = p.gate_cap * (1 + p.pn) * widths
+  output_caps = devices.gate_output_cap(p, 1.0, widths, p.pn * widths)
+  loads = output_caps + jnp.concatenate([load_cap[None], input_caps[:-1]])
+  wire_tau = load_cap * load_res / 2  # Distributed, behind the last stage.
+  stage_tau = (p.r_n / widths * loads).at[0].add(wire_tau)
+
+  nand_load = devices.gate_output_cap(p, n, nand_n, nand_p) + first(input_caps)
+  heights, stage_widths = devices.gate_size(p, 1.0, widths, p.pn * widths)
+  nand_height, nand_width = devices.gate_size(p, n, nand_n, nand_p)
+  there = lambda value: jnp.where(nand, value, 0.0)
+  leakage = (active(devices.inverter_leakage(p, widths, p.pn * widths)).sum(axis=0)
+             + devices.nand_leakage(p, inputs, nand_p))
+  return Decoder(
+      nand_tau=there(p.r_n / least * nand_load),  # n in series, each n times as wide.
+      nand_beta=1 / (n * p.r_n * p.gm_n), stage_tau=stage_tau, stages=stages,
+      energy=(there(nand_load) + active(loads).sum(axis=0)) * p.vdd**2, leakage=leakage * copies,
+      height=jnp.maximum(active(heights).max(axis=0), there(nand_height)) * copies,
+      width=active(stage_widths).sum(axis=0) + there(nand_width),
+      first_cap=first(input_caps + output_caps), valid=fits & (stages <= MAX_STAGES))
 
 
 def nand_input_cap(p: devices.Process, inputs: Array) -> Array:
@@ -191,24 +145,15 @@ def nand_input_cap(p: devices.Process, inputs: Array) -> Array:
 
 
 def decoder_delay(p: devices.Process, decoder: Decoder, rise: Array) -> tuple[Array, Array]:
-  """Delay and output rise, ps."""
-  n = jnp.maximum(decoder.inputs, 1)
-  resistance = p.r_n / (devices.LEAST_WIDTH_F * p.f)  # n in series, each n times as wide.
-  load = decoder.nand_output_cap + decoder.chain.first_input_cap
-  delay = devices.horowitz(resistance * load, 1 / (n * p.r_n * p.gm_n), rise)
-  nand = decoder.inputs > 0
-  chain, rise = chain_delay(p, decoder.chain, jnp.where(nand, 2 * delay, rise))
-  return jnp.where(nand, delay, 0.0) + chain, rise
-
-
-def decoder_energy(p: devices.Process, decoder: Decoder) -> Array:
-  """Energy of selecting one output, fJ."""
-  load = decoder.nand_output_cap + decoder.chain.first_input_cap
-  nand = jnp.where(decoder.inputs > 0, load * p.vdd**2, 0.0)
-  return nand + chain_energy(p, decoder.chain)
-
-
-def decoder_leakage(p: devices.Process, decoder: Decoder) -> Array:
-  """Standing power of all outputs, mW."""
-  nand = devices.nand_leakage(p, decoder.inputs, p.pn * devices.LEAST_WIDTH_F * p.f)
-  return (chain_leakage(p, decoder.chain) + nand) * decoder.copies
+  """Delay and output rise for inputs that rise in `rise` ps, ps."""
+  nand = decoder.nand_tau > 0
+  delay = devices.horowitz(jnp.where(nand, decoder.nand_tau, 1.0), decoder.nand_beta, rise)
+  total = jnp.where(nand, delay, 0.0)
+  rise = jnp.where(nand, 2 * delay, rise)
+  beta = 1 / (p.r_n * p.gm_n)  # Width cancels.
+  for j in reversed(range(MAX_STAGES)):
+    delay = devices.horowitz(decoder.stage_tau[j], beta, rise)
+    active = j < decoder.stages
+    total = total + jnp.where(active, delay, 0.0)
+    rise = jnp.where(active, 2 * delay, rise)
+  return total, rise

@@ -41,34 +41,30 @@ def wire_energy(p: devices.Process, length: Array) -> Array:
 def htree(p: devices.Process, org: structures.Organization, mat_height: Array,
           mat_width: Array) -> HTree:
   """Routes `org`'s address, distributed and broadcast bits to its active mats."""
-  horizontal, vertical = _log2(org.mat_columns), _log2(org.mat_rows)
-  splits_h, splits_v = _log2(org.active_mat_columns), _log2(org.active_mat_rows)
+  splits_h, splits_v = jnp.log2(org.active_mat_columns), jnp.log2(org.active_mat_rows)
+  extra = jnp.log2(org.mat_columns) - jnp.log2(org.mat_rows)  # The longer direction goes first.
 
-  def bits(steps_h, steps_v):
-    """Bits on all active wires after so many horizontal and vertical splits."""
-    shared_h, shared_v = jnp.minimum(steps_h, splits_h), jnp.minimum(steps_v, splits_v)
-    active = jnp.exp2(shared_h + shared_v)
-    address = org.address_bits - (steps_h - shared_h) - (steps_v - shared_v)
-    data = jnp.floor(org.distributed_bits / active)
-    return active * (address + data + org.broadcast_bits)
+  def bits(steps_h, steps_v, power_h, power_v):
+    """Bits on all active wires after so many horizontal and vertical splits (and 2^them)."""
+    active = (jnp.minimum(power_h, org.active_mat_columns)
+              * jnp.minimum(power_v, org.active_mat_rows))
+    address = (org.address_bits - jnp.maximum(0.0, steps_h - splits_h)
+               - jnp.maximum(0.0, steps_v - splits_v))
+    return active * (address + jnp.floor(org.distributed_bits / active) + org.broadcast_bits)
 
-  delay = energy = 0.0
+  length_h, length_v = mat_width * org.mat_columns / 2, mat_height * org.mat_rows / 4
+  bit_length = 0.0
   for level in range(MAX_LEVELS):
-    # The longer direction goes first: this many splits of the other lie before this level.
-    before = jnp.where(level == 0, 0.0, jnp.maximum(0.0, level - (horizontal - vertical)))
-    length = mat_width * jnp.exp2(horizontal - 1 - level)
-    here = level < horizontal
-    delay = delay + jnp.where(here, wire_delay(p, length), 0.0)
-    energy = energy + jnp.where(here, wire_energy(p, length) * bits(level, before), 0.0)
+    power = 2.0**level
+    before = jnp.maximum(0.0, level - extra) if level else 0.0
+    power_before = jnp.maximum(1.0, power * org.mat_rows / org.mat_columns) if level else 1.0
+    here = bits(level, before, power, power_before) * length_h / power
+    bit_length = bit_length + jnp.where(power < org.mat_columns, here, 0.0)
 
-    before = jnp.maximum(0.0, level + horizontal - vertical)
-    length = mat_height / 2 * jnp.exp2(vertical - 1 - level)
-    here = level < vertical
-    delay = delay + jnp.where(here, wire_delay(p, length), 0.0)
-    energy = energy + jnp.where(here, wire_energy(p, length) * bits(before, level + 1), 0.0)
-  return HTree(delay, energy)
-
-
-def _log2(power_of_two: Array) -> Array:
-  """Exact for the powers of two up to 2^24 that organisations hold."""
-  return jnp.round(jnp.log2(power_of_two))
+    before = jnp.maximum(0.0, level + extra)
+    power_before = jnp.maximum(1.0, power * org.mat_columns / org.mat_rows)
+    here = bits(before, level + 1, power_before, 2 * power) * length_v / power
+    bit_length = bit_length + jnp.where(power < org.mat_rows, here, 0.0)
+  # The squared lengths of a direction's levels are a geometric series of ratio four.
+  squares = (mat_width**2 * (org.mat_columns**2 - 1) + mat_height**2 / 4 * (org.mat_rows**2 - 1))
+  return HTree(wire_delay(p, 1.0) * squares / 3, wire_energy(p, bit_length))

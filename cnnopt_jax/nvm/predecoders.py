@@ -71,8 +71,8 @@ def first_level(p: devices.Process, nvsim_compatible: bool) -> FirstLevel:
     some = count > 0
     counted = some if nvsim_compatible else count
     return [jnp.where(some, value, 0.0) for value in (
-        delay, rise, drivers.decoder_energy(p, decoder) * counted,
-        drivers.decoder_leakage(p, decoder) * counted, decoder.height * count, decoder.width)]
+        delay, rise, decoder.energy * counted, decoder.leakage * counted, decoder.height * count,
+        decoder.width)]
 
   twos = group(2, _TWOS, _TWOS_FANOUT)
   threes = group(3, _THREES, _THREES_FANOUT)
@@ -95,11 +95,9 @@ def block(p: devices.Process, table: FirstLevel, bits: Array, load_cap: Array) -
   both = jnp.asarray((_TWOS > 0) & (_THREES > 0))[bits]
   delay = jnp.maximum(first.main_delay + main, jnp.where(both, first.other_delay + other, 0.0))
   rise = jnp.where(both, jnp.minimum(main_rise, other_rise), main_rise)
-  energy = first.energy + drivers.decoder_energy(p, last)
   # A single bit drives one line true and the other through the first inverter of its chain.
-  inverter = last.chain.first_input_cap + last.chain.first_output_cap
-  energy = energy + jnp.where(bits == 1, inverter * p.vdd**2, 0.0)
-  cost = Block(delay, rise, energy, first.leakage + drivers.decoder_leakage(p, last),
+  inverter = jnp.where(bits == 1, last.first_cap * p.vdd**2, 0.0)
+  cost = Block(delay, rise, first.energy + last.energy + inverter, first.leakage + last.leakage,
                jnp.maximum(first.height, last.height), first.width + last.width)
   return jax.tree.map(lambda value: jnp.where(bits > 0, value, 0.0), cost)
 

@@ -1,7 +1,7 @@
 """One subarray: word lines, bit lines, their decoders and amplifiers.
 
-`size_subarray` fixes every width and with it the geometry; `measure_subarray` then needs the rise
-of the predecoded address, which depends on that geometry, and returns delays and energies.
+`size_drivers` sizes its drivers, `size_subarray` lays it out, `measure_subarray` then needs the
+rise of the predecoded address, which depends on that layout, and returns delays and energies.
 Bit lines: SRAM by a Horowitz stage through access and pull-down transistor; current sensing by
 the distributed-RC formula of Moon et al. (as in NVSim, "ICCAD 2009 model"); voltage sensing by
 the time to `sense_voltage`. Elementwise over any batch shape.
@@ -14,9 +14,29 @@ import jax.numpy as jnp
 from cnnopt_jax.nvm import cells_electrical, columns, devices, drivers, structures
 
 Array = structures.Array
-Buffering = structures.Buffering
 
 STITCH_F = 7.5
+
+
+ROW, MUX, PRECHARGE = 0, 1, 2  # Roles of drivers.
+
+
+class DriverRequest(NamedTuple):
+  """All that a subarray's driver is sized by; equal requests have equal drivers.
+
+  Attributes:
+    role: `ROW`, `MUX` or `PRECHARGE`.
+    outputs: to choose from.
+    columns, rows: of the subarray.
+    selected: columns written at once.
+    buffering: a `Buffering`.
+  """
+  role: Array
+  outputs: Array
+  columns: Array
+  rows: Array
+  selected: Array
+  buffering: Array
 
 
 class Subarray(NamedTuple):
@@ -83,33 +103,73 @@ class SubarrayCost(NamedTuple):
   converter_leakage: Array
 
 
+def driver_requests(org: structures.Organization, xp=jnp) -> DriverRequest:
+  """The five drivers of a subarray, `[5, ...]`: row, three multiplexers, precharger.
+
+  `xp` is `jnp`, or `np` on the host. Multiplexers share one driver per degree whatever is
+  written, and prechargers see columns only, so their other fields are blank.
+  """
+  stack = lambda *values: xp.stack(xp.broadcast_arrays(*values))
+  degrees = (org.mux_senseamp, org.mux_output1, org.mux_output2)
+  return DriverRequest(
+      role=stack(ROW, MUX, MUX, MUX, PRECHARGE + 0 * org.buffering),
+      outputs=stack(org.rows, *degrees, 1.0), columns=stack(*[org.columns] * 5),
+      rows=stack(*[org.rows] * 4, 0.0),
+      selected=stack(org.columns / (degrees[0] * degrees[1] * degrees[2]), 0.0, 0.0, 0.0, 0.0),
+      buffering=stack(*[org.buffering] * 4, structures.Buffering.LATENCY))
+
+
+def size_drivers(p: devices.Process, cell: structures.Cell, model: cells_electrical.CellModel,
+                 request: DriverRequest) -> drivers.Decoder:
+  """Sizes drivers for requests of any batch shape."""
+  cols = request.columns
+  wordline = _wordline_length(p, cell, model, cols)
+  cap, res = wordline * p.wire_c, wordline * p.wire_r
+  least_mux = jnp.maximum(devices.LEAST_WIDTH_F * p.f,
+                          _bitline_current(model, request.rows) / p.on_n)
+  is_row, is_mux = request.role == ROW, request.role == MUX
+  precharger = columns.precharger(p, model.width)
+  load = jnp.where(
+      is_row, cap + cols * model.wordline_cap,
+      jnp.where(is_mux, cap + p.gate_cap * least_mux * cols, cols * precharger.load_per_column))
+  return drivers.size_decoder(
+      p, inputs=jnp.where(request.outputs > 8, 2, 0), copies=request.outputs, load_cap=load,
+      load_res=jnp.where(is_row | is_mux, res, 0.0), buffering=request.buffering,
+      least_current=jnp.where(is_row, _wordline_current(model, cols, request.selected), 0.0))
+
+
+def _wordline_length(p, cell, model, cols):
+  """With stitches, um."""
+  stitches = jnp.where(cell.stitching > 0,
+                       jnp.floor((cols - 1) / jnp.maximum(cell.stitching, 1)) + 1, 0.0)
+  return cols * model.width + stitches * STITCH_F * p.f
+
+
+def _wordline_current(model, cols, selected):
+  """What a crosspoint's word line carries in a write, half-selected neighbours included, mA."""
+  return jnp.where(model.has_transistor, 0.0,
+                   model.reset_current * selected + model.idle_current * (cols - selected))
+
+
+def _bitline_current(model, rows):
+  """What a bit line carries in a write, leakage of the other rows included, mA."""
+  cell = jnp.where(model.has_transistor, model.write_current, model.reset_current)
+  return jnp.where(model.is_sram, 0.0, cell + model.idle_current * (rows - 1))
+
+
 def size_subarray(p: devices.Process, tech: structures.Technology, cell: structures.Cell,
                   model: cells_electrical.CellModel, org: structures.Organization,
-                  nvsim_compatible: bool) -> Subarray:
-  """Sizes a subarray of `org.rows x org.columns` cells.
+                  decoders: drivers.Decoder, nvsim_compatible: bool) -> Subarray:
+  """Lays out a subarray of `org.rows x org.columns` cells around its drivers, `[5, ...]`.
 
   With `nvsim_compatible`, a multiplexer decoder is built even where nothing is multiplexed.
   """
   rows, cols = org.rows, org.columns
   degrees = (org.mux_senseamp, org.mux_output1, org.mux_output2)
-  selected = cols / (degrees[0] * degrees[1] * degrees[2])
-  stitches = jnp.where(cell.stitching > 0,
-                       jnp.floor((cols - 1) / jnp.maximum(cell.stitching, 1)) + 1, 0.0)
-  wordline = cols * model.width + stitches * STITCH_F * p.f
+  wordline = _wordline_length(p, cell, model, cols)
   bitline = rows * model.height
-  wordline_res, wire_cap = wordline * p.wire_r, wordline * p.wire_c
-  wordline_cap = wire_cap + cols * model.wordline_cap
-  bitline_cap = bitline * p.wire_c + rows * model.bitline_cap
-
-  # Half-selected neighbours load a crosspoint's drivers; transistors leak on a bit line.
-  wordline_current = jnp.where(
-      model.has_transistor, 0.0,
-      model.reset_current * selected + model.idle_current * (cols - selected))
-  bitline_current = jnp.where(
-      model.is_sram, 0.0,
-      jnp.where(model.has_transistor, model.write_current, model.reset_current)
-      + model.idle_current * (rows - 1))
-  least_mux = jnp.maximum(devices.LEAST_WIDTH_F * p.f, bitline_current / p.on_n)
+  bitline_current = _bitline_current(model, rows)
+  wordline_current = _wordline_current(model, cols, cols / (degrees[0] * degrees[1] * degrees[2]))
   # Unselected transistors on a bit line must together leak less than one conducts.
   leaks = ~model.is_sram & model.has_transistor & (p.on_n < rows * p.off_n)
   valid = ((bitline_current <= p.max_width * p.on_n) & (wordline_current <= p.max_width * p.on_n)
@@ -117,26 +177,11 @@ def size_subarray(p: devices.Process, tech: structures.Technology, cell: structu
   # A resistive cell's amplifier does not fit under a single bit line.
   valid &= (cell.kind != structures.Kind.MEMRISTOR) | (degrees[0] > 1)
 
-  precharger = columns.precharger(p, model.width)
-  mux_load = wire_cap + p.gate_cap * least_mux * cols
-  nands = [jnp.where(outputs > 8, 2, 0) for outputs in (rows, *degrees)]
-  style = org.buffering
-  decoders = drivers.size_decoder(
-      p,
-      inputs=_stack(*nands, 0), copies=_stack(rows, *degrees, 1),
-      load_cap=_stack(wordline_cap, mux_load, mux_load, mux_load,
-                      cols * precharger.load_per_column),
-      load_res=_stack(wordline_res, wordline_res, wordline_res, wordline_res, 0.0),
-      buffering=_stack(style, style, style, style, Buffering.LATENCY),
-      least_current=_stack(wordline_current, 0.0, 0.0, 0.0, 0.0))
-  exists = _stack(*degrees) > 1
+  exists = jnp.stack(jnp.broadcast_arrays(*degrees)) > 1
   if nvsim_compatible:
     exists = jnp.ones_like(exists)
-  decoder_widths = jnp.where(exists, decoders.width[1:4], 0.0)
-
-  pitch = wordline / cols * degrees[0]
-  amp = columns.sense_amp(p, tech, pitch, model.sense_voltage, model.senses_current,
-                          nvsim_compatible)
+  amp = columns.sense_amp(p, tech, wordline / cols * degrees[0], model.sense_voltage,
+                          model.senses_current, nvsim_compatible)
   width = columns.mux_width(p, cell, bitline_current)
   mux2 = columns.mux(p, degrees[2], width, 0.0, 0.0)
   mux1 = columns.mux(p, degrees[1], width, mux2.input_load, mux2.pass_cap)
@@ -145,14 +190,15 @@ def size_subarray(p: devices.Process, tech: structures.Technology, cell: structu
   # A decoder taller than its bit lines is folded to their height.
   row_height, row_width = decoders.height[0], decoders.width[0]
   beside = jnp.where(row_height > bitline, row_height * row_width / bitline, row_width)
-  beside = jnp.maximum(beside, decoder_widths.max(axis=0))
+  beside = jnp.maximum(beside, jnp.where(exists, decoders.width[1:4], 0.0).max(axis=0))
+  precharger = columns.precharger(p, model.width)
   below = (jnp.maximum(precharger.height, decoders.height[4])
            + amp.height + mux0.height + mux1.height + mux2.height)
   return Subarray(
-      height=bitline + below, width=wordline + beside, bitline_cap=bitline_cap,
-      bitline_res=bitline * p.wire_r, decoders=decoders, mux_exists=exists,
-      muxes=(mux0, mux1, mux2), amp=amp, precharger=precharger,
-      valid=valid & amp.valid & decoders.chain.valid.all(axis=0))
+      height=bitline + below, width=wordline + beside,
+      bitline_cap=bitline * p.wire_c + rows * model.bitline_cap, bitline_res=bitline * p.wire_r,
+      decoders=decoders, mux_exists=exists, muxes=(mux0, mux1, mux2), amp=amp,
+      precharger=precharger, valid=valid & amp.valid & decoders.valid.all(axis=0))
 
 
 def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
@@ -175,7 +221,7 @@ def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
   column = jnp.where(sub.mux_exists, delays[1:4], 0.0).max(axis=0)
   decode = jnp.maximum(row, column)
   precharge = columns.precharge_latency(
-      p, sub.precharger, _member(sub.decoders.chain, 4), sub.bitline_cap, sub.bitline_res, rise)
+      p, sub.precharger, _member(sub.decoders, 4), sub.bitline_cap, sub.bitline_res, rise)
   pass_res = mux0.pass_res + mux1.pass_res + mux2.pass_res
   pass_cap = mux0.pass_cap + mux1.pass_cap + mux2.pass_cap
   charge = devices.LN_HALF_SQUARED**0.5 * (
@@ -203,7 +249,7 @@ def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
   sram_write = line_cap * model.precharge**2 * selected / share
   cell_write = jnp.where(model.is_sram, sram_write, jnp.maximum(cell_set, cell_reset))
 
-  decoder_energies = drivers.decoder_energy(p, sub.decoders)
+  decoder_energies = sub.decoders.energy
   row_energy = decoder_energies[0]
   mux_decoder_energy = jnp.where(sub.mux_exists, decoder_energies[1:4], 0.0).sum(axis=0)
   mux_energy = mux0.energy * amps + mux1.energy * outputs + mux2.energy * selected
@@ -216,7 +262,7 @@ def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
     write_energy = write_energy + jnp.where(model.has_transistor, 0.0, mux_energy)
   reset_energy = (set_energy if nvsim_compatible else cell_reset) + around
 
-  leakages = drivers.decoder_leakage(p, sub.decoders)
+  leakages = sub.decoders.leakage
   leakage = (leakages[0] + jnp.where(sub.mux_exists, leakages[1:4], 0.0).sum(axis=0) + leakages[4]
              + cols * sub.precharger.leakage_per_column + amps * sub.amp.idle_leakage
              + rows * cols * model.leakage)
@@ -270,13 +316,7 @@ def _bitline_read_energy(model, sub, mux0, line_cap):
   return jnp.where(model.is_sram, sram, jnp.where(model.senses_current, current, voltage))
 
 
-def _stack(*values):
-  """Stacks values of different batch shapes on a new leading axis."""
-  return jnp.stack(jnp.broadcast_arrays(*values))
-
-
-def _member(chain: drivers.Chain, index: int) -> drivers.Chain:
-  """One chain of a stack."""
-  by_stage = {name: getattr(chain, name)[:, index] for name in ('widths', 'active', 'output_caps')}
-  others = {name: getattr(chain, name)[index] for name in chain._fields if name not in by_stage}
-  return drivers.Chain(**by_stage, **others)
+def _member(stack: drivers.Decoder, index: int) -> drivers.Decoder:
+  """One driver of a stack."""
+  part = {name: getattr(stack, name)[index] for name in stack._fields if name != 'stage_tau'}
+  return drivers.Decoder(stage_tau=stack.stage_tau[:, index], **part)

@@ -131,15 +131,16 @@ def array_ppa(cell: structures.Cell, technology: structures.Technology,
     nvsim_compatible: reproduce NVSim's artefacts, listed in `docs/results/nvm_model.md`.
 
   Returns:
-    An `ArrayPPA` of float64, in NumPy unless it is traced. To transform this function, wrap the whole
-    expression in `precision.float64()`.
+    An `ArrayPPA` of float64, in NumPy unless it is traced. To transform this function, wrap the
+    whole expression in `precision.float64()`.
   """
   with precision.float64():
-    arguments = jax.tree.map(_as_array, (cell, technology, organization))
+    arguments = jax.tree.map(as_array, (cell, technology, organization))
     return precision.to_numpy(_array_ppa(*arguments, nvsim_compatible))
 
 
-def _as_array(leaf):
+def as_array(leaf):
+  """A JAX array: float64 if it holds floats, else as it is."""
   array = jnp.asarray(leaf)
   return array.astype(jnp.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
 

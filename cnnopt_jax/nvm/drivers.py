@@ -4,7 +4,7 @@ A chain is sized by logical effort (Sutherland, Sproull, Harris, 1999): path eff
 F = g C_load / C_in, about log4 F stages, their count made odd because the word line is driven
 true, each stage wider than the one before by f = F^(1 / (stages + 1)). Stage j counts from the
 load, so its width is w_0 / f^j, never below the least one. The number of stages is data: all
-`MAX_STAGES` are computed and those beyond it are masked. Sizing a decoder yields a record of time
+`max_stages` are computed and those beyond it are masked. Sizing a decoder yields a record of time
 constants, energy, leakage and size; only its delay waits for the rise of its inputs. All
 functions are elementwise.
 """
@@ -28,7 +28,7 @@ class Decoder(NamedTuple):
   Attributes:
     nand_tau: time constant of the NAND, ps, 0 without one.
     nand_beta: its Horowitz beta.
-    stage_tau: time constant of stage j of the chain, ps, `[S, ...]`, S = `MAX_STAGES`.
+    stage_tau: time constant of stage j of the chain, ps, `[max_stages, ...]`.
     stages: stages of the chain.
     energy: of selecting one output, fJ.
     leakage: of all outputs, mW.
@@ -86,7 +86,7 @@ def _size_chain(p, effort, input_cap, load_cap, buffering, least_current):
 
 def size_decoder(p: devices.Process, inputs: Array, copies: Array, load_cap: Array,
                  load_res: Array = 0.0, buffering: Array = structures.Buffering.LATENCY,
-                 least_current: Array = 0.0) -> Decoder:
+                 least_current: Array = 0.0, *, max_stages: int = MAX_STAGES) -> Decoder:
   """Sizes a decoder.
 
   Args:
@@ -97,6 +97,7 @@ def size_decoder(p: devices.Process, inputs: Array, copies: Array, load_cap: Arr
     load_res: wire resistance of that load, kohm.
     buffering: a `Buffering`.
     least_current: what an output must deliver, mA.
+    max_stages: computed; a decoder that needs more is not valid.
 
   Returns:
     The `Decoder`, of the arguments' common batch shape.
@@ -111,10 +112,10 @@ def size_decoder(p: devices.Process, inputs: Array, copies: Array, load_cap: Arr
                                           p.gate_cap * (nand_n + nand_p), load_cap, buffering,
                                           least_current)
   widths = [last]
-  for _ in range(MAX_STAGES - 1):
+  for _ in range(max_stages - 1):
     widths.append(jnp.maximum(widths[-1] / taper, least))
   widths = jnp.stack(widths)
-  stage = jnp.arange(MAX_STAGES).reshape((-1,) + (1,) * stages.ndim)
+  stage = jnp.arange(max_stages).reshape((-1,) + (1,) * stages.ndim)
   active = lambda values: jnp.where(stage < stages, values, 0.0)
   first = lambda values: jnp.where(stage == stages - 1, values, 0.0).sum(axis=0)
 
@@ -136,7 +137,7 @@ def size_decoder(p: devices.Process, inputs: Array, copies: Array, load_cap: Arr
       energy=(there(nand_load) + active(loads).sum(axis=0)) * p.vdd**2, leakage=leakage * copies,
       height=jnp.maximum(active(heights).max(axis=0), there(nand_height)) * copies,
       width=active(stage_widths).sum(axis=0) + there(nand_width),
-      first_cap=first(input_caps + output_caps), valid=fits & (stages <= MAX_STAGES))
+      first_cap=first(input_caps + output_caps), valid=fits & (stages <= max_stages))
 
 
 def nand_input_cap(p: devices.Process, inputs: Array) -> Array:
@@ -151,7 +152,7 @@ def decoder_delay(p: devices.Process, decoder: Decoder, rise: Array) -> tuple[Ar
   total = jnp.where(nand, delay, 0.0)
   rise = jnp.where(nand, 2 * delay, rise)
   beta = 1 / (p.r_n * p.gm_n)  # Width cancels.
-  for j in reversed(range(MAX_STAGES)):
+  for j in reversed(range(decoder.stage_tau.shape[0])):
     delay = devices.horowitz(decoder.stage_tau[j], beta, rise)
     active = j < decoder.stages
     total = total + jnp.where(active, delay, 0.0)

@@ -15,6 +15,7 @@ from cnnopt_jax.nvm import devices, drivers, structures
 
 Array = structures.Array
 
+MAX_STAGES = 7  # Drives 4^8 times the input of a NAND, wires of several centimetres.
 MAX_BLOCK_BITS = 9  # Two blocks of nine bits: 2^18 word lines.
 
 # By number of bits: NAND inputs of the last level.
@@ -89,7 +90,8 @@ def first_level(p: devices.Process, nvsim_compatible: bool) -> FirstLevel:
 def block(p: devices.Process, table: FirstLevel, bits: Array, load_cap: Array) -> Block:
   """One block of `bits` bits whose outputs drive `load_cap` fF; all zero for 0 bits."""
   first = jax.tree.map(lambda column: column[bits], table)
-  last = drivers.size_decoder(p, jnp.asarray(_LAST_INPUTS)[bits], 2.0**bits, load_cap)
+  last = drivers.size_decoder(p, jnp.asarray(_LAST_INPUTS)[bits], 2.0**bits, load_cap,
+                              max_stages=MAX_STAGES)
   main, main_rise = drivers.decoder_delay(p, last, first.main_rise)
   other, other_rise = drivers.decoder_delay(p, last, first.other_rise)
   both = jnp.asarray((_TWOS > 0) & (_THREES > 0))[bits]

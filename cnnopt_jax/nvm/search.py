@@ -1,0 +1,182 @@
+"""One jitted program per kind of array: every organisation, every target, fixed shapes.
+
+Distinct drivers, distinct mats and banks are evaluated in turn, each in chunks of a fixed size
+inside one program; only the number of chunks is data. So neither cells nor technologies,
+capacities or modes recompile it, and padding costs less than a chunk.
+"""
+
+import enum
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnopt_jax.nvm import (
+    array,
+    cache,
+    cells_electrical,
+    devices,
+    factoring,
+    mats,
+    structures,
+    subarray,
+)
+
+Array = structures.Array
+
+
+class Target(enum.IntEnum):
+  """What a search minimises; the first eight are NVSim's."""
+  READ_LATENCY = 0
+  WRITE_LATENCY = 1
+  READ_ENERGY = 2
+  WRITE_ENERGY = 3
+  READ_EDP = 4
+  WRITE_EDP = 5
+  LEAKAGE = 6
+  AREA = 7
+  EDAP = 8  # Mean of read and write energy times mean latency times area.
+
+
+# Chunk sizes and least capacities of the padded buffers: drivers, mats, organisations. A buffer
+# that overflows doubles, which compiles once more.
+_CHUNKS = (512, 2048, 4096)
+_DATA_CAPACITY, _TAG_CAPACITY = (4096, 32768, 32768), (4096, 32768, 163840)
+
+
+class Padded(NamedTuple):
+  """A `factoring.Factored` padded to fixed shapes, with its true counts (drivers, mats, banks)."""
+  factored: factoring.Factored
+  counts: tuple[int, int, int]
+
+
+def pad(factored: factoring.Factored) -> Padded:
+  """Pads with zeros and moves to the device; call inside `precision.float64()`."""
+  counts = (len(factored.requests.role), len(factored.mats.rows), len(factored.mat_index))
+  least = _TAG_CAPACITY if factored.mats.is_tag[0] else _DATA_CAPACITY
+  sizes = []
+  for count, size in zip(counts, least):
+    while size < count:
+      size *= 2
+    sizes.append(size)
+
+  def padded(tree, size):
+    extend = lambda x: np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])], 'edge')
+    return jax.tree.map(lambda x: jnp.asarray(extend(np.asarray(x))), tree)
+
+  return Padded(factoring.Factored(
+      padded(factored.requests, sizes[0]), padded(factored.driver_index, sizes[1]),
+      padded(factored.mats, sizes[1]), padded(factored.mat_index, sizes[2]),
+      padded(factored.organizations, sizes[2])), counts)
+
+
+def _in_chunks(function: Callable[[Any], Any], inputs: Any, count: Array, chunk: int) -> Any:
+  """`function` over the last axis, chunk by chunk up to `count`; the rest stays zero."""
+  size = jax.tree.leaves(inputs)[0].shape[-1]
+  piece = lambda i: jax.tree.map(
+      lambda x: jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk, axis=-1), inputs)
+  buffers = jax.tree.map(lambda x: jnp.zeros(x.shape[:-1] + (size,), x.dtype),
+                         jax.eval_shape(function, jax.eval_shape(piece, 0)))
+
+  def step(i, buffers):
+    return jax.tree.map(
+        lambda buffer, x: jax.lax.dynamic_update_slice_in_dim(buffer, x, i * chunk, axis=-1),
+        buffers, function(piece(i)))
+
+  return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, step, buffers)
+
+
+def evaluate(cell: structures.Cell, tech: structures.Technology, padded: Padded,
+             nvsim_compatible: bool) -> cache.ArrayTotals:
+  """Totals of all organisations of a factored set, `[N]`; padding is not valid."""
+  factored, counts = padded
+  p = devices.process(tech)
+  model = cells_electrical.cell_model(p, cell, nvsim_compatible)
+  drivers = _in_chunks(lambda request: subarray.size_drivers(p, cell, model, request),
+                       factored.requests, counts[0], _CHUNKS[0])
+
+  def evaluate_mats(piece):
+    index, org = piece
+    decoders = jax.tree.map(lambda field: jnp.take(field, index, axis=-1), drivers)
+    return mats.mat(p, tech, cell, model, org, decoders, nvsim_compatible)[0]
+
+  all_mats = _in_chunks(evaluate_mats, (factored.driver_index, factored.mats), counts[1],
+                        _CHUNKS[1])
+
+  def evaluate_banks(piece):
+    index, org = piece
+    mat = jax.tree.map(lambda field: field[index], all_mats)
+    bank = array.bank_of_mats(p, org, mat, nvsim_compatible)
+    return cache.array_totals(bank, mat.read * array.NS, mat.column_decoder * array.NS)
+
+  totals = _in_chunks(evaluate_banks, (factored.mat_index, factored.organizations), counts[2],
+                      _CHUNKS[2])
+  return totals._replace(valid=totals.valid & (jnp.arange(totals.valid.size) < counts[2]))
+
+
+def metrics(read_latency, write_latency, read_energy, write_energy, leakage, area) -> Array:
+  """What each `Target` minimises, stacked on a leading axis."""
+  return jnp.stack([
+      read_latency, write_latency, read_energy, write_energy, read_latency * read_energy,
+      write_latency * write_energy, leakage, area,
+      (read_energy + write_energy) * (read_latency + write_latency) / 4 * area])
+
+
+def array_metrics(totals: cache.ArrayTotals) -> Array:
+  """Targets of an array on its own, `[9, ...]`; infinite where it cannot be built."""
+  values = metrics(totals.read_latency_ns, totals.write_latency_ns, totals.read_energy_pj,
+                   totals.write_energy_pj, totals.leakage_mw, totals.area_mm2)
+  return jnp.where(totals.valid, values, jnp.inf)
+
+
+def cache_metrics(totals: cache.CacheTotals) -> Array:
+  """Targets of a cache, `[9, ...]`; infinite where it cannot be built."""
+  values = metrics(totals.hit_latency_ns, totals.write_latency_ns, totals.hit_energy_nj,
+                   totals.write_energy_nj, totals.leakage_mw, totals.area_mm2)
+  return jnp.where(totals.valid, values, jnp.inf)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def search_tags(cell, tech, padded, nvsim_compatible):
+  """The best tag array for each target on its own: totals `[9]` and indices `[9]`."""
+  totals = evaluate(cell, tech, padded, nvsim_compatible)
+  best = jnp.argmin(array_metrics(totals), axis=-1)
+  return jax.tree.map(lambda field: field[best], totals), best
+
+
+@functools.partial(jax.jit, static_argnums=6)
+def search_data(cell, tech, padded, tags, bus, mode, nvsim_compatible):
+  """The best pair of data array and tag candidate for each target.
+
+  Args:
+    cell, tech: of the data array.
+    padded: its organisations.
+    tags: `ArrayTotals` of the tag candidates, `[9]`.
+    bus, mode: as in `cache.combine`.
+    nvsim_compatible: choose data and tag arrays independently by the same target, as NVSim does
+      (EDAP, which it lacks, is always chosen jointly).
+
+  Returns:
+    Index of the data array `[9]`, of the tag candidate `[9]`, and the metric reached `[9]`.
+  """
+  data = evaluate(cell, tech, padded, nvsim_compatible)
+
+  def best_with(tag):
+    values = cache_metrics(cache.combine(data, tag, mode, bus))
+    return jnp.argmin(values, axis=-1), values.min(axis=-1)
+
+  index, value = jax.lax.map(best_with, tags)  # [tags, targets]
+  tag = jnp.argmin(value, axis=0)
+  targets = jnp.arange(len(Target))
+  index, value = index[tag, targets], value[tag, targets]
+  if nvsim_compatible:
+    alone = jnp.argmin(array_metrics(data), axis=-1)
+    own = targets != Target.EDAP
+    index, tag = jnp.where(own, alone, index), jnp.where(own, targets, tag)
+    pick = lambda tree, i: jax.tree.map(lambda field: field[i], tree)
+    pairs = cache.combine(pick(data, index), pick(tags, tag), mode, bus)
+    value = cache_metrics(pairs)[targets, targets]
+  return index, tag, value

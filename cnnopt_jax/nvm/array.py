@@ -11,6 +11,7 @@ from cnnopt_jax.nvm import (
     htree,
     mats,
     precision,
+    predecoders,
     structures,
     subarray,
 )
@@ -151,7 +152,8 @@ def evaluate(cell: structures.Cell, tech: structures.Technology, org: structures
   p = devices.process(tech)
   model = cells_electrical.cell_model(p, cell, nvsim_compatible)
   decoders = subarray.size_drivers(p, cell, model, subarray.driver_requests(org))
-  mat, parts = mats.mat(p, tech, cell, model, org, decoders, nvsim_compatible)
+  tables = predecoders.tables(p, nvsim_compatible)
+  mat, parts = mats.mat(p, tech, cell, model, tables, org, decoders, nvsim_compatible)
   bank = bank_of_mats(p, org, mat, nvsim_compatible)
   return bank._replace(breakdown=_breakdown(p, model, org, mat, parts, nvsim_compatible))
 

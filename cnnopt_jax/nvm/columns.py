@@ -53,16 +53,16 @@ def sense_amp(p: devices.Process, tech: structures.Technology, pitch: Array,
   """
   f = p.f
   # Laid out sideways: the pitch limits a transistor's width, the amplifier grows in height.
-  sizes = [devices.transistor_size(p, width * f, pitch) for width in (
-      SENSE_P_F, SENSE_ISOLATION_F, SENSE_N_F, SENSE_ENABLE_F)]
-  width = jnp.maximum(jnp.maximum(sizes[0][0], sizes[1][0]),
-                      jnp.maximum(sizes[2][0], sizes[3][0]))
-  height = (2 * sizes[0][1] + sizes[1][1] + 2 * sizes[2][1] + sizes[3][1]
+  by_width = lambda *widths: jnp.stack([width * f + 0 * pitch for width in widths])
+  heights, widths = devices.transistor_size(
+      p, by_width(SENSE_P_F, SENSE_ISOLATION_F, SENSE_N_F, SENSE_ENABLE_F), pitch)
+  width = heights.max(axis=0)
+  height = (2 * widths[0] + widths[1] + 2 * widths[2] + widths[3]
             + (4 * devices.GAP_BETWEEN_SAME_TYPE_F + devices.GAP_BETWEEN_N_AND_P_F) * f)
   converter_area = jnp.where(senses_current, tech.converter_area_f2 * f**2, 0.0)
-  drains = (SENSE_N_F, SENSE_P_F, SENSE_ISOLATION_F, SENSE_MUX_F)
-  input_cap = p.gate_cap * (SENSE_P_F + SENSE_N_F) * f + sum(
-      devices.drain_cap(p, width_f * f, pitch) for width_f in drains)
+  drains = devices.drain_cap(
+      p, by_width(SENSE_N_F, SENSE_P_F, SENSE_ISOLATION_F, SENSE_MUX_F), pitch)
+  input_cap = p.gate_cap * (SENSE_P_F + SENSE_N_F) * f + drains.sum(axis=0)
   conductance = (p.gm_n * SENSE_N_F + p.gm_p * SENSE_P_F) * f
   latency = input_cap / conductance * jnp.log(p.vdd / sense_voltage)
   idle = SENSE_ENABLE_F * f * p.off_n * p.vdd
@@ -104,18 +104,28 @@ def mux_width(p: devices.Process, cell: structures.Cell, current: Array) -> Arra
                    jnp.maximum(width, jnp.minimum(low_ohmic, p.max_width)), width)
 
 
-def mux(p: devices.Process, inputs: Array, width: Array, load: Array, next_cap: Array) -> Mux:
-  """A multiplexer of `inputs` to 1 that drives `load` fF, of which `next_cap` costs energy."""
+class PassTransistor(NamedTuple):
+  """What all multiplexers of a subarray are made of: height um, drain fF, resistance kohm."""
+  height: Array
+  cap: Array
+  res: Array
+
+
+def pass_transistor(p: devices.Process, width: Array) -> PassTransistor:
+  """A pass transistor of `width` um."""
   limit = devices.LAYOUT_HEIGHT_F * p.f
-  pass_cap = devices.drain_cap(p, width, limit)
-  pass_res = p.r_n / width
-  output = inputs * pass_cap
+  return PassTransistor(devices.transistor_size(p, width, limit)[0],
+                        devices.drain_cap(p, width, limit), p.r_n / width)
+
+
+def mux(p: devices.Process, inputs: Array, unit: PassTransistor, load: Array,
+        next_cap: Array) -> Mux:
+  """A multiplexer of `inputs` to 1 that drives `load` fF, of which `next_cap` costs energy."""
+  output = inputs * unit.cap
   there = lambda value: jnp.where(inputs > 1, value, 0.0)
   return Mux(
-      height=there(devices.transistor_size(p, width, limit)[0]),
-      pass_cap=there(pass_cap), pass_res=there(pass_res),
-      input_load=there(output + pass_cap + load),
-      latency=there(2.3 * pass_res * (output + load)),
+      height=there(unit.height), pass_cap=there(unit.cap), pass_res=there(unit.res),
+      input_load=there(output + unit.cap + load), latency=there(2.3 * unit.res * (output + load)),
       energy=there((output + next_cap) * p.vdd * (p.vdd - p.vth)))
 
 

@@ -11,6 +11,7 @@ functions are elementwise.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -152,9 +153,16 @@ def decoder_delay(p: devices.Process, decoder: Decoder, rise: Array) -> tuple[Ar
   total = jnp.where(nand, delay, 0.0)
   rise = jnp.where(nand, 2 * delay, rise)
   beta = 1 / (p.r_n * p.gm_n)  # Width cancels.
-  for j in reversed(range(decoder.stage_tau.shape[0])):
-    delay = devices.horowitz(decoder.stage_tau[j], beta, rise)
+
+  def stage(state, inputs):
+    total, rise = state
+    tau, j = inputs
+    delay = devices.horowitz(tau, beta, rise)
     active = j < decoder.stages
-    total = total + jnp.where(active, delay, 0.0)
-    rise = jnp.where(active, 2 * delay, rise)
-  return total, rise
+    return (total + jnp.where(active, delay, 0.0), jnp.where(active, 2 * delay, rise)), None
+
+  start = jax.tree.map(lambda x: jnp.broadcast_to(x, jnp.broadcast_shapes(
+      x.shape, decoder.stage_tau.shape[1:])), (total, rise))
+  stages = jnp.arange(decoder.stage_tau.shape[0])
+  # A scan, so that the stages compile once; the first stage of a chain is its last index.
+  return jax.lax.scan(stage, start, (decoder.stage_tau, stages), reverse=True)[0]

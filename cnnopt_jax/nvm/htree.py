@@ -9,6 +9,7 @@ and those beyond are masked.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from cnnopt_jax.nvm import devices, structures
 
@@ -52,19 +53,20 @@ def htree(p: devices.Process, org: structures.Organization, mat_height: Array,
                - jnp.maximum(0.0, steps_v - splits_v))
     return active * (address + jnp.floor(org.distributed_bits / active) + org.broadcast_bits)
 
+  # All levels on a leading axis; wire i of a direction lies behind i splits of its own direction
+  # (a vertical one behind i + 1), and the port is horizontal.
+  level = np.arange(MAX_LEVELS).reshape((-1,) + (1,) * jnp.ndim(mat_width))
+  power = np.ldexp(1.0, level)
+  port = level == 0
+  horizontal = bits(
+      level, jnp.where(port, 0.0, jnp.maximum(0.0, level - extra)), power,
+      jnp.where(port, 1.0, jnp.maximum(1.0, power * org.mat_rows / org.mat_columns)))
+  vertical = bits(
+      jnp.maximum(0.0, level + extra), level + 1,
+      jnp.maximum(1.0, power * org.mat_columns / org.mat_rows), 2 * power)
   length_h, length_v = mat_width * org.mat_columns / 2, mat_height * org.mat_rows / 4
-  bit_length = 0.0
-  for level in range(MAX_LEVELS):
-    power = 2.0**level
-    before = jnp.maximum(0.0, level - extra) if level else 0.0
-    power_before = jnp.maximum(1.0, power * org.mat_rows / org.mat_columns) if level else 1.0
-    here = bits(level, before, power, power_before) * length_h / power
-    bit_length = bit_length + jnp.where(power < org.mat_columns, here, 0.0)
-
-    before = jnp.maximum(0.0, level + extra)
-    power_before = jnp.maximum(1.0, power * org.mat_columns / org.mat_rows)
-    here = bits(before, level + 1, power_before, 2 * power) * length_v / power
-    bit_length = bit_length + jnp.where(power < org.mat_rows, here, 0.0)
+  bit_length = (jnp.where(power < org.mat_columns, horizontal * length_h / power, 0.0)
+                + jnp.where(power < org.mat_rows, vertical * length_v / power, 0.0)).sum(axis=0)
   # The squared lengths of a direction's levels are a geometric series of ratio four.
   squares = (mat_width**2 * (org.mat_columns**2 - 1) + mat_height**2 / 4 * (org.mat_rows**2 - 1))
   return HTree(wire_delay(p, 1.0) * squares / 3, wire_energy(p, bit_length))

@@ -56,18 +56,21 @@ class Parts(NamedTuple):
 
 
 def mat(p: devices.Process, tech: structures.Technology, cell: structures.Cell,
-        model: cells_electrical.CellModel, org: structures.Organization,
+        model: cells_electrical.CellModel,
+        tables: tuple[predecoders.FirstLevel, predecoders.Block], org: structures.Organization,
         decoders: drivers.Decoder, nvsim_compatible: bool) -> tuple[Mat, Parts]:
-  """Evaluates a mat around the drivers of its subarrays (`[5, ...]`)."""
+  """Evaluates a mat around the drivers of its subarrays (`[5, ...]`).
+
+  `tables` is `predecoders.tables`, the part that no organisation changes.
+  """
   sub = subarray.size_subarray(p, tech, cell, model, org, decoders, nvsim_compatible)
 
   # Predecoders stand in the middle of the mat; column predecoders have no wire to drive, so they
   # depend on their bits alone.
-  table = predecoders.first_level(p, nvsim_compatible)
+  first_levels, column_table = tables
   reach = p.wire_c / 2 * (sub.height * org.subarray_rows + sub.width * org.subarray_columns)
   row_blocks = predecoders.block(
-      p, table, jnp.stack(predecoders.split_bits(org.row_address_bits)), reach)
-  column_table = predecoders.block(p, table, jnp.arange(predecoders.MAX_BLOCK_BITS + 1), 0.0)
+      p, first_levels, jnp.stack(predecoders.split_bits(org.row_address_bits)), reach)
   column_bits = jnp.stack([
       bits for degree in (org.mux_senseamp, org.mux_output1, org.mux_output2)
       for bits in predecoders.split_bits(jnp.round(jnp.log2(degree)).astype(int))])

@@ -64,27 +64,32 @@ def first_level(p: devices.Process, nvsim_compatible: bool) -> FirstLevel:
   With `nvsim_compatible`, energy and leakage count one group of each size however many there are,
   and the groups of three are credited with the delay of the groups of two.
   """
-  last_cap = drivers.nand_input_cap(p, _LAST_INPUTS)
-
-  def group(bits, count, fanout):
-    decoder = drivers.size_decoder(p, jnp.full(count.shape, bits), 2**bits, fanout * last_cap)
-    delay, rise = drivers.decoder_delay(p, decoder, 0.0)
-    some = count > 0
-    counted = some if nvsim_compatible else count
-    return [jnp.where(some, value, 0.0) for value in (
-        delay, rise, decoder.energy * counted, decoder.leakage * counted, decoder.height * count,
-        decoder.width)]
-
-  twos = group(2, _TWOS, _TWOS_FANOUT)
-  threes = group(3, _THREES, _THREES_FANOUT)
-  both = (_TWOS > 0) & (_THREES > 0)
-  main = [jnp.where(_TWOS > 0, a, b) for a, b in zip(twos, threes)]
-  other = [jnp.where(both, b, 0.0) for b in threes]
+  bits = np.array([[2], [3]])
+  count = np.stack([_TWOS, _THREES])
+  fanout = np.stack([_TWOS_FANOUT, _THREES_FANOUT])
+  decoder = drivers.size_decoder(p, bits, 2.0**bits,
+                                 fanout * drivers.nand_input_cap(p, _LAST_INPUTS))
+  delay, rise = drivers.decoder_delay(p, decoder, 0.0)
+  some = count > 0
+  counted = some if nvsim_compatible else count
+  # The groups that come first are those of two bits, where there are any.
+  first = np.where(_TWOS > 0, 0, 1)
+  leading = lambda values: jnp.where(some.any(axis=0), jnp.where(first == 0, *values), 0.0)
+  other_delay = delay[0] if nvsim_compatible else delay[1]
   return FirstLevel(
-      main_delay=main[0], main_rise=main[1],
-      other_delay=jnp.where(both, twos[0] if nvsim_compatible else threes[0], 0.0),
-      other_rise=other[1], energy=twos[2] + threes[2], leakage=twos[3] + threes[3],
-      height=twos[4] + threes[4], width=jnp.maximum(twos[5], threes[5]))
+      main_delay=leading(delay), main_rise=leading(rise),
+      other_delay=jnp.where(some.all(axis=0), other_delay, 0.0),
+      other_rise=jnp.where(some.all(axis=0), rise[1], 0.0),
+      energy=(decoder.energy * counted).sum(axis=0),
+      leakage=(decoder.leakage * counted).sum(axis=0),
+      height=(decoder.height * count).sum(axis=0),
+      width=jnp.where(some, decoder.width, 0.0).max(axis=0))
+
+
+def tables(p: devices.Process, nvsim_compatible: bool) -> tuple[FirstLevel, Block]:
+  """What depends on the technology alone: first levels, and whole blocks without a wire."""
+  first = first_level(p, nvsim_compatible)
+  return first, block(p, first, jnp.arange(MAX_BLOCK_BITS + 1), 0.0)
 
 
 def block(p: devices.Process, table: FirstLevel, bits: Array, load_cap: Array) -> Block:
@@ -92,11 +97,12 @@ def block(p: devices.Process, table: FirstLevel, bits: Array, load_cap: Array) -
   first = jax.tree.map(lambda column: column[bits], table)
   last = drivers.size_decoder(p, jnp.asarray(_LAST_INPUTS)[bits], 2.0**bits, load_cap,
                               max_stages=MAX_STAGES)
-  main, main_rise = drivers.decoder_delay(p, last, first.main_rise)
-  other, other_rise = drivers.decoder_delay(p, last, first.other_rise)
+  # Both sizes of groups arrive at the last level, each at its own time.
   both = jnp.asarray((_TWOS > 0) & (_THREES > 0))[bits]
-  delay = jnp.maximum(first.main_delay + main, jnp.where(both, first.other_delay + other, 0.0))
-  rise = jnp.where(both, jnp.minimum(main_rise, other_rise), main_rise)
+  delays, rises = drivers.decoder_delay(p, last, jnp.stack([first.main_rise, first.other_rise]))
+  delay = jnp.maximum(first.main_delay + delays[0],
+                      jnp.where(both, first.other_delay + delays[1], 0.0))
+  rise = jnp.where(both, rises.min(axis=0), rises[0])
   # A single bit drives one line true and the other through the first inverter of its chain.
   inverter = jnp.where(bits == 1, last.first_cap * p.vdd**2, 0.0)
   cost = Block(delay, rise, first.energy + last.energy + inverter, first.leakage + last.leakage,

@@ -21,6 +21,7 @@ from cnnopt_jax.nvm import (
     devices,
     factoring,
     mats,
+    predecoders,
     structures,
     subarray,
 )
@@ -44,7 +45,7 @@ class Target(enum.IntEnum):
 # Chunk sizes and least capacities of the padded buffers: drivers, mats, organisations. A buffer
 # that overflows doubles, which compiles once more.
 _CHUNKS = (512, 2048, 4096)
-_DATA_CAPACITY, _TAG_CAPACITY = (4096, 32768, 32768), (4096, 32768, 163840)
+_CAPACITIES = (4096, 32768, 163840)
 
 
 class Padded(NamedTuple):
@@ -56,12 +57,7 @@ class Padded(NamedTuple):
 def pad(factored: factoring.Factored) -> Padded:
   """Pads with zeros and moves to the device; call inside `precision.float64()`."""
   counts = (len(factored.requests.role), len(factored.mats.rows), len(factored.mat_index))
-  least = _TAG_CAPACITY if factored.mats.is_tag[0] else _DATA_CAPACITY
-  sizes = []
-  for count, size in zip(counts, least):
-    while size < count:
-      size *= 2
-    sizes.append(size)
+  sizes = [_bucket(count, least) for count, least in zip(counts, _CAPACITIES)]
 
   def padded(tree, size):
     extend = lambda x: np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])], 'edge')
@@ -71,6 +67,12 @@ def pad(factored: factoring.Factored) -> Padded:
       padded(factored.requests, sizes[0]), padded(factored.driver_index, sizes[1]),
       padded(factored.mats, sizes[1]), padded(factored.mat_index, sizes[2]),
       padded(factored.organizations, sizes[2])), counts)
+
+
+def _bucket(count: int, size: int) -> int:
+  while size < count:
+    size *= 2
+  return size
 
 
 def _in_chunks(function: Callable[[Any], Any], inputs: Any, count: Array, chunk: int) -> Any:
@@ -89,19 +91,21 @@ def _in_chunks(function: Callable[[Any], Any], inputs: Any, count: Array, chunk:
   return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, step, buffers)
 
 
+@functools.partial(jax.jit, static_argnums=3)
 def evaluate(cell: structures.Cell, tech: structures.Technology, padded: Padded,
              nvsim_compatible: bool) -> cache.ArrayTotals:
   """Totals of all organisations of a factored set, `[N]`; padding is not valid."""
   factored, counts = padded
   p = devices.process(tech)
   model = cells_electrical.cell_model(p, cell, nvsim_compatible)
+  tables = predecoders.tables(p, nvsim_compatible)
   drivers = _in_chunks(lambda request: subarray.size_drivers(p, cell, model, request),
                        factored.requests, counts[0], _CHUNKS[0])
 
   def evaluate_mats(piece):
     index, org = piece
     decoders = jax.tree.map(lambda field: jnp.take(field, index, axis=-1), drivers)
-    return mats.mat(p, tech, cell, model, org, decoders, nvsim_compatible)[0]
+    return mats.mat(p, tech, cell, model, tables, org, decoders, nvsim_compatible)[0]
 
   all_mats = _in_chunks(evaluate_mats, (factored.driver_index, factored.mats), counts[1],
                         _CHUNKS[1])
@@ -139,30 +143,30 @@ def cache_metrics(totals: cache.CacheTotals) -> Array:
   return jnp.where(totals.valid, values, jnp.inf)
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def search_tags(cell, tech, padded, nvsim_compatible):
+@jax.jit
+def pick_tags(totals: cache.ArrayTotals) -> tuple[cache.ArrayTotals, Array]:
   """The best tag array for each target on its own: totals `[9]` and indices `[9]`."""
-  totals = evaluate(cell, tech, padded, nvsim_compatible)
   best = jnp.argmin(array_metrics(totals), axis=-1)
-  return jax.tree.map(lambda field: field[best], totals), best
+  return _pick(totals, best), best
 
 
-@functools.partial(jax.jit, static_argnums=6)
-def search_data(cell, tech, padded, tags, bus, mode, nvsim_compatible):
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def pick_data(data: cache.ArrayTotals, tags: cache.ArrayTotals, bus: cache.Bus, mode: Array,
+              size: int, nvsim_compatible: bool) -> tuple[Array, Array, Array]:
   """The best pair of data array and tag candidate for each target.
 
   Args:
-    cell, tech: of the data array.
-    padded: its organisations.
-    tags: `ArrayTotals` of the tag candidates, `[9]`.
+    data: totals of all data arrays, `[N]`.
+    tags: totals of the tag candidates, `[9]`.
     bus, mode: as in `cache.combine`.
+    size: how many of the `N` may be valid.
     nvsim_compatible: choose data and tag arrays independently by the same target, as NVSim does
       (EDAP, which it lacks, is always chosen jointly).
 
   Returns:
     Index of the data array `[9]`, of the tag candidate `[9]`, and the metric reached `[9]`.
   """
-  data = evaluate(cell, tech, padded, nvsim_compatible)
+  data = jax.tree.map(lambda field: field[:size], data)
 
   def best_with(tag):
     values = cache_metrics(cache.combine(data, tag, mode, bus))
@@ -173,10 +177,13 @@ def search_data(cell, tech, padded, tags, bus, mode, nvsim_compatible):
   targets = jnp.arange(len(Target))
   index, value = index[tag, targets], value[tag, targets]
   if nvsim_compatible:
-    alone = jnp.argmin(array_metrics(data), axis=-1)
     own = targets != Target.EDAP
-    index, tag = jnp.where(own, alone, index), jnp.where(own, targets, tag)
-    pick = lambda tree, i: jax.tree.map(lambda field: field[i], tree)
-    pairs = cache.combine(pick(data, index), pick(tags, tag), mode, bus)
-    value = cache_metrics(pairs)[targets, targets]
+    index = jnp.where(own, jnp.argmin(array_metrics(data), axis=-1), index)
+    tag = jnp.where(own, targets, tag)
+    value = cache_metrics(cache.combine(_pick(data, index), _pick(tags, tag), mode, bus))
+    value = value[targets, targets]
   return index, tag, value
+
+
+def _pick(tree, index):
+  return jax.tree.map(lambda field: field[index], tree)

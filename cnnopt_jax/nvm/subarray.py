@@ -182,10 +182,10 @@ def size_subarray(p: devices.Process, tech: structures.Technology, cell: structu
     exists = jnp.ones_like(exists)
   amp = columns.sense_amp(p, tech, wordline / cols * degrees[0], model.sense_voltage,
                           model.senses_current, nvsim_compatible)
-  width = columns.mux_width(p, cell, bitline_current)
-  mux2 = columns.mux(p, degrees[2], width, 0.0, 0.0)
-  mux1 = columns.mux(p, degrees[1], width, mux2.input_load, mux2.pass_cap)
-  mux0 = columns.mux(p, degrees[0], width, amp.input_cap, amp.input_cap)
+  unit = columns.pass_transistor(p, columns.mux_width(p, cell, bitline_current))
+  mux2 = columns.mux(p, degrees[2], unit, 0.0, 0.0)
+  mux1 = columns.mux(p, degrees[1], unit, mux2.input_load, mux2.pass_cap)
+  mux0 = columns.mux(p, degrees[0], unit, amp.input_cap, amp.input_cap)
 
   # A decoder taller than its bit lines is folded to their height.
   row_height, row_width = decoders.height[0], decoders.width[0]

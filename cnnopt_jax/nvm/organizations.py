@@ -225,8 +225,8 @@ def resolve_tag(spec: CacheSpec, mode: Mode, partition: Partition, style: np.nda
   row_bits = local - sum(mux)
   columns = ((bits >> active) << sum(mux)) * mat_ways
   valid = (local >= 1) & (row_bits >= 0) & (mat_ways >= 1) & (parts <= tag_bits(spec))
-  if mode in (Mode.NORMAL, Mode.FAST):
-    valid &= columns >= ways
+  if nvsim_compatible and mode in (Mode.NORMAL, Mode.FAST):
+    valid &= columns >= ways  # NVSim applies the data array's rule to tags.
   shared = ways if mode in (Mode.NORMAL, Mode.FAST) else 1
   org = _organization(
       partition, mux, row_bits, columns, row_bits, address, ways, bits, ways=mat_ways,

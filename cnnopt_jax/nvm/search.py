@@ -75,6 +75,11 @@ def _bucket(count: int, size: int) -> int:
   return size
 
 
+def data_size(padded: Padded) -> int:
+  """A fixed size that holds the set's organisations, for `pick_data`."""
+  return _bucket(padded.counts[2], 32768)
+
+
 def _in_chunks(function: Callable[[Any], Any], inputs: Any, count: Array, chunk: int) -> Any:
   """`function` over the last axis, chunk by chunk up to `count`; the rest stays zero."""
   size = jax.tree.leaves(inputs)[0].shape[-1]
@@ -152,7 +157,7 @@ def pick_tags(totals: cache.ArrayTotals) -> tuple[cache.ArrayTotals, Array]:
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
 def pick_data(data: cache.ArrayTotals, tags: cache.ArrayTotals, bus: cache.Bus, mode: Array,
-              size: int, nvsim_compatible: bool) -> tuple[Array, Array, Array]:
+              size: int, nvsim_compatible: bool) -> tuple[Array, Array, cache.CacheTotals]:
   """The best pair of data array and tag candidate for each target.
 
   Args:
@@ -164,7 +169,7 @@ def pick_data(data: cache.ArrayTotals, tags: cache.ArrayTotals, bus: cache.Bus, 
       (EDAP, which it lacks, is always chosen jointly).
 
   Returns:
-    Index of the data array `[9]`, of the tag candidate `[9]`, and the metric reached `[9]`.
+    Index of the data array `[9]`, of the tag candidate `[9]`, and the caches they make `[9]`.
   """
   data = jax.tree.map(lambda field: field[:size], data)
 
@@ -175,14 +180,12 @@ def pick_data(data: cache.ArrayTotals, tags: cache.ArrayTotals, bus: cache.Bus, 
   index, value = jax.lax.map(best_with, tags)  # [tags, targets]
   tag = jnp.argmin(value, axis=0)
   targets = jnp.arange(len(Target))
-  index, value = index[tag, targets], value[tag, targets]
+  index = index[tag, targets]
   if nvsim_compatible:
     own = targets != Target.EDAP
     index = jnp.where(own, jnp.argmin(array_metrics(data), axis=-1), index)
     tag = jnp.where(own, targets, tag)
-    value = cache_metrics(cache.combine(_pick(data, index), _pick(tags, tag), mode, bus))
-    value = value[targets, targets]
-  return index, tag, value
+  return index, tag, cache.combine(_pick(data, index), _pick(tags, tag), mode, bus)
 
 
 def _pick(tree, index):

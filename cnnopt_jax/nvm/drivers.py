@@ -115,30 +115,31 @@ def size_decoder(p: devices.Process, inputs: Array, copies: Array, load_cap: Arr
   widths = [last]
   for _ in range(max_stages - 1):
     widths.append(jnp.maximum(widths[-1] / taper, least))
-  widths = jnp.stack(widths)
+  # The NAND is one more gate on the stage axis. The barrier keeps the recurrence above from being
+  # fused, and so recomputed, into everything below.
+  widths_n = jax.lax.optimization_barrier(jnp.stack([*widths, nand_n]))
+  gate_inputs = jnp.stack([jnp.ones_like(n)] * max_stages + [n])
+  widths_p = jnp.concatenate([p.pn * widths_n[:-1], jnp.broadcast_to(nand_p, n.shape)[None]])
+  output_caps = devices.gate_output_cap(p, gate_inputs, widths_n, widths_p)
+  heights, gate_widths = devices.gate_size(p, gate_inputs, widths_n, widths_p)
+  leakages = devices.inverter_leakage(p, widths_n[:-1], widths_p[:-1])
+
   stage = jnp.arange(max_stages).reshape((-1,) + (1,) * stages.ndim)
   active = lambda values: jnp.where(stage < stages, values, 0.0)
   first = lambda values: jnp.where(stage == stages - 1, values, 0.0).sum(axis=0)
-
-  input_caps = p.gate_cap * (1 + p.pn) * widths
-  output_caps = devices.gate_output_cap(p, 1.0, widths, p.pn * widths)
-  loads = output_caps + jnp.concatenate([load_cap[None], input_caps[:-1]])
-  wire_tau = load_cap * load_res / 2  # Distributed, behind the last stage.
-  stage_tau = (p.r_n / widths * loads).at[0].add(wire_tau)
-
-  nand_load = devices.gate_output_cap(p, n, nand_n, nand_p) + first(input_caps)
-  heights, stage_widths = devices.gate_size(p, 1.0, widths, p.pn * widths)
-  nand_height, nand_width = devices.gate_size(p, n, nand_n, nand_p)
   there = lambda value: jnp.where(nand, value, 0.0)
-  leakage = (active(devices.inverter_leakage(p, widths, p.pn * widths)).sum(axis=0)
-             + devices.nand_leakage(p, inputs, nand_p))
+  input_caps = p.gate_cap * (1 + p.pn) * widths_n[:-1]
+  loads = output_caps[:-1] + jnp.concatenate([load_cap[None], input_caps[:-1]])
+  nand_load = output_caps[-1] + first(input_caps)
+  wire_tau = jnp.where(stage == 0, load_cap * load_res / 2, 0.0)  # Behind the last stage.
   return Decoder(
       nand_tau=there(p.r_n / least * nand_load),  # n in series, each n times as wide.
-      nand_beta=1 / (n * p.r_n * p.gm_n), stage_tau=stage_tau, stages=stages,
-      energy=(there(nand_load) + active(loads).sum(axis=0)) * p.vdd**2, leakage=leakage * copies,
-      height=jnp.maximum(active(heights).max(axis=0), there(nand_height)) * copies,
-      width=active(stage_widths).sum(axis=0) + there(nand_width),
-      first_cap=first(input_caps + output_caps), valid=fits & (stages <= max_stages))
+      nand_beta=1 / (n * p.r_n * p.gm_n), stage_tau=p.r_n / widths_n[:-1] * loads + wire_tau,
+      stages=stages, energy=(there(nand_load) + active(loads).sum(axis=0)) * p.vdd**2,
+      leakage=(active(leakages).sum(axis=0) + devices.nand_leakage(p, inputs, nand_p)) * copies,
+      height=jnp.maximum(active(heights[:-1]).max(axis=0), there(heights[-1])) * copies,
+      width=active(gate_widths[:-1]).sum(axis=0) + there(gate_widths[-1]),
+      first_cap=first(input_caps + output_caps[:-1]), valid=fits & (stages <= max_stages))
 
 
 def nand_input_cap(p: devices.Process, inputs: Array) -> Array:

@@ -58,45 +58,48 @@ class Block(NamedTuple):
   width: Array
 
 
-def first_level(p: devices.Process, nvsim_compatible: bool) -> FirstLevel:
-  """Tabulates the first level of blocks of 0 to `MAX_BLOCK_BITS` bits.
+def tables(p: devices.Process, nvsim_compatible: bool) -> tuple[FirstLevel, Block]:
+  """What depends on the technology alone: first levels, and whole blocks without a wire.
 
   With `nvsim_compatible`, energy and leakage count one group of each size however many there are,
   and the groups of three are credited with the delay of the groups of two.
   """
-  bits = np.array([[2], [3]])
+  # Groups of two bits, groups of three, and last levels, by the number of bits in the block.
+  bits = np.broadcast_to([[2], [3], [0]], (3, MAX_BLOCK_BITS + 1))
   count = np.stack([_TWOS, _THREES])
-  fanout = np.stack([_TWOS_FANOUT, _THREES_FANOUT])
-  decoder = drivers.size_decoder(p, bits, 2.0**bits,
-                                 fanout * drivers.nand_input_cap(p, _LAST_INPUTS))
-  delay, rise = drivers.decoder_delay(p, decoder, 0.0)
+  fanout = np.stack([_TWOS_FANOUT, _THREES_FANOUT, 0 * _TWOS_FANOUT])
+  inputs = np.where(bits > 0, bits, _LAST_INPUTS)
+  copies = np.where(bits > 0, 2.0**bits, 2.0**np.arange(MAX_BLOCK_BITS + 1))
+  decoders = drivers.size_decoder(p, inputs, copies,
+                                  fanout * drivers.nand_input_cap(p, _LAST_INPUTS))
+  groups, last = (jax.tree.map(lambda x: x[..., part, :], decoders) for part in (slice(2), 2))
+
+  delay, rise = drivers.decoder_delay(p, groups, 0.0)
   some = count > 0
   counted = some if nvsim_compatible else count
   # The groups that come first are those of two bits, where there are any.
-  first = np.where(_TWOS > 0, 0, 1)
-  leading = lambda values: jnp.where(some.any(axis=0), jnp.where(first == 0, *values), 0.0)
+  leading = lambda values: jnp.where(some.any(axis=0), jnp.where(some[0], *values), 0.0)
   other_delay = delay[0] if nvsim_compatible else delay[1]
-  return FirstLevel(
+  first = FirstLevel(
       main_delay=leading(delay), main_rise=leading(rise),
       other_delay=jnp.where(some.all(axis=0), other_delay, 0.0),
       other_rise=jnp.where(some.all(axis=0), rise[1], 0.0),
-      energy=(decoder.energy * counted).sum(axis=0),
-      leakage=(decoder.leakage * counted).sum(axis=0),
-      height=(decoder.height * count).sum(axis=0),
-      width=jnp.where(some, decoder.width, 0.0).max(axis=0))
-
-
-def tables(p: devices.Process, nvsim_compatible: bool) -> tuple[FirstLevel, Block]:
-  """What depends on the technology alone: first levels, and whole blocks without a wire."""
-  first = first_level(p, nvsim_compatible)
-  return first, block(p, first, jnp.arange(MAX_BLOCK_BITS + 1), 0.0)
+      energy=(groups.energy * counted).sum(axis=0),
+      leakage=(groups.leakage * counted).sum(axis=0),
+      height=(groups.height * count).sum(axis=0),
+      width=jnp.where(some, groups.width, 0.0).max(axis=0))
+  return first, _join(p, first, last, np.arange(MAX_BLOCK_BITS + 1))
 
 
 def block(p: devices.Process, table: FirstLevel, bits: Array, load_cap: Array) -> Block:
   """One block of `bits` bits whose outputs drive `load_cap` fF; all zero for 0 bits."""
-  first = jax.tree.map(lambda column: column[bits], table)
   last = drivers.size_decoder(p, jnp.asarray(_LAST_INPUTS)[bits], 2.0**bits, load_cap,
                               max_stages=MAX_STAGES)
+  return _join(p, jax.tree.map(lambda column: column[bits], table), last, bits)
+
+
+def _join(p, first, last, bits):
+  """A first level and the last one behind it."""
   # Both sizes of groups arrive at the last level, each at its own time.
   both = jnp.asarray((_TWOS > 0) & (_THREES > 0))[bits]
   delays, rises = drivers.decoder_delay(p, last, jnp.stack([first.main_rise, first.other_rise]))

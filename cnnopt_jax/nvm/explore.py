@@ -43,19 +43,19 @@ def edap(totals: cache.CacheTotals) -> Any:
           * (totals.hit_latency_ns + totals.write_latency_ns) / 2 * totals.area_mm2)
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
   """Enumerated organisations of one kind of array: on the host, and padded on the device."""
   factored: factoring.Factored
   padded: search.Padded
 
 
 @functools.lru_cache(maxsize=128)
-def _problem(spec: organizations.CacheSpec, mode: Mode, space: organizations.Space,
-             is_tag: bool, nvsim_compatible: bool) -> _Problem:
+def problem(spec: organizations.CacheSpec, mode: Mode, space: organizations.Space,
+            is_tag: bool, nvsim_compatible: bool) -> Problem:
   """Enumerates once per cache and mode: integers only, whatever the cell or the technology."""
   enumerate_ = organizations.tag_organizations if is_tag else organizations.data_organizations
   factored = factoring.factor(enumerate_(spec, mode, space, nvsim_compatible=nvsim_compatible))
-  return _Problem(factored, search.pad(factored))
+  return Problem(factored, search.pad(factored))
 
 
 @precision.in_float64
@@ -101,13 +101,13 @@ def explore(cells: Mapping[str, structures.Cell], technology: structures.Technol
       tags = {}
       for mode in modes:
         tag_mode = mode if nvsim_compatible else Mode.SEQUENTIAL  # Honest tags know no mode.
-        tag = _problem(spec, tag_mode, tag_space, True, nvsim_compatible)
+        tag = problem(spec, tag_mode, tag_space, True, nvsim_compatible)
         if tag_mode not in tags:
           used = cell if tag_cell is None else jax.tree.map(array.as_array, tag_cell)
           tags[tag_mode] = search.pick_tags(
               search.evaluate(used, tech, tag.padded, nvsim_compatible))
         candidates, tag_index = tags[tag_mode]
-        data = _problem(spec, mode, space, False, nvsim_compatible)
+        data = problem(spec, mode, space, False, nvsim_compatible)
         found = search.pick_data(
             search.evaluate(cell, tech, data.padded, nvsim_compatible), candidates, bus,
             cache.MODES.index(mode), search.data_size(data.padded), nvsim_compatible)

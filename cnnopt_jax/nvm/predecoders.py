@@ -72,7 +72,8 @@ def tables(p: devices.Process, nvsim_compatible: bool) -> tuple[FirstLevel, Bloc
   copies = np.where(bits > 0, 2.0**bits, 2.0**np.arange(MAX_BLOCK_BITS + 1))
   decoders = drivers.size_decoder(p, inputs, copies,
                                   fanout * drivers.nand_input_cap(p, _LAST_INPUTS))
-  groups, last = (jax.tree.map(lambda x: x[..., part, :], decoders) for part in (slice(2), 2))
+  groups = jax.tree.map(lambda x: x[..., :2, :], decoders)
+  last = jax.tree.map(lambda x: x[..., 2, :], decoders)
 
   delay, rise = drivers.decoder_delay(p, groups, 0.0)
   some = count > 0

@@ -179,8 +179,11 @@ def cache_ppa(cell: structures.Cell, technology: structures.Technology,
 
 def evaluate(cell, tag_cell, tech, data_org, tag_org, bus, mode, nvsim_compatible) -> CachePPA:
   """`cache_ppa` without conversions, for programs that are already in float64."""
-  data = array.evaluate(cell, tech, data_org, nvsim_compatible)
-  tag = array.evaluate(tag_cell, tech, tag_org, nvsim_compatible)
+  # Both arrays in one vmapped evaluation, which halves what there is to compile.
+  pair = lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+  arrays = jax.vmap(lambda cell, org: array.evaluate(cell, tech, org, nvsim_compatible))(
+      pair(cell, tag_cell), pair(data_org, tag_org))
+  data, tag = (jax.tree.map(lambda field, i=i: field[i], arrays) for i in range(2))
   totals = [array_totals(ppa, ppa.breakdown.mat_read_latency_ns,
                          ppa.breakdown.column_decoder_latency_ns) for ppa in (data, tag)]
   return CachePPA(combine(*totals, mode, bus), data, tag)

@@ -4,7 +4,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from cnnopt_jax.nvm import organizations, search, structures, technology, wires
+from cnnopt_jax.nvm import organizations, search, structures, technologies, wires
 from cnnopt_jax.nvm.option_files import (
     Option,
     anything,
@@ -51,7 +51,7 @@ class Config(NamedTuple):
 
   def technology(self, *, nvsim_compatible: bool = False) -> structures.Technology:
     """Builds the file's technology."""
-    return technology.technology(
+    return technologies.technology(
         self.node_nm, self.roadmap, self.temperature_k, local=self.local, routing=self.routing,
         max_width_f=self.max_width_f, nvsim_compatible=nvsim_compatible)
 
@@ -86,7 +86,7 @@ _OPTIONS = {
         'Full': 'all'})),
     'ProcessNode': Option(whole(1)), 'Capacity': Option(whole(1)),
     'WordWidth': Option(_power_of_two, 'bit'), 'Associativity': Option(_power_of_two),
-    'DeviceRoadmap': Option(choice({name: name for name in technology.ROADMAPS})),
+    'DeviceRoadmap': Option(choice({name: name for name in technologies.ROADMAPS})),
     'LocalWireType': Option(_LAYERS), 'GlobalWireType': Option(_LAYERS),
     'LocalWireRepeaterType': Option(choice({'RepeatedNone': False, 'RepeatedOpt': None})),
     'GlobalWireRepeaterType': Option(choice({'RepeatedNone': False, 'RepeatedOpt': None})),
@@ -139,7 +139,7 @@ def read_config(path: str | pathlib.Path) -> Config:
       cell_path=path.parent / entries['MemoryCellInputFile'].value,
       node_nm=entries['ProcessNode'].value, roadmap=value('DeviceRoadmap', 'HP'),
       temperature_k=value('Temperature', 350),
-      max_width_f=value('MaxNmosSize', technology.MAX_WIDTH_F),
+      max_width_f=value('MaxNmosSize', technologies.MAX_WIDTH_F),
       local=value('LocalWireType', wires.Layer.LOCAL_AGGRESSIVE),
       routing=value('GlobalWireType', wires.Layer.GLOBAL_AGGRESSIVE), spec=spec,
       mode=value('CacheAccessMode', Mode.NORMAL) if is_cache else Mode.RAM,

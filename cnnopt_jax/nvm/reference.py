@@ -1,8 +1,9 @@
-"""Reference data: NVSim's printed figures in three CSV formats, as rows of one kind each.
+"""Reference data: what NVSim and CACTI print, in four CSV formats, as rows of one kind each.
 
 - forced components: one printed quantity of a design of forced organisation per row;
 - forced summary: one such design per row;
-- cache search: NVSim's winner for one target per row.
+- cache search: NVSim's winner for one target per row;
+- CACTI: one SRAM cache per row.
 
 Which one a file holds is told from its header.
 """
@@ -73,6 +74,21 @@ class CacheRow(NamedTuple):
   line: int
 
 
+class CactiRow(NamedTuple):
+  """An SRAM cache of CACTI's.
+
+  Attributes:
+    design: only its cell, node and capacity count.
+    mode: access mode.
+    figures: hit_latency_ns, hit_energy_nj, write_energy_nj, leakage_mw, area_mm2.
+    line: in the file.
+  """
+  design: Design
+  mode: Mode
+  figures: dict[str, float]
+  line: int
+
+
 _UNITS = {'mm2': 1.0, 'um2': 1e-6, 'ns': 1.0, 'ps': 1e-3, 'us': 1e3, 'pJ': 1.0, 'nJ': 1e3,
           'fJ': 1e-3, 'mW': 1.0, 'uW': 1e-3, 'nW': 1e-6, 'W': 1e3}
 # The smallest unit that NVSim prints a quantity in, relative to ours, by ours.
@@ -102,11 +118,15 @@ _TARGETS = {
 }
 _RUN = re.compile(r'cache(?P<node>\d+)_(?P<line>\d+)B_(?P<mode>seq|norm|fast)_'
                   r'(?:(?P<roadmap>HP|LSTP|LOP)_)?(?P<cell>.+)_(?P<capacity>\d+)(?P<unit>[KMG])B$')
+_CACTI_RUN = re.compile(r'cacti_(?P<node>\d+)_(?P<mode>normal|fast|sequential)_(?P<mb>\d+)MB$')
+_CACTI_FIGURES = {'access_ns': 'hit_latency_ns', 'read_nJ': 'hit_energy_nj',
+                  'write_nJ': 'write_energy_nj', 'leak_mW': 'leakage_mw',
+                  'area_mm2': 'area_mm2'}
 _ORGANIZATION = re.compile(r'mats (\d+)x(\d+) act (\d+)x(\d+); sub \d+x\d+; mux (\d+)/(\d+)/(\d+)')
 
 
-def read_reference(path: pathlib.Path) -> list[Figure] | list[CacheRow]:
-  """Reads a CSV of one of the three formats.
+def read_reference(path: pathlib.Path) -> list[Figure] | list[CacheRow] | list[CactiRow]:
+  """Reads a CSV of one of the four formats.
 
   Raises:
     ValueError: naming file, line and field of what cannot be read.
@@ -117,7 +137,8 @@ def read_reference(path: pathlib.Path) -> list[Figure] | list[CacheRow]:
     parse = next((parse for needed, parse in (
         ({'cell', 'quantity', 'value', 'unit'}, _component),
         ({'cell', 'cap_KB', 'matRows', 'read_ns'}, _summary),
-        ({'run', 'opt_target', 'data_org'}, _cache)) if needed <= header), None)
+        ({'run', 'opt_target', 'data_org'}, _cache),
+        ({'run', 'access_ns', 'Ndwl'}, _cacti)) if needed <= header), None)
     if parse is None:
       raise ValueError(f'{path}: line 1: header {reader.fieldnames}: not a known format')
     rows = []
@@ -178,3 +199,13 @@ def _cache(row, line):
   figures = {ours: float(row[theirs]) for theirs, ours in _CACHE_FIGURES.items()}
   yield CacheRow(design, line_bytes, _MODES[run['mode']], _TARGETS[row['opt_target']], figures,
                  line)
+
+
+def _cacti(row, line):
+  run = _CACTI_RUN.match(row['run'])
+  if not run:
+    raise ValueError(f'run {row["run"]!r}: not cacti_<node>_<mode>_<capacity>MB')
+  design = Design('sram', int(run['node']), 'HP', int(run['mb']) << 20, 512, (1, 1), (1, 1),
+                  (1, 1, 1))
+  figures = {ours: float(row[theirs]) for theirs, ours in _CACTI_FIGURES.items()}
+  yield CactiRow(design, Mode(run['mode'].capitalize()), figures, line)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnopt_jax.nvm import array, cache, explore, organizations, precision, search, structures
+from cnnopt_jax.nvm import array, cache, exploration, organizations, precision, search, structures
 
 Mode, Target = organizations.Mode, search.Target
 
@@ -17,7 +17,7 @@ OBJECTIVES = ('hit_latency_ns', 'write_latency_ns', 'hit_energy_nj', 'write_ener
 
 def edap_tuned(cells: Mapping[str, structures.Cell], technology: structures.Technology,
                capacities_bytes: Sequence[int], modes: Sequence[Mode] = cache.MODES,
-               **options: Any) -> dict[tuple[str, int], explore.Winner]:
+               **options: Any) -> dict[tuple[str, int], exploration.Winner]:
   """The cache of least energy-delay-area product among the winners of eight targets and all modes.
 
   This is DeepNVM's algorithm (Inci et al., DATE 2020; arXiv 2012.04559): it never optimises EDAP
@@ -31,7 +31,8 @@ def edap_tuned(cells: Mapping[str, structures.Cell], technology: structures.Tech
     `{(cell, capacity in bytes): winner}`; a cache that cannot be built is left out.
   """
   best = {}
-  for row in explore.explore(cells, technology, capacities_bytes, modes, NVSIM_TARGETS, **options):
+  for row in exploration.explore(cells, technology, capacities_bytes, modes, NVSIM_TARGETS,
+                                 **options):
     key = row.cell, row.capacity_bytes
     if row.totals.valid and (key not in best or row.edap < best[key].edap):
       best[key] = row
@@ -60,8 +61,8 @@ def pareto_set(cell: structures.Cell, technology: structures.Technology,
   organizations.validate_spec(spec)
   cell, tag_cell, tech = jax.tree.map(array.as_array, (cell, tag_cell or cell, technology))
   tag_mode = mode if nvsim_compatible else Mode.SEQUENTIAL
-  tag = explore.problem(spec, tag_mode, organizations.TAG_SPACE, True, nvsim_compatible)
-  data = explore.problem(spec, mode, space, False, nvsim_compatible)
+  tag = exploration.problem(spec, tag_mode, organizations.TAG_SPACE, True, nvsim_compatible)
+  data = exploration.problem(spec, mode, space, False, nvsim_compatible)
   tags, _ = search.pick_tags(search.evaluate(tag_cell, tech, tag.padded, nvsim_compatible))
   totals = search.evaluate(cell, tech, data.padded, nvsim_compatible)
   caches = precision.to_numpy(cache.combine(

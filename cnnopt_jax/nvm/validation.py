@@ -15,9 +15,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cnnopt_jax.nvm import array, cache, explore, organizations, precision, search, structures
-from cnnopt_jax.nvm import technology as technology_lib
-from cnnopt_jax.nvm.reference import CacheRow, Design, Figure
+from cnnopt_jax.nvm import (
+  array,
+  cache,
+  exploration,
+  organizations,
+  precision,
+  search,
+  structures,
+  technologies,
+)
+from cnnopt_jax.nvm.reference import CacheRow, CactiRow, Design, Figure
 
 _BATCH = 32  # Designs evaluated together; a fixed size, so that files of any length compile once.
 
@@ -144,7 +152,7 @@ def _as_float(leaf):
 
 
 def _technology(design: Design) -> structures.Technology:
-  return technology_lib.technology(design.node_nm, design.roadmap, 350, nvsim_compatible=True)
+  return technologies.technology(design.node_nm, design.roadmap, 350, nvsim_compatible=True)
 
 
 def compare_figures(figures: list[Figure],
@@ -186,7 +194,7 @@ def compare_caches(rows: list[CacheRow], cells: Mapping[str, structures.Cell],
   comparisons = []
   for (name, *_, capacity, line_bytes, mode), members in problems.items():
     tech = _technology(members[0].design)
-    winners = {winner.target: winner for winner in explore.explore(
+    winners = {winner.target: winner for winner in exploration.explore(
         {name: cells[name]}, tech, [capacity], [mode], line_bytes=line_bytes,
         associativity=associativity, nvsim_compatible=True)}
     spec = organizations.CacheSpec(capacity, line_bytes, associativity)
@@ -206,6 +214,25 @@ def compare_caches(rows: list[CacheRow], cells: Mapping[str, structures.Cell],
           for totals in (winners[row.target].totals, cache.CacheTotals(**row.figures, valid=True)))
       comparisons.append(Comparison(f'winner/{row.target.name}', max(0.0, ours / reference - 1),
                                     ours, reference, label))
+  return comparisons
+
+
+def compare_cacti(rows: list[CactiRow], cells: Mapping[str, structures.Cell],
+                  associativity: int = 16) -> list[Comparison]:
+  """How far our read-EDP winner is from CACTI's cache, as `cacti/<figure>`; no fit is claimed.
+
+  The tools differ in cells, transistors and layout rules; NVSim is about as far from CACTI.
+  """
+  comparisons = []
+  for row in rows:
+    d = row.design
+    [winner] = exploration.explore(
+        {d.cell: cells[d.cell]}, technologies.technology(d.node_nm, d.roadmap, 350),
+        [d.capacity_bytes], [row.mode], [search.Target.READ_EDP], associativity=associativity)
+    for figure, reference in row.figures.items():
+      ours = getattr(winner.totals, figure)
+      comparisons.append(Comparison(f'cacti/{figure}', abs(ours / reference - 1), ours, reference,
+                                    f'{_name(d)} {row.mode.value} line {row.line}'))
   return comparisons
 
 

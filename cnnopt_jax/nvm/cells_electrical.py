@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from cnnopt_jax.nvm import devices, structures
+from cnnopt_jax.nvm import columns, devices, structures
 
 Array = structures.Array
 Kind, Access = structures.Kind, structures.Access
@@ -39,6 +39,7 @@ class CellModel(NamedTuple):
     idle_current: of a half-selected cell, or of an unselected access device, mA.
     write_current: of a cell with a transistor, mA.
     leakage: of one cell, mW.
+    precharger: for bit lines at the cell's pitch.
   """
   width: Array
   height: Array
@@ -71,6 +72,7 @@ class CellModel(NamedTuple):
   idle_current: Array
   write_current: Array
   leakage: Array
+  precharger: columns.Precharger
 
 
 def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool) -> CellModel:
@@ -163,4 +165,4 @@ def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool
       reset_current=reset_current,
       idle_current=jnp.where(is_crosspoint, half_selected, 1e-3 * cell.access_leakage_ua),
       write_current=1e-3 * jnp.maximum(cell.reset_current_ua, cell.set_current_ua),
-      leakage=jnp.where(is_sram, leaks, 0.0))
+      leakage=jnp.where(is_sram, leaks, 0.0), precharger=columns.precharger(p, width))

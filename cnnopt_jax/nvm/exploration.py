@@ -49,10 +49,18 @@ class Problem(NamedTuple):
   padded: search.Padded
 
 
-@functools.lru_cache(maxsize=128)
 def problem(spec: organizations.CacheSpec, mode: Mode, space: organizations.Space,
             is_tag: bool, nvsim_compatible: bool) -> Problem:
-  """Enumerates once per cache and mode: integers only, whatever the cell or the technology."""
+  """Enumerates the arrays of a cache's banks; call inside `precision.float64()`.
+
+  Integers only, whatever the cell or the technology, so it is done once per bank and mode.
+  """
+  _, bank = organizations.split_capacity(spec.capacity_bytes)
+  return _problem(spec._replace(capacity_bytes=bank), mode, space, is_tag, nvsim_compatible)
+
+
+@functools.lru_cache(maxsize=64)
+def _problem(spec, mode, space, is_tag, nvsim_compatible):
   enumerate_ = organizations.tag_organizations if is_tag else organizations.data_organizations
   factored = factoring.factor(enumerate_(spec, mode, space, nvsim_compatible=nvsim_compatible))
   return Problem(factored, search.pad(factored))
@@ -104,13 +112,14 @@ def explore(cells: Mapping[str, structures.Cell], technology: structures.Technol
         tag = problem(spec, tag_mode, tag_space, True, nvsim_compatible)
         if tag_mode not in tags:
           used = cell if tag_cell is None else jax.tree.map(array.as_array, tag_cell)
-          tags[tag_mode] = search.pick_tags(
-              search.evaluate(used, tech, tag.padded, nvsim_compatible))
+          tags[tag_mode] = search.pick_alone(
+              search.evaluate(used, tech, tag.padded, nvsim_compatible),
+              search.picked_size(tag.padded))
         candidates, tag_index = tags[tag_mode]
         data = problem(spec, mode, space, False, nvsim_compatible)
         found = search.pick_data(
             search.evaluate(cell, tech, data.padded, nvsim_compatible), candidates, bus,
-            cache.MODES.index(mode), search.data_size(data.padded), nvsim_compatible)
+            cache.MODES.index(mode), search.picked_size(data.padded), nvsim_compatible)
         pending.append((name, capacity, mode, data, tag, tag_index, found))
   # Everything above is queued on the device; only now is anything waited for.
   return [winner for entry in pending for winner in _winners(*entry, targets)]

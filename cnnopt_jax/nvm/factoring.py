@@ -19,6 +19,13 @@ _MAT_FIELDS = ('subarray_rows', 'subarray_columns', 'active_subarray_rows',
                'write_share', 'buffering')
 
 
+# What only one of the two needs.
+MAT_ONLY_FIELDS = ('mux_senseamp', 'mux_output1', 'mux_output2', 'rows', 'columns',
+                   'row_address_bits', 'ways', 'tag_bits', 'set_ways', 'write_share', 'buffering')
+BANK_ONLY_FIELDS = ('mat_rows', 'mat_columns', 'active_mat_rows', 'active_mat_columns',
+                    'address_bits', 'distributed_bits', 'broadcast_bits', 'wire_share')
+
+
 class Factored(NamedTuple):
   """`N` organisations from `M` mats from `D` drivers.
 

@@ -61,12 +61,17 @@ def pad(factored: factoring.Factored) -> Padded:
 
   def padded(tree, size):
     extend = lambda x: np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])], 'edge')
-    return jax.tree.map(lambda x: jnp.asarray(extend(np.asarray(x))), tree)
+    # Counts are whole and below 2^24: half the memory as float32, and exact.
+    narrow = lambda x: x.astype(np.float32) if x.dtype == np.float64 else x
+    return jax.tree.map(lambda x: jnp.asarray(narrow(extend(np.asarray(x)))), tree)
 
+  without = lambda org, names: org.replace(**{name: None for name in names})
+  banks = without(factored.organizations, factoring.MAT_ONLY_FIELDS)
+  mats_ = without(factored.mats, factoring.BANK_ONLY_FIELDS)
   return Padded(factoring.Factored(
       padded(factored.requests, sizes[0]), padded(factored.driver_index, sizes[1]),
-      padded(factored.mats, sizes[1]), padded(factored.mat_index, sizes[2]),
-      padded(factored.organizations, sizes[2])), counts)
+      padded(mats_, sizes[1]), padded(factored.mat_index, sizes[2]), padded(banks, sizes[2])),
+                counts)
 
 
 def _bucket(count: int, size: int) -> int:
@@ -75,16 +80,17 @@ def _bucket(count: int, size: int) -> int:
   return size
 
 
-def data_size(padded: Padded) -> int:
-  """A fixed size that holds the set's organisations, for `pick_data`."""
+def picked_size(padded: Padded) -> int:
+  """A fixed size that holds the set's organisations, for the functions that pick."""
   return _bucket(padded.counts[2], 32768)
 
 
 def _in_chunks(function: Callable[[Any], Any], inputs: Any, count: Array, chunk: int) -> Any:
   """`function` over the last axis, chunk by chunk up to `count`; the rest stays zero."""
   size = jax.tree.leaves(inputs)[0].shape[-1]
+  widen = lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x
   piece = lambda i: jax.tree.map(
-      lambda x: jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk, axis=-1), inputs)
+      lambda x: widen(jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk, axis=-1)), inputs)
   buffers = jax.tree.map(lambda x: jnp.zeros(x.shape[:-1] + (size,), x.dtype),
                          jax.eval_shape(function, jax.eval_shape(piece, 0)))
 
@@ -148,9 +154,10 @@ def cache_metrics(totals: cache.CacheTotals) -> Array:
   return jnp.where(totals.valid, values, jnp.inf)
 
 
-@jax.jit
-def pick_tags(totals: cache.ArrayTotals) -> tuple[cache.ArrayTotals, Array]:
-  """The best tag array for each target on its own: totals `[9]` and indices `[9]`."""
+@functools.partial(jax.jit, static_argnums=1)
+def pick_alone(totals: cache.ArrayTotals, size: int) -> tuple[cache.ArrayTotals, Array]:
+  """The best of the first `size` arrays for each target on its own: totals and indices `[9]`."""
+  totals = jax.tree.map(lambda field: field[:size], totals)
   best = jnp.argmin(array_metrics(totals), axis=-1)
   return _pick(totals, best), best
 

@@ -49,7 +49,6 @@ class Subarray(NamedTuple):
     mux_exists: `[3, ...]`, whether each multiplexer has more than one input.
     muxes: bit-line, first and second output multiplexer.
     amp: sense amplifier.
-    precharger: precharger.
     valid: whether it can be built and read.
   """
   height: Array
@@ -60,7 +59,6 @@ class Subarray(NamedTuple):
   mux_exists: Array
   muxes: tuple[columns.Mux, columns.Mux, columns.Mux]
   amp: columns.SenseAmp
-  precharger: columns.Precharger
   valid: Array
 
 
@@ -128,10 +126,10 @@ def size_drivers(p: devices.Process, cell: structures.Cell, model: cells_electri
   least_mux = jnp.maximum(devices.LEAST_WIDTH_F * p.f,
                           _bitline_current(model, request.rows) / p.on_n)
   is_row, is_mux = request.role == ROW, request.role == MUX
-  precharger = columns.precharger(p, model.width)
   load = jnp.where(
       is_row, cap + cols * model.wordline_cap,
-      jnp.where(is_mux, cap + p.gate_cap * least_mux * cols, cols * precharger.load_per_column))
+      jnp.where(is_mux, cap + p.gate_cap * least_mux * cols,
+                cols * model.precharger.load_per_column))
   return drivers.size_decoder(
       p, inputs=jnp.where(request.outputs > 8, 2, 0), copies=request.outputs, load_cap=load,
       load_res=jnp.where(is_row | is_mux, res, 0.0), buffering=request.buffering,
@@ -191,14 +189,13 @@ def size_subarray(p: devices.Process, tech: structures.Technology, cell: structu
   row_height, row_width = decoders.height[0], decoders.width[0]
   beside = jnp.where(row_height > bitline, row_height * row_width / bitline, row_width)
   beside = jnp.maximum(beside, jnp.where(exists, decoders.width[1:4], 0.0).max(axis=0))
-  precharger = columns.precharger(p, model.width)
-  below = (jnp.maximum(precharger.height, decoders.height[4])
+  below = (jnp.maximum(model.precharger.height, decoders.height[4])
            + amp.height + mux0.height + mux1.height + mux2.height)
   return Subarray(
       height=bitline + below, width=wordline + beside,
       bitline_cap=bitline * p.wire_c + rows * model.bitline_cap, bitline_res=bitline * p.wire_r,
       decoders=decoders, mux_exists=exists, muxes=(mux0, mux1, mux2), amp=amp,
-      precharger=precharger, valid=valid & amp.valid & decoders.valid.all(axis=0))
+      valid=valid & amp.valid & decoders.valid.all(axis=0))
 
 
 def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
@@ -221,7 +218,7 @@ def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
   column = jnp.where(sub.mux_exists, delays[1:4], 0.0).max(axis=0)
   decode = jnp.maximum(row, column)
   precharge = columns.precharge_latency(
-      p, sub.precharger, _member(sub.decoders, 4), sub.bitline_cap, sub.bitline_res, rise)
+      p, model.precharger, _member(sub.decoders, 4), sub.bitline_cap, sub.bitline_res, rise)
   pass_res = mux0.pass_res + mux1.pass_res + mux2.pass_res
   pass_cap = mux0.pass_cap + mux1.pass_cap + mux2.pass_cap
   charge = devices.LN_HALF_SQUARED**0.5 * (
@@ -253,7 +250,7 @@ def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
   row_energy = decoder_energies[0]
   mux_decoder_energy = jnp.where(sub.mux_exists, decoder_energies[1:4], 0.0).sum(axis=0)
   mux_energy = mux0.energy * amps + mux1.energy * outputs + mux2.energy * selected
-  precharge_energy = decoder_energies[4] + sub.precharger.inverter_load * p.vdd**2 * cols
+  precharge_energy = decoder_energies[4] + model.precharger.inverter_load * p.vdd**2 * cols
   sense_energy = sub.amp.energy * amps
   around = row_energy + mux_decoder_energy + mux_energy
   write_energy = cell_write + around
@@ -264,7 +261,7 @@ def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
 
   leakages = sub.decoders.leakage
   leakage = (leakages[0] + jnp.where(sub.mux_exists, leakages[1:4], 0.0).sum(axis=0) + leakages[4]
-             + cols * sub.precharger.leakage_per_column + amps * sub.amp.idle_leakage
+             + cols * model.precharger.leakage_per_column + amps * sub.amp.idle_leakage
              + rows * cols * model.leakage)
   return SubarrayCost(
       read=read, write=write, set=set_, reset=reset, row_decoder=row, column_decoder=column,

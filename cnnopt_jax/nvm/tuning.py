@@ -63,7 +63,8 @@ def pareto_set(cell: structures.Cell, technology: structures.Technology,
   tag_mode = mode if nvsim_compatible else Mode.SEQUENTIAL
   tag = exploration.problem(spec, tag_mode, organizations.TAG_SPACE, True, nvsim_compatible)
   data = exploration.problem(spec, mode, space, False, nvsim_compatible)
-  tags, _ = search.pick_tags(search.evaluate(tag_cell, tech, tag.padded, nvsim_compatible))
+  tags, _ = search.pick_alone(search.evaluate(tag_cell, tech, tag.padded, nvsim_compatible),
+                              search.picked_size(tag.padded))
   totals = search.evaluate(cell, tech, data.padded, nvsim_compatible)
   caches = precision.to_numpy(cache.combine(
       totals, jax.tree.map(lambda field: field[Target.EDAP], tags), cache.MODES.index(mode),

@@ -1,0 +1,19 @@
+"""Speed of the memory search on this machine.
+
+    python -m experiments.nvm_bench --config configs/nvm_bench.py --workdir runs/nvm_bench
+
+About a minute on two cores. Expected: `full_search_ms` at most 200, `compile_s` at most 10.
+"""
+
+from ml_collections import config_dict
+
+
+def get_config() -> config_dict.ConfigDict:
+  """Fields of `experiments.nvm_bench.SPEC`."""
+  config = config_dict.ConfigDict()
+  config.cell = 'stt'
+  config.capacity_mb = 4
+  config.repeats = 10
+  config.sweep_cells = ('sram', 'stt', 'stt_aggressive', 'sot', 'pcram', 'rram')
+  config.sweep_capacities_mb = (1, 2, 3, 4, 8, 16, 32, 64)
+  return config

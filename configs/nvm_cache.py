@@ -1,0 +1,26 @@
+"""Caches of SRAM, STT and SOT from 1 to 64 MB at 16 nm, with SRAM tags.
+
+    python -m experiments.nvm_cache --config configs/nvm_cache.py --workdir runs/nvm_cache
+    python -m experiments.nvm_cache --config.cell_files=mine.cell --workdir runs/nvm_cache
+
+About a minute and a half on two cores. Expected: SRAM leaks some ten times as much as STT and SOT
+of equal capacity, which take a third to a half of its area.
+"""
+
+from ml_collections import config_dict
+
+
+def get_config() -> config_dict.ConfigDict:
+  """Fields of `experiments.nvm_cache.SPEC`."""
+  config = config_dict.ConfigDict()
+  config.cells = ('sram', 'paper_stt', 'paper_sot')
+  config.cell_files = ''        # Further .cell files, with commas between.
+  config.tag_cell = 'sram'      # 'same': of the data's cell, as in NVSim.
+  config.node_nm = 16           # Our own table; 22 to 120 are NVSim's.
+  config.roadmap = 'HP'
+  config.temperature_k = 350
+  config.capacities_mb = (1, 2, 4, 8, 16, 32, 64)
+  config.iso_area_mb = 3
+  config.sensitivity_mb = 3
+  config.nvsim_compatible = False
+  return config

@@ -1,0 +1,127 @@
+"""Speed of the search: organisations per second, one full search, a sweep, growth with size.
+
+    python -m experiments.nvm_bench --config configs/nvm_bench.py --workdir runs/nvm_bench
+
+Writes `bench.json`, a list of `{name, value, unit, ...}`. A full search is eight targets (and EDAP)
+in three modes with tags; NVSim takes 15 to 75 s for one mode on one core. Organisations are
+enumerated once per cache, from integers alone, and kept; `enumeration_s` says what that costs.
+"""
+
+import json
+import pathlib
+import time
+
+import jax
+from ml_collections import config_dict
+
+from cnnopt_jax import nvm
+from cnnopt_jax.nvm import array, exploration, search
+from experiments import launch
+
+SPEC = {
+    'cell': launch.one_of(*nvm.CELLS),
+    'capacity_mb': launch.integer(1, 1024),
+    'repeats': launch.integer(1, 1000),
+    'sweep_cells': launch.tuple_of(launch.one_of(*nvm.CELLS)),
+    'sweep_capacities_mb': launch.tuple_of(launch.integer(1, 1024)),
+}
+NVSIM_S = (15, 75)  # One mode on one core, by the reference runs.
+
+
+def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
+  """Measures, writes and returns the rows of `bench.json`."""
+  tech = nvm.technology(22)
+  cells = {config.cell: nvm.CELLS[config.cell]}
+  capacity = config.capacity_mb << 20
+  rows = []
+  add = lambda name, value, unit, **notes: rows.append(
+      {'name': name, 'value': value, 'unit': unit, **notes})
+
+  problems, enumeration = timed(lambda: enumerate_problems(capacity))
+  search_all = lambda: nvm.explore(cells, tech, [capacity])
+  _, first = timed(search_all)
+  _, again = best_of(search_all, config.repeats)
+  add('compile_s', first - again, 's', what='first search less a later one')
+  add('enumeration_s', enumeration, 's', what='one cache, three modes and tags, once')
+  count = sum(len(problem.factored.mat_index) for problem in problems)
+  add('full_search_ms', 1e3 * again, 'ms', organisations=count, targets=9, modes=3,
+      capacity_mb=config.capacity_mb, nvsim_ms=[3e3 * seconds for seconds in NVSIM_S])
+  add('organisations_per_s', count / again, '1/s', organisations=count)
+
+  data_s, data_count = data_only(config, tech, problems[:-1])
+  add('data_search_ms', 1e3 * data_s, 'ms', organisations=data_count,
+      what='three modes, data arrays alone')
+
+  sweep_cells = {name: nvm.CELLS[name] for name in config.sweep_cells}
+  capacities = [mb << 20 for mb in config.sweep_capacities_mb]
+  sweep = lambda: nvm.explore(sweep_cells, tech, capacities)
+  found, cold = timed(sweep)
+  _, warm = timed(sweep)
+  add('sweep_s', warm, 's', caches=len(found) // len(nvm.Target), winners=len(found),
+      with_enumeration_s=round(cold, 3))
+  rows += growth(config, tech)
+  launch.write_atomically(workdir / 'environment.json',
+                          json.dumps(launch.environment(), indent=1) + '\n')
+  launch.write_bench(workdir, rows)
+  return rows
+
+
+def enumerate_problems(capacity: int) -> list[exploration.Problem]:
+  """Data arrays of the three modes, and the tags."""
+  spec = nvm.CacheSpec(capacity)
+  with nvm.float64():
+    modes = [mode for mode in nvm.Mode if mode != nvm.Mode.RAM]
+    return [exploration.problem(spec, mode, nvm.CACTI_SPACE, False, False) for mode in modes] + [
+        exploration.problem(spec, nvm.Mode.SEQUENTIAL, nvm.TAG_SPACE, True, False)]
+
+
+def data_only(config, tech, problems) -> tuple[float, int]:
+  """Seconds for evaluating all data arrays and picking their winners, and how many."""
+  with nvm.float64():
+    cell, technology = jax.tree.map(array.as_array, (nvm.CELLS[config.cell], tech))
+
+    def search_data():
+      return jax.block_until_ready([
+          search.pick_alone(search.evaluate(cell, technology, problem.padded, False),
+                            search.picked_size(problem.padded))
+          for problem in problems])
+
+    search_data()
+    _, seconds = best_of(search_data, config.repeats)
+  return seconds, sum(len(problem.factored.mat_index) for problem in problems)
+
+
+def growth(config, tech) -> list[dict]:
+  """Time against the number of data organisations, by searching ever larger caches."""
+  rows = []
+  with nvm.float64():
+    cell, technology = jax.tree.map(array.as_array, (nvm.CELLS[config.cell], tech))
+    for fraction in (1, 2, 4, 8):
+      spec = nvm.CacheSpec(config.capacity_mb << 20)
+      whole = exploration.problem(spec, nvm.Mode.SEQUENTIAL, nvm.CACTI_SPACE, False, False)
+      counts = tuple(max(1, count // fraction) for count in whole.padded.counts)
+      part = whole.padded._replace(counts=counts)
+      evaluate = lambda part=part: jax.block_until_ready(
+          search.evaluate(cell, technology, part, False))
+      evaluate()
+      _, seconds = best_of(evaluate, config.repeats)
+      rows.append({'name': f'evaluate_{counts[2]}_ms', 'value': 1e3 * seconds, 'unit': 'ms',
+                   'us_per_organisation': round(1e6 * seconds / counts[2], 3)})
+  return rows
+
+
+def timed(function):
+  """Result and seconds."""
+  start = time.perf_counter()
+  result = function()
+  return result, time.perf_counter() - start
+
+
+def best_of(function, repeats: int):
+  """Result and least seconds of several runs: other work on the machine only adds."""
+  runs = [timed(function) for _ in range(repeats)]
+  return runs[-1][0], min(seconds for _, seconds in runs)
+
+
+if __name__ == '__main__':
+  launch.main(run, SPEC, 'configs/nvm_bench.py', 'runs/nvm_bench')

@@ -1,0 +1,178 @@
+"""Caches of SRAM, STT, SOT and any `.cell` from 1 to 64 MB: table, plots, iso-area capacities.
+
+    python -m experiments.nvm_cache --config configs/nvm_cache.py --workdir runs/nvm_cache
+
+Every cache is EDAP-tuned as in DeepNVM (`nvm.edap_tuned`). Writes `results.csv`, `report.md` and
+`caches.png`. The report ends with DeepNVM++'s table, AS RECALLED AND UNVERIFIED, beside ours, and
+with the cell parameter that most reduces the energy-delay product at `sensitivity_mb`.
+"""
+
+import csv
+import io
+import json
+import pathlib
+
+import matplotlib
+from ml_collections import config_dict
+
+from cnnopt_jax import nvm
+from experiments import launch
+
+matplotlib.use('Agg')
+
+SPEC = {
+    'cells': launch.tuple_of(launch.one_of(*nvm.CELLS)),
+    'cell_files': launch.text('names of .cell files, with commas between'),
+    'tag_cell': launch.one_of('same', *nvm.CELLS),
+    'node_nm': launch.integer(16, 120),
+    'roadmap': launch.one_of('HP', 'LSTP', 'LOP'),
+    'temperature_k': launch.integer(300, 400),
+    'capacities_mb': launch.tuple_of(launch.integer(1, 1024)),
+    'iso_area_mb': launch.integer(1, 64),
+    'sensitivity_mb': launch.integer(1, 1024),
+    'nvsim_compatible': launch.boolean(),
+}
+
+FIGURES = {
+    'hit_latency_ns': 'read latency, ns', 'write_latency_ns': 'write latency, ns',
+    'hit_energy_nj': 'read energy, nJ', 'write_energy_nj': 'write energy, nJ',
+    'leakage_mw': 'leakage, mW', 'area_mm2': 'area, mm$^2$',
+}
+# DeepNVM++ (arXiv 2012.04559), caches after EDAP tuning at 16 nm: recalled, unverified.
+RECALLED = {
+    ('sram', 3): (2.91, 1.53, 0.35, 0.32, 6442, 5.53),
+    ('paper_stt', 3): (2.98, 9.31, 0.81, 0.31, 748, 2.34),
+    ('paper_sot', 3): (3.71, 1.38, 0.49, 0.22, 527, 1.95),
+    ('paper_stt', 7): (4.58, 10.06, 0.93, 0.43, 1706, 5.12),
+    ('paper_sot', 10): (6.69, 2.47, 0.51, 0.40, 1434, 5.64),
+}
+MB = 1 << 20
+
+
+def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
+  """Explores, writes the files and returns `{(cell, capacity in bytes): winner}`."""
+  cells = {name: nvm.CELLS[name] for name in config.cells}
+  for path in map(pathlib.Path, filter(None, config.cell_files.split(','))):
+    try:
+      cells[path.stem] = nvm.read_cell(path)
+    except (OSError, nvm.OptionFileError) as error:
+      raise launch.ConfigError(f'config.cell_files={str(path)!r}: {error}; allowed: a readable '
+                               '.cell file') from None
+  try:
+    tech = nvm.technology(config.node_nm, config.roadmap, config.temperature_k,
+                          nvsim_compatible=config.nvsim_compatible)
+  except ValueError as error:
+    raise launch.ConfigError(f'config.{error}') from None
+  options = {'tag_cell': None if config.tag_cell == 'same' else nvm.CELLS[config.tag_cell],
+             'nvsim_compatible': config.nvsim_compatible}
+  tuned = nvm.edap_tuned(cells, tech, [mb * MB for mb in config.capacities_mb], **options)
+  iso = iso_area(cells, tech, config.iso_area_mb, options)
+  paper = nvm.edap_tuned({name: nvm.CELLS[name] for name, _ in RECALLED}, tech,
+                         sorted({mb * MB for _, mb in RECALLED}), **options)
+  slopes = {name: steepest(name, cell, tech, config, options) for name, cell in cells.items()}
+  launch.write_atomically(workdir / 'results.csv', as_csv(tuned))
+  launch.write_atomically(workdir / 'report.md', report(config, tuned, iso, paper, slopes))
+  launch.write_atomically(workdir / 'config.json', json.dumps(
+      {'config': config.to_dict(), 'environment': launch.environment()}, indent=1) + '\n')
+  plot(tuned, config, workdir / 'caches.png')
+  print((workdir / 'report.md').read_text())
+  return tuned
+
+
+def iso_area(cells: dict, tech: nvm.Technology, sram_mb: int, options: dict) -> dict:
+  """`{cell: (MB, winner)}`: the largest whole number of MB in the area of an SRAM cache."""
+  budget = nvm.edap_tuned({'sram': nvm.CELLS['sram']}, tech, [sram_mb * MB], **options)
+  area = budget['sram', sram_mb * MB].totals.area_mm2
+  others = {name: cell for name, cell in cells.items() if name != 'sram'}
+  capacities = [mb * MB for mb in range(sram_mb, 6 * sram_mb + 1)]
+  fits = {'sram': (sram_mb, budget['sram', sram_mb * MB])}
+  for (name, capacity), winner in nvm.edap_tuned(others, tech, capacities, **options).items():
+    if winner.totals.area_mm2 <= area and capacity >= fits.get(name, (0,))[0] * MB:
+      fits[name] = capacity // MB, winner
+  return fits
+
+
+def steepest(name: str, cell: nvm.Cell, tech: nvm.Technology, config, options: dict):
+  """EDP of the tuned cache and its elasticities in the cell's parameters, largest first."""
+  capacity = config.sensitivity_mb * MB
+  winner = nvm.edap_tuned({name: cell}, tech, [capacity], **options).get((name, capacity))
+  if winner is None:
+    return None
+  slope = nvm.sensitivity(nvm.edp, cell, tech, winner.data_organization,
+                          winner.tag_organization, nvm.CacheSpec(capacity), winner.mode,
+                          **options)
+  ranked = sorted(slope.cell_elasticity.items(), key=lambda item: -abs(item[1]))
+  return slope.value, [(field, value) for field, value in ranked[:3] if value]
+
+
+def as_csv(tuned: dict) -> str:
+  """One line per cell and capacity."""
+  out = io.StringIO()
+  writer = csv.writer(out, lineterminator='\n')
+  writer.writerow(['cell', 'capacity_mb', *FIGURES, 'edap', 'mode', 'target', 'rows', 'columns',
+                   'mats'])
+  for (name, capacity), winner in tuned.items():
+    org = winner.data_organization
+    writer.writerow([name, capacity // MB, *(f'{getattr(winner.totals, f):.6g}' for f in FIGURES),
+                     f'{winner.edap:.6g}', winner.mode.value, winner.target.name, int(org.rows),
+                     int(org.columns), f'{int(org.mat_rows)}x{int(org.mat_columns)}'])
+  return out.getvalue()
+
+
+def report(config, tuned: dict, iso: dict, paper: dict, slopes: dict) -> str:
+  """The tables in Markdown."""
+  figures = lambda winner: [f'{getattr(winner.totals, name):.4g}' for name in FIGURES]
+  heads = [name.replace('$^2$', '2') for name in FIGURES.values()]
+  lines = [f'# Caches at {config.node_nm} nm {config.roadmap}, {config.temperature_k} K', '',
+           f'EDAP-tuned, 16 ways, 64 B lines, tags: {config.tag_cell}.'
+           + (' The 16 nm table is our own.' if config.node_nm == 16 else ''), '']
+  lines += table(['cell', 'MB', *heads, 'mode'], [
+      [name, capacity // MB, *figures(winner), winner.mode.value]
+      for (name, capacity), winner in tuned.items()])
+  lines += ['', f'## In the area of {config.iso_area_mb} MB of SRAM', '']
+  lines += table(['cell', 'MB', *heads], [
+      [name, mb, *figures(winner)] for name, (mb, winner) in iso.items()])
+  lines += ['', '## DeepNVM++ (recalled, unverified) beside ours', '']
+  lines += table(['cell', 'MB', 'whose', *heads], [
+      row for (name, mb), recalled in RECALLED.items() for row in (
+          [name, mb, 'recalled', *recalled],
+          [name, mb, 'ours', *figures(paper[name, mb * MB])])])
+  lines += ['', f'## What moves the energy-delay product at {config.sensitivity_mb} MB', '',
+            'Relative change of EDP per relative change of a cell parameter, organisation fixed.',
+            '']
+  lines += table(['cell', 'EDP, nJ ns', 'first', 'second', 'third'], [
+      [name, f'{slope[0]:.4g}', *(f'{field} {value:+.2f}' for field, value in slope[1])]
+      for name, slope in slopes.items() if slope])
+  return '\n'.join(lines) + '\n'
+
+
+def table(head: list, rows: list[list]) -> list[str]:
+  """A Markdown table; short rows are filled up."""
+  line = lambda cells: '| ' + ' | '.join(map(str, cells)) + ' |'
+  return [line(head), line(['---'] * len(head))] + [
+      line([*row, *[''] * (len(head) - len(row))]) for row in rows]
+
+
+def plot(tuned: dict, config, path: pathlib.Path) -> None:
+  """Six panels against capacity."""
+  from matplotlib import pyplot as plt  # After the backend is chosen.
+
+  figure, axes = plt.subplots(2, 3, figsize=(12, 6.5), layout='constrained')
+  for axis, (field, label) in zip(axes.flat, FIGURES.items()):
+    for name in dict.fromkeys(name for name, _ in tuned):
+      points = sorted((capacity / MB, getattr(winner.totals, field))
+                      for (other, capacity), winner in tuned.items() if other == name)
+      axis.plot(*zip(*points), marker='o', markersize=3, label=name)
+    axis.set(xscale='log', yscale='log', xlabel='capacity, MB', ylabel=label)
+    axis.set_xticks(config.capacities_mb, config.capacities_mb)
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+  axes[0, 0].legend()
+  figure.suptitle(f'EDAP-tuned caches, {config.node_nm} nm {config.roadmap}, tags: '
+                  f'{config.tag_cell}')
+  figure.savefig(path, dpi=120)
+  plt.close(figure)
+
+
+if __name__ == '__main__':
+  launch.main(run, SPEC, 'configs/nvm_cache.py', 'runs/nvm_cache')

@@ -11,8 +11,9 @@ from jax import lax
 
 FORMS = ('unroll', 'group')
 
-# XLA's CPU backend has no fast grouped convolution: unrolled members are 2.5 to 5 times faster
-# there at every shape tried (experiments/sweep_bench.py). Other platforms are measured.
+# XLA's CPU backend has no fast grouped convolution: unrolled members take a training step 3.5 times
+# as fast there (`conv_rule_vs_plain_vmap` of experiments/sweep_bench.py). Other platforms are
+# measured.
 _KNOWN_FORMS = {'cpu': 'unroll'}
 _MEASURED_RUNS = 10
 

@@ -14,8 +14,9 @@ def parameters(name, num_classes, image_shape, **kwargs):
 
 
 @pytest.mark.parametrize('name, num_classes, image_shape, count', [
-    # He et al., table 6: 0.27M, 0.46M, 0.66M, 0.85M, 1.7M. The exact figures follow from the
-    # architecture: 9 * (3*16 + 6n*16^2 + 16*32 + (2n-1)*... ) and 2 a norm channel.
+    # He et al., table 6: 0.27M, 0.46M, 0.66M, 0.85M, 1.7M. To the unit, with n blocks a stage:
+    # 9 (48 + 512 n + 16*32 + 1024 (2n - 1) + 32*64 + 4096 (2n - 1)) in the convolutions, two
+    # numbers for each of the 16 + 224 n norm channels, and 650 in the dense layer.
     ('resnet20', 10, (32, 32, 3), 269_722),
     ('resnet32', 10, (32, 32, 3), 464_154),
     ('resnet44', 10, (32, 32, 3), 658_586),

@@ -12,12 +12,14 @@ from cnnopt_jax.vip import reading
 from cnnopt_jax.vip.folding import FoldedKernel
 from cnnopt_jax.vip.virtual_map import VirtualMap, validate
 
-FORMS = ('direct', 'strips', 'padded', 'patches', 'phases', 'pointwise', 'materialized')
+FORMS = ('direct', 'patches', 'ring', 'padded', 'strips', 'phases', 'pointwise', 'materialized')
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-# From which side of the samples on a form is the faster on a CPU: docs/results/vip_bench.md.
-_STRIPS_FROM_SIDE = 20
+# Where forms change places on 2 CPU cores: docs/results/vip_bench.md.
+_RING_FROM_SIDE = 20
 _PHASES_FROM_SIDE = 12
+_PATCHES_UP_TO_SIDE = 14
+_PATCHES_FROM_CHANNELS = 512
 
 
 def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel, *, stride: int = 1,
@@ -51,7 +53,7 @@ def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel, *, stride:
   computed = tuple(-(-n // 2) for n in out) if virtual else out
   allowed = conv_forms(x, kernel.shape, step, padding, groups)
   if form is None:
-    form = conv_form(x, kernel.shape, step, padding, groups)
+    form = conv_form(x, kernel.shape, step, padding, groups, virtual)
   elif form not in allowed:
     raise ValueError(f'form={form!r}; allowed here: {", ".join(allowed)}')
   y = _FORMS[form](x, kernel, step, padding, computed, groups)
@@ -86,21 +88,22 @@ def conv_forms(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: i
   Returns:
     Some of `FORMS`:
       'direct': one convolution of an array.
-      'strips': one convolution of the samples with the folded kernel, and strips of few pixels that
-        put the borders right; even strides.
-      'padded': the same after a padding that needs no strips; 3x3 kernels at stride 2.
-      'patches': the same as one matrix product of patches; one group.
-      'phases': for odd strides, one folded convolution for each parity of row and column.
+      'patches': one matrix product of patches; of a virtual map, for the kernels of 'ring'.
+      'ring': one convolution of the samples with the folded kernel, and one matrix product for the
+        pixels on the border; 3x3 kernels with one position of padding at stride 2, one group.
+      'padded': the same after a padding that leaves nothing to add; groups too.
+      'strips': the same for every kernel and padding at even strides, border by border.
+      'phases': for odd strides, 'strips' for each parity of row and column.
       'pointwise': 1x1 kernels at stride 1 commute with the interpolation.
       'materialized': writes the map first.
   """
   if not isinstance(x, VirtualMap):
-    return ('direct',)
+    return ('direct', 'patches') if groups == 1 else ('direct',)
   allowed = ['materialized']
   if stride % 2 == 0:
     allowed.append('strips')
     if tuple(kernel_shape[:2]) == (3, 3) and stride == 2 and padding == ((1, 1), (1, 1)):
-      allowed += ['padded'] + ['patches'] * (groups == 1)
+      allowed += ['padded'] + ['patches', 'ring'] * (groups == 1)
   else:
     allowed.append('phases')
     if _is_pointwise(kernel_shape, stride, padding):
@@ -113,7 +116,7 @@ def _is_pointwise(kernel_shape, stride, padding) -> bool:
 
 
 def conv_form(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: int,
-              padding: Padding, groups: int) -> str:
+              padding: Padding, groups: int, virtual: bool = False) -> str:
   """The form that `conv` takes: the fastest measured on a CPU (docs/results/vip_bench.md).
 
   Args:
@@ -122,6 +125,7 @@ def conv_form(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: in
     stride: already doubled, for a virtual result.
     padding: as in `conv`.
     groups: of channels.
+    virtual: as in `conv`. Dense layers stay convolutions.
 
   Returns:
     One of `FORMS`.
@@ -129,15 +133,17 @@ def conv_form(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: in
   on_cpu = jax.default_backend() == 'cpu'
   allowed = conv_forms(x, kernel_shape, stride, padding, groups)
   if 'direct' in allowed:
-    return 'direct'
+    small = (max(x.shape[1:3]) <= _PATCHES_UP_TO_SIDE * stride
+             and kernel_shape[2] >= _PATCHES_FROM_CHANNELS)
+    return 'patches' if virtual and on_cpu and small and 'patches' in allowed else 'direct'
   side = min(x.samples.shape[1:3])
   if 'pointwise' in allowed:
     return 'pointwise'
   if 'phases' in allowed:
     return 'phases' if side >= _PHASES_FROM_SIDE and groups == 1 else 'materialized'
-  if 'padded' not in allowed or (on_cpu and side >= _STRIPS_FROM_SIDE):
-    return 'strips'
-  return 'patches' if on_cpu and 'patches' in allowed else 'padded'
+  if 'ring' in allowed and on_cpu:
+    return 'ring' if side >= _RING_FROM_SIDE else 'patches'
+  return 'padded' if 'padded' in allowed else 'strips'
 
 
 def _lax_conv(x, kernel, stride, padding, groups):
@@ -175,11 +181,53 @@ def _padded(x, kernel, stride, padding, out, groups):
 
 
 def _patches(x, kernel, stride, padding, out, groups):
-  padded = border_pad(x.samples, x.size)
+  if isinstance(x, VirtualMap):
+    padded, kernel, stride = border_pad(x.samples, x.size), _folded(kernel, padding), 1
+  else:
+    around = ((0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0))
+    padded, kernel = lax.pad(x, jnp.zeros((), x.dtype), around), _raw(kernel)
+  rows, columns = (stride * (n - 1) + 1 for n in out)
+  windows = [padded[:, i:i + rows:stride, j:j + columns:stride]
+             for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
+  # A product of matrices: XLA's CPU backend takes half as long again over a four-dimensional one.
+  y = _as_matrix(jnp.concatenate(windows, -1)) @ _as_matrix(kernel)
+  return y.reshape(x.shape[0], *out, -1)
+
+
+def _as_matrix(x):
+  return x.reshape(-1, x.shape[-1])
+
+
+def _ring(x, kernel, stride, padding, out, groups):
+  """Zeros around the samples in the convolution; what should stand there, apart."""
   taps = _folded(kernel, padding)
-  shifted = [padded[:, i:i + out[0], j:j + out[1]] for i in range(3) for j in range(3)]
-  patches = jnp.concatenate(shifted, -1)
-  return patches @ taps.reshape(-1, taps.shape[-1])
+  y = _lax_conv(x.samples, taps, 1, padding, groups)
+  around = border_pad(x.samples, x.size)
+  # The corners go with the rows.
+  rows = jnp.stack([around[:, 0], around[:, -1]])
+  columns = jnp.pad(jnp.stack([around[:, 1:-1, 0], around[:, 1:-1, -1]]),
+                    ((0, 0), (0, 0), (1, 1), (0, 0)))
+  top, bottom = _read_lines(rows, taps[::2])
+  left, right = _read_lines(columns, jnp.moveaxis(taps[:, ::2], 1, 0))
+  last_row, last_column = out[0] - 1, out[1] - 1
+  return (y + _place(top[:, None], (0, 0), out) + _place(bottom[:, None], (last_row, 0), out)
+          + _place(left[:, :, None], (0, 0), out)
+          + _place(right[:, :, None], (0, last_column), out))
+
+
+def _read_lines(lines, taps):
+  """Convolves pairs of lines [2, N, L + 2, C] with pairs of kernels [2, 3, C, F]: [2, N, L, F]."""
+  _, n, length, _ = lines.shape
+  windows = jnp.concatenate([lines[:, :, i:i + length - 2] for i in range(3)], -1)
+  y = windows.reshape(2, -1, windows.shape[-1]) @ taps.reshape(2, -1, taps.shape[-1])
+  return y.reshape(2, n, length - 2, -1)
+
+
+def _place(strip, start, out):
+  """Zeros around a strip [N, rows, columns, C] that begins at `start` of a map of size `out`."""
+  around = [(first, size - first - length, 0)
+            for first, size, length in zip(start, out, strip.shape[1:3])]
+  return lax.pad(strip, jnp.zeros((), strip.dtype), ((0, 0, 0), *around, (0, 0, 0)))
 
 
 def _strips(x, kernel, stride, padding, out, groups):
@@ -193,22 +241,17 @@ def _strips(x, kernel, stride, padding, out, groups):
   pad_h, pad_w = rows.folded_padding, columns.folded_padding
   y = conv2d(samples, taps.interior(), pad_h, pad_w)
 
-  def place(strip, row, column):
-    """Zeros around a strip that begins at (row, column)."""
-    at = [(0, 0, 0)] + [(start, size - start - length, 0) for start, size, length in
-                        zip((row, column), out, strip.shape[1:3])] + [(0, 0, 0)]
-    return lax.pad(strip, jnp.zeros((), strip.dtype), at)
-
   line = (0, 0)
   for i in rows.edges:
     row = samples[:, i.source:i.source + 1]
-    y += place(conv2d(i.weight * row, taps.row(i.tap), line, pad_w), i.position, 0)
+    y += _place(conv2d(i.weight * row, taps.row(i.tap), line, pad_w), (i.position, 0), out)
     for j in columns.edges:
       pixel = (i.weight * j.weight) * row[:, :, j.source:j.source + 1]
-      y += place(conv2d(pixel, taps.corner(i.tap, j.tap), line, line), i.position, j.position)
+      corner = conv2d(pixel, taps.corner(i.tap, j.tap), line, line)
+      y += _place(corner, (i.position, j.position), out)
   for j in columns.edges:
     column = j.weight * samples[:, :, j.source:j.source + 1]
-    y += place(conv2d(column, taps.column(j.tap), pad_h, line), 0, j.position)
+    y += _place(conv2d(column, taps.column(j.tap), pad_h, line), (0, j.position), out)
   return y
 
 
@@ -259,6 +302,6 @@ def _phases(x, kernel, stride, padding, out, groups):
 
 
 _FORMS = {
-    'direct': _direct, 'strips': _strips, 'padded': _padded, 'patches': _patches,
+    'direct': _direct, 'patches': _patches, 'ring': _ring, 'padded': _padded, 'strips': _strips,
     'phases': _phases, 'pointwise': _pointwise, 'materialized': _materialized,
 }

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cnnopt_jax.models.efficientnet import EfficientNetLite0
 from cnnopt_jax.models.mobilenet import MobileNetV2
 from cnnopt_jax.models.plain import PlainNet
 from cnnopt_jax.models.resnet import SmallResNet
@@ -17,6 +18,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     'plain': PlainNet,
     'vgg11': VGG,
     'mobilenet_v2': MobileNetV2,
+    'efficientnet_lite0': EfficientNetLite0,
     **{f'resnet{6 * n + 2}': functools.partial(SmallResNet, blocks=n)
        for n in (1, 2, 3, 5, 7, 9, 18)},
 }

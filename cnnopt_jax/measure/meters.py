@@ -105,7 +105,7 @@ def rapl_meter(root: str | pathlib.Path = POWERCAP) -> Meter | NotMeasured:
         if _read(part / 'name') == 'dram':
           zones[f'{name}/dram'] = part
     if not zones:
-      return NotMeasured(f'RAPL: no intel-rapl:*/name under {root} is a package')
+      return NotMeasured(f'RAPL: the kernel shows no processor package under {root}')
     counters = [zone / 'energy_uj' for zone in zones.values()]
     ranges = tuple(int(_read(zone / 'max_energy_range_uj')) for zone in zones.values())
     meter = Meter('rapl', tuple(zones), lambda: [int(_read(path)) for path in counters], 1e-6,

@@ -48,8 +48,12 @@ class _Tensor(NamedTuple):
   strides: tuple[int, ...]
 
 
-class _Unpickler(pickle.Unpickler):
-  """Builds numbers, strings, lists, tuples, dicts, and what `allowed` holds."""
+class _Unpickler(pickle._Unpickler):
+  """Builds numbers, strings, lists, tuples, dicts, and what `allowed` holds.
+
+  This is the standard library's unpickler in Python: the one in C sizes its memo by an index that
+  the file names, so that a few bytes can ask for all memory.
+  """
 
   def __init__(self, stream: io.BytesIO, allowed: dict[tuple[str, str], Any]):
     super().__init__(stream)

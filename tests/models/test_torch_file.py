@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -128,6 +129,18 @@ def test_what_is_wrong_is_said(tmp_path, content, reason):
   with pytest.raises(TorchFileError, match=reason) as caught:
     read(tmp_path, content)
   assert str(tmp_path / 'net.pth') in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_few_bytes_do_not_take_much_memory(tmp_path):
+  # LONG_BINPUT with a great index: a memo kept as a list would take a quarter of a gigabyte.
+  remember = b'r' + struct.pack('<I', 2**24)
+  content = header() + state_dict(w=ONE() + remember) + storages(a=FLOATS)
+  tracemalloc.start()
+  try:
+    assert list(read(tmp_path, content)) == ['w']
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+  finally:
+    tracemalloc.stop()
 
 
 class Touch:

@@ -34,6 +34,26 @@ class Kernel(nn.Module):
     return kernel, bias
 
 
+def same_padding(size: tuple[int, int], kernel_size: int,
+                 stride: int) -> tuple[tuple[int, int], tuple[int, int]]:
+  """TensorFlow's 'SAME' padding: only as much as ceil(size / stride) outputs need, odd part last.
+
+  At stride 2 an even side gets one zero less than kernel_size // 2 on both sides, before the map.
+
+  Args:
+    size: height and width of the map.
+    kernel_size: side of the square kernel.
+    stride: in both directions.
+
+  Returns:
+    ((above, below), (left, right)).
+  """
+  def one_axis(length: int) -> tuple[int, int]:
+    zeros = max(0, (-(-length // stride) - 1) * stride + kernel_size - length)
+    return zeros // 2, zeros - zeros // 2
+  return one_axis(size[0]), one_axis(size[1])
+
+
 class ConvUnit(nn.Module):
   """Convolution, batch norm or bias, activation; and if virtual, interpolation.
 

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.allcnn import AllCNN
+from cnnopt_jax.models.efficientnet import EfficientNetLite0
 from cnnopt_jax.models.layers import ConvUnit
 from cnnopt_jax.models.mobilenet import MobileNetV2
 from cnnopt_jax.models.plain import PlainNet
@@ -24,6 +25,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     'thinet': functools.partial(VGG, stages=THINET_STAGES, norm=False, hidden=(4096, 4096)),
     'all_cnn': AllCNN,
     'mobilenet_v2': MobileNetV2,
+    'efficientnet_lite0': EfficientNetLite0,
     'resnet18': functools.partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
     'resnet50': ResNet,
     **{f'resnet{6 * n + 2}': functools.partial(SmallResNet, blocks=n)

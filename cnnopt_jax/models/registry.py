@@ -7,9 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cnnopt_jax.models.alexnet import AlexNet
+from cnnopt_jax.models.googlenet import GoogLeNet
 from cnnopt_jax.models.mobilenet import MobileNetV2
 from cnnopt_jax.models.plain import PlainNet
 from cnnopt_jax.models.resnet import SmallResNet
+from cnnopt_jax.models.squeezenet import SqueezeNet
 from cnnopt_jax.models.vgg import VGG
 from cnnopt_jax.workload import LayerTable, trace_layers
 
@@ -17,6 +20,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     'plain': PlainNet,
     'vgg11': VGG,
     'mobilenet_v2': MobileNetV2,
+    'alexnet': AlexNet,
+    'googlenet': GoogLeNet,
+    'squeezenet1_0': functools.partial(SqueezeNet, version='1.0'),
+    'squeezenet1_1': functools.partial(SqueezeNet, version='1.1'),
     **{f'resnet{6 * n + 2}': functools.partial(SmallResNet, blocks=n)
        for n in (1, 2, 3, 5, 7, 9, 18)},
 }

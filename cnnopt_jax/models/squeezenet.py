@@ -1,0 +1,58 @@
+"""SqueezeNet 1.0 and 1.1 (Iandola et al., arXiv 1602.07360)."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnopt_jax.models.biased import BiasedConvUnit, ceil_max_pool
+from cnnopt_jax.models.layers import scaled
+
+# Table 1 of the paper: squeeze channels, and channels of each of the two expansions.
+FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
+# Stem's channels and kernel, and the fire modules that a max-pool comes before.
+VERSIONS = {'1.0': (96, 7, (2, 5, 9)), '1.1': (64, 3, (2, 4, 6))}
+
+
+class Fire(nn.Module):
+  """A 1x1 squeeze, then a 1x1 and a 3x3 expansion side by side.
+
+  Attributes:
+    squeezed: channels of the squeeze.
+    expanded: channels of each expansion.
+  """
+  squeezed: int
+  expanded: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [N, H, W, C] to [N, H, W, 2 expanded]."""
+    x = BiasedConvUnit(self.squeezed, 1, name='squeeze')(x)
+    return jnp.concatenate([
+        BiasedConvUnit(self.expanded, 1, name='expand1')(x),
+        BiasedConvUnit(self.expanded, 3, padding=1, name='expand3')(x)], axis=-1)
+
+
+class SqueezeNet(nn.Module):
+  """SqueezeNet, without dropout: 1,248,424 parameters in version 1.0, 1,235,496 in 1.1.
+
+  Attributes:
+    num_classes: number of logits.
+    width_multiplier: scales every channel count.
+    version: a key of `VERSIONS`.
+  """
+  num_classes: int
+  width_multiplier: float = 1.0
+  version: str = '1.0'
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    """Maps images [N, H, W, C] to logits [N, num_classes]; both sides at least 7."""
+    del train
+    channels, kernel_size, pooled = VERSIONS[self.version]
+    x = BiasedConvUnit(scaled(channels, self.width_multiplier), kernel_size, 2, name='stem')(x)
+    for i, (squeezed, expanded) in enumerate(FIRES, 2):
+      if i in pooled:
+        x = ceil_max_pool(x)
+      x = Fire(scaled(squeezed, self.width_multiplier), scaled(expanded, self.width_multiplier),
+               name=f'fire{i}')(x)
+    return BiasedConvUnit(self.num_classes, 1, name='classes')(x).mean((1, 2))

@@ -48,12 +48,14 @@ def create(name: str, *, num_classes: int, width_multiplier: float = 1.0) -> nn.
   return MODELS[name](num_classes=num_classes, width_multiplier=width_multiplier)
 
 
-def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> LayerTable:
+def layer_table(model: nn.Module, image_shape: tuple[int, int, int], *,
+                train: bool = False) -> LayerTable:
   """Traces a network's layers for one image; nothing is computed.
 
   Args:
     model: a module of this package.
     image_shape: (H, W, C).
+    train: trace the network as it trains, batch norm's statistics included.
 
   Returns:
     The layers; MACs are those of one image, parameter paths start below 'params'.
@@ -61,5 +63,7 @@ def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> LayerTab
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   variables = jax.eval_shape(model.init, jax.random.key(0), images)
   statistics = {name: value for name, value in variables.items() if name != 'params'}
-  apply = lambda params, images, statistics: model.apply({'params': params, **statistics}, images)
+  options = dict(train=True, mutable=list(statistics)) if train else {}
+  apply = lambda params, images, statistics: model.apply({'params': params, **statistics}, images,
+                                                         **options)
   return trace_layers(apply, variables['params'], images, statistics)

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
-from cnnopt_jax.kernels.conv import conv_general_dilated
+from cnnopt_jax import vip
+
+Map = jax.Array | vip.VirtualMap
 
 
 def scaled(channels: int, width_multiplier: float) -> int:
@@ -13,8 +16,26 @@ def scaled(channels: int, width_multiplier: float) -> int:
   return max(1, round(channels * width_multiplier))
 
 
+class Kernel(nn.Module):
+  """The kernel of a convolution, as `flax.linen.Conv` would keep it, and perhaps a bias.
+
+  Attributes:
+    shape: [kh, kw, Cin / groups, features].
+    use_bias: whether there is one.
+  """
+  shape: tuple[int, int, int, int]
+  use_bias: bool = False
+
+  @nn.compact
+  def __call__(self) -> tuple[jax.Array | vip.FoldedKernel, jax.Array | None]:
+    """The kernel, folded if the variables hold a folded one, and the bias or None."""
+    kernel = self.param('kernel', nn.initializers.he_normal(), self.shape)
+    bias = self.param('bias', nn.initializers.zeros, self.shape[-1:]) if self.use_bias else None
+    return kernel, bias
+
+
 class ConvUnit(nn.Module):
-  """Convolution without bias, batch norm, activation.
+  """Convolution, batch norm or bias, activation; and if virtual, interpolation.
 
   Attributes:
     features: number of output channels.
@@ -22,23 +43,41 @@ class ConvUnit(nn.Module):
     stride: in both directions.
     groups: number of channel groups; the input's channel count for a depth-wise convolution.
     activation: applied last; None for the identity.
+    norm: batch norm after the convolution, which then has no bias; otherwise a bias.
+    epsilon: of the batch norm.
+    padding: ((top, bottom), (left, right)); None for half a kernel on every side.
+    virtual: computes every other row and column and gives a `vip.VirtualMap`; norm and activation
+      act on what was computed. `vip.masks` does the same by data.
   """
   features: int
   kernel_size: int = 3
   stride: int = 1
   groups: int = 1
   activation: Callable[[jax.Array], jax.Array] | None = nn.relu
+  norm: bool = True
+  epsilon: float = 1e-5
+  padding: tuple[tuple[int, int], tuple[int, int]] | None = None
+  virtual: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool) -> Map:
     """Maps [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), features]."""
-    pad = self.kernel_size // 2
-    x = nn.Conv(self.features, (self.kernel_size, self.kernel_size), strides=self.stride,
-                padding=((pad, pad), (pad, pad)), feature_group_count=self.groups, use_bias=False,
-                kernel_init=nn.initializers.he_normal(), name='conv',
-                conv_general_dilated=conv_general_dilated)(x)
-    x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name='norm')(x)
-    return x if self.activation is None else self.activation(x)
+    side = self.kernel_size
+    shape = side, side, x.shape[-1] // self.groups, self.features
+    kernel, bias = Kernel(shape, use_bias=not self.norm, name='conv')()
+    padding = self.padding or ((side // 2, side // 2),) * 2
+    y = vip.conv(x, kernel, stride=self.stride, padding=padding, groups=self.groups,
+                 virtual=self.virtual)
+    norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=self.epsilon,
+                        name='norm') if self.norm else lambda y: y + bias
+    activation = self.activation or (lambda y: y)
+    y = vip.on_samples(lambda y: activation(norm(y)), y)
+    mask = self.get_variable(vip.MASKS, vip.MASK)
+    if mask is None or self.virtual:
+      return y
+    y = vip.materialize(y)
+    restored = vip.VirtualMap(y[:, ::2, ::2], y.shape[1:3]).materialize()
+    return jnp.where(mask != 0, restored, y)
 
 
 class Classifier(nn.Module):
@@ -46,6 +85,6 @@ class Classifier(nn.Module):
   num_classes: int
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Map) -> jax.Array:
     """Maps [N, H, W, C] to logits [N, num_classes]."""
-    return nn.Dense(self.num_classes, name='dense')(x.mean((1, 2)))
+    return nn.Dense(self.num_classes, name='dense')(vip.global_mean(x))

@@ -1,0 +1,54 @@
+"""`interp2x_add_relu`: the tail of a residual block."""
+
+import functools
+
+import jax
+
+from cnnopt_jax.kernels import dispatch, linear
+from cnnopt_jax.kernels.interp2x_add_relu import reference
+
+
+def interp2x_add_relu(a: jax.Array, b: jax.Array, size: tuple[int, int], *,
+                      a_virtual: bool = True, b_virtual: bool = True,
+                      implementation: str | None = None) -> jax.Array:
+  """`relu(full(a) + full(b))` in one pass, where virtual operands are read through.
+
+  Args:
+    a: floating: samples `[N, h, w, C]` if virtual, else a map `[N, H, W, C]`.
+    b: as `a`, of the same type.
+    size: `(H, W)`, static.
+    a_virtual: whether `a` holds samples; static.
+    b_virtual: whether `b` holds samples; static.
+    implementation: 'xla'; 'mosaic', the GPU kernel, which raises where it cannot run; or None, the
+      kernel where it can run and XLA elsewhere.
+
+  Returns:
+    The map `[N, H, W, C]` in the operands' type. Its derivative at 0 is 0.
+
+  Raises:
+    ValueError: on arguments that do not fit, or a kernel that cannot run.
+  """
+  for name, x, virtual in (('a', a, a_virtual), ('b', b, b_virtual)):
+    if virtual:
+      size = dispatch.check_samples(name, x, size)
+    else:
+      size = dispatch.check_map(name, x, size, full=True)
+  if a.dtype != b.dtype or (a.shape[0], a.shape[3]) != (b.shape[0], b.shape[3]):
+    raise ValueError(f'a is {a.dtype}{list(a.shape)}, b is {b.dtype}{list(b.shape)}; '
+                     'allowed: one type, one batch size and one number of channels')
+  dispatch.choose(implementation, lambda: 'the kernel is not written yet')
+  if not (a_virtual or b_virtual):
+    return jax.nn.relu(a + b)
+  return _add_relu(*((a, b) if a_virtual else (b, a)), size, a_virtual and b_virtual)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _add_relu(virtual, other, size, other_virtual):
+  return linear.call(reference.add_relu, virtual, other, size=size, other_virtual=other_virtual)[0]
+
+
+@_add_relu.defjvp
+def _add_relu_jvp(size, other_virtual, primals, tangents):
+  out = _add_relu(*primals, size, other_virtual)
+  return out, linear.apply(reference.OP, tangents, (out,), size=size,
+                           other_virtual=other_virtual)[0]

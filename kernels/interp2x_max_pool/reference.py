@@ -1,0 +1,93 @@
+"""2x2 max-pooling read through the interpolation, in terms of XLA; `taps.py` says how it reads.
+
+A window at (i, j) holds the sample x[i, j], the means with the sample on its right and with the one
+below, and the mean of all four. Which of the four wins is two bits: below * 2 + right. The first
+wins a tie, as in `flax.linen.max_pool`; after a ReLU ties at 0 are the rule.
+
+float32 on 2 CPU cores, JAX 0.10.2, ms (median of 7 interleaved calls), forward and backward:
+
+| form                                    | [4,112,112,64] -> 112 | [4,28,28,256] -> 27 |
+|-----------------------------------------|----------------------:|--------------------:|
+| interpolated, then pooled               |           15.4 /  215 |         1.77 / 57.7 |
+| neighbours by concatenation             |           2.01 / 30.5 |         0.24 / 1.54 |
+| neighbours cut from an edge-padded copy |           7.72 / 33.6 |         0.24 / 1.06 |
+| clamped taps, transposed by JAX         |           1.46 / 46.9 |         0.22 / 4.50 |
+| clamped taps both ways (used)           |           1.46 /  6.5 |         0.22 / 0.86 |
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnopt_jax.kernels import taps
+from cnnopt_jax.kernels.linear import Linear
+from cnnopt_jax.kernels.taps import Tap, along
+
+
+def _window(samples: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, ...]:
+  """The four values of every window, widened, `[N, H // 2, W // 2, C]` each, in row-major order."""
+  x = taps.widen(samples)
+  (row, below), (column, right) = (
+      (np.arange(n // 2), taps.next_index(taps.samples_of(n))[:n // 2]) for n in size)
+  here, beside = taps.gather(x, row, column), taps.gather(x, row, right)
+  under, across = taps.gather(x, below, column), taps.gather(x, below, right)
+  return (here, (here + beside) * 0.5, (here + under) * 0.5,
+          (here + beside + under + across) * 0.25)
+
+
+def _winner(values: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+  """The maximum of four, and which it is, int8. `not <=` lets a NaN win: the last value has it."""
+  best, which = values[0], jnp.zeros(values[0].shape, jnp.int8)
+  for k, value in enumerate(values[1:], 1):
+    keep = value <= best
+    best, which = jnp.where(keep, best, value), jnp.where(keep, which, jnp.int8(k))
+  return best, which
+
+
+def max_pool(samples: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]:
+  """Samples `[N, h, w, C]` to the pooled map `[N, H // 2, W // 2, C]`."""
+  return (_winner(_window(samples, size))[0].astype(samples.dtype),)
+
+
+def tangent(dx: jax.Array, samples: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]:
+  """Tangent of the samples to that of the pooled map, where `samples` say which value won."""
+  which = _winner(_window(samples, size))[1]
+  here, right, below, centre = _window(dx, size)
+  odd, low = which % 2 == 1, which >= 2
+  out = jnp.where(low, jnp.where(odd, centre, below), jnp.where(odd, right, here))
+  return (out.astype(dx.dtype),)
+
+
+def _shares(size: int) -> tuple[tuple[Tap, Tap], ...]:
+  """For a sample: its own window and the one before, with the shares of its gradient that it takes.
+
+  The first tap of a pair has the share where the window's winner is not interpolated along this
+  axis, the second where it is. A window whose second sample repeats its first gives it both halves.
+  """
+  i, windows = np.arange(taps.samples_of(size)), size // 2
+  own = np.where(i < windows, 1.0, 0.0)
+  interpolated = own * np.where((i == i[-1]) & (size % 2 == 0), 1.0, 0.5)
+  index, before = np.minimum(i, windows - 1), np.maximum(i - 1, 0)
+  return ((Tap(index, own), Tap(index, interpolated)),
+          (Tap(before, 0.0 * i), Tap(before, np.where(i > 0, 0.5, 0.0))))
+
+
+def transposed(cotangent: jax.Array, samples: jax.Array, *,
+               size: tuple[int, int]) -> tuple[jax.Array]:
+  """Cotangent of the pooled map to that of the samples `[N, h, w, C]`."""
+  if not cotangent.size:
+    return (jnp.zeros(samples.shape, cotangent.dtype),)
+  which = _winner(_window(samples, size))[1]
+  g = taps.widen(cotangent)
+  rows, columns = map(_shares, size)
+  total = 0.0
+  for row, row_between in rows:
+    for column, column_between in columns:
+      k = taps.gather(which, row.index, column.index)
+      share = (jnp.where(k >= 2, along(row_between.weight, 1), along(row.weight, 1))
+               * jnp.where(k % 2 == 1, along(column_between.weight, 2), along(column.weight, 2)))
+      total = total + share * taps.gather(g, row.index, column.index)
+  return (total.astype(cotangent.dtype),)
+
+
+OP = Linear(tangent, transposed)

@@ -3,8 +3,9 @@
 import jax
 from flax import linen as nn
 
-from cnnopt_jax.models.biased import BiasedConvUnit, ceil_max_pool
-from cnnopt_jax.models.layers import scaled
+from cnnopt_jax import vip
+from cnnopt_jax.models.layers import ConvUnit, scaled
+from cnnopt_jax.models.pooling import ceil_max_pool
 
 # Channels, kernel, stride, padding, groups; of images of 227x227.
 CONVS = ((96, 11, 4, 0, 1), (256, 5, 1, 2, 2), (384, 3, 1, 1, 1), (384, 3, 1, 1, 2),
@@ -30,22 +31,25 @@ class AlexNet(nn.Module):
   Attributes:
     num_classes: number of logits.
     width_multiplier: scales every channel count, to an even number.
+    plan: names of the units that are virtual, such as 'conv2'.
   """
   num_classes: int
   width_multiplier: float = 1.0
+  plan: vip.Plan = ()
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]; both sides at least 11."""
-    del train
     even = lambda channels: 2 * scaled(channels // 2, self.width_multiplier)
     for i, (channels, kernel_size, stride, padding, groups) in enumerate(CONVS, 1):
-      x = BiasedConvUnit(even(channels), kernel_size, stride, padding, groups, name=f'conv{i}')(x)
+      x = ConvUnit(even(channels), kernel_size, stride, groups, norm=False,
+                   padding=((padding,) * 2,) * 2, virtual=f'conv{i}' in self.plan,
+                   name=f'conv{i}')(x, train=train)
       if i in NORMALIZED:
-        x = local_response_norm(x)
+        x = local_response_norm(vip.materialize(x))
       if i in POOLED:
         x = ceil_max_pool(x)
-    x = x.reshape(x.shape[0], -1)
+    x = vip.materialize(x).reshape(x.shape[0], -1)
     for i, features in enumerate(HIDDEN, 6):
       x = nn.relu(nn.Dense(even(features), kernel_init=nn.initializers.he_normal(),
                            name=f'dense{i}')(x))

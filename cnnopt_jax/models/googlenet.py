@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cnnopt_jax.models.biased import ceil_max_pool
-from cnnopt_jax.models.layers import Classifier, ConvUnit, scaled
+from cnnopt_jax import vip
+from cnnopt_jax.models.layers import Classifier, ConvUnit, Map, scaled
+from cnnopt_jax.models.pooling import ceil_max_pool
 
 # Table 1 of the paper: 1x1; 1x1 and 3x3; 1x1 and 5x5; 1x1 after the pool. One tuple a stage.
 STAGES = (
@@ -22,21 +23,23 @@ class Inception(nn.Module):
   Attributes:
     channels: a row of `STAGES`.
     large_kernel: side of the third branch's kernel.
+    plan: names of the units that are virtual.
   """
   channels: tuple[int, int, int, int, int, int]
   large_kernel: int = 5
+  plan: vip.Plan = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool) -> jax.Array:
     """Maps [N, H, W, C] to [N, H, W, sum of the branches' channels]."""
     one, three_reduced, three, five_reduced, five, pooled = self.channels
-    unit = lambda name, features, kernel_size, x: ConvUnit(features, kernel_size, name=name)(
-        x, train=train)
+    unit = lambda name, features, kernel_size, x: ConvUnit(
+        features, kernel_size, virtual=name in self.plan, name=name)(x, train=train)
     middle = unit('three', three, 3, unit('three_reduced', three_reduced, 1, x))
     large = unit('five', five, self.large_kernel, unit('five_reduced', five_reduced, 1, x))
-    pool = nn.max_pool(x, (3, 3), (1, 1), 'SAME')
-    return jnp.concatenate([unit('one', one, 1, x), middle, large, unit('pooled', pooled, 1, pool)],
-                           axis=-1)
+    pool = vip.max_pool(x, 3, 1, padding=((1, 1), (1, 1)))
+    branches = unit('one', one, 1, x), middle, large, unit('pooled', pooled, 1, pool)
+    return jnp.concatenate(list(map(vip.materialize, branches)), axis=-1)
 
 
 class GoogLeNet(nn.Module):
@@ -48,22 +51,25 @@ class GoogLeNet(nn.Module):
     num_classes: number of logits.
     width_multiplier: scales every channel count.
     large_kernel: side of the kernel of each block's third branch.
+    plan: names of the units that are virtual, such as 'block3a/three'.
   """
   num_classes: int
   width_multiplier: float = 1.0
   large_kernel: int = 5
+  plan: vip.Plan = ()
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
     width = lambda channels: scaled(channels, self.width_multiplier)
-    x = ConvUnit(width(64), 7, stride=2, name='stem0')(x, train=train)
-    x = ceil_max_pool(x)
-    x = ConvUnit(width(64), 1, name='stem1')(x, train=train)
-    x = ConvUnit(width(192), 3, name='stem2')(x, train=train)
+    unit = lambda name, features, kernel_size, stride, x: ConvUnit(
+        width(features), kernel_size, stride, virtual=name in self.plan, name=name)(x, train=train)
+    x = ceil_max_pool(unit('stem0', 64, 7, 2, x))
+    x = unit('stem2', 192, 3, 1, unit('stem1', 64, 1, 1, x))
     for stage, blocks in enumerate(STAGES, 3):
       x = ceil_max_pool(x)
       for block, channels in zip('abcde', blocks):
-        x = Inception(tuple(map(width, channels)), self.large_kernel,
-                      name=f'block{stage}{block}')(x, train=train)
+        name = f'block{stage}{block}'
+        x = Inception(tuple(map(width, channels)), self.large_kernel, vip.within(self.plan, name),
+                      name=name)(x, train=train)
     return Classifier(self.num_classes, name='head')(x)

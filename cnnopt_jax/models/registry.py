@@ -8,12 +8,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnopt_jax import vip
+from cnnopt_jax.models.alexnet import AlexNet
 from cnnopt_jax.models.allcnn import AllCNN
 from cnnopt_jax.models.efficientnet import EfficientNetLite0
+from cnnopt_jax.models.googlenet import GoogLeNet
 from cnnopt_jax.models.layers import ConvUnit
 from cnnopt_jax.models.mobilenet import MobileNetV2
 from cnnopt_jax.models.plain import PlainNet
 from cnnopt_jax.models.resnet import ResNet, SmallResNet
+from cnnopt_jax.models.squeezenet import SqueezeNet
 from cnnopt_jax.models.vgg import THINET_STAGES, VGG, VGG16_STAGES
 from cnnopt_jax.workload import LayerTable, trace_layers
 
@@ -26,6 +29,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     'all_cnn': AllCNN,
     'mobilenet_v2': MobileNetV2,
     'efficientnet_lite0': EfficientNetLite0,
+    'alexnet': AlexNet,
+    'googlenet': GoogLeNet,
+    'squeezenet1_0': functools.partial(SqueezeNet, version='1.0'),
+    'squeezenet1_1': functools.partial(SqueezeNet, version='1.1'),
     'resnet18': functools.partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
     'resnet50': ResNet,
     **{f'resnet{6 * n + 2}': functools.partial(SmallResNet, blocks=n)
@@ -105,12 +112,14 @@ def virtual_inputs(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple
   return tuple(name for name, virtual in _units(model, tuple(image_shape)).items() if virtual)
 
 
-def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> LayerTable:
+def layer_table(model: nn.Module, image_shape: tuple[int, int, int], *,
+                train: bool = False) -> LayerTable:
   """Traces a network's layers for one image; nothing is computed.
 
   Args:
     model: a module of this package.
     image_shape: (H, W, C).
+    train: trace the network as it trains, batch norm's statistics included.
 
   Returns:
     The layers; MACs are those of one image, parameter paths start below 'params'.
@@ -118,5 +127,7 @@ def layer_table(model: nn.Module, image_shape: tuple[int, int, int]) -> LayerTab
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   variables = jax.eval_shape(model.init, jax.random.key(0), images)
   statistics = {name: value for name, value in variables.items() if name != 'params'}
-  apply = lambda params, images, statistics: model.apply({'params': params, **statistics}, images)
+  options = dict(train=True, mutable=list(statistics)) if train else {}
+  apply = lambda params, images, statistics: model.apply({'params': params, **statistics}, images,
+                                                         **options)
   return trace_layers(apply, variables['params'], images, statistics)

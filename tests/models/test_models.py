@@ -67,5 +67,5 @@ def test_size_grows_with_width(name):
 
 
 def test_unknown_name_is_refused():
-  with pytest.raises(ValueError, match="model='alexnet'.*resnet20"):
-    models.create('alexnet', num_classes=10)
+  with pytest.raises(ValueError, match="model='lenet'.*resnet20"):
+    models.create('lenet', num_classes=10)

@@ -18,7 +18,7 @@ class VGG(nn.Module):
   """VGG's convolutions and a head.
 
   Attributes:
-    num_classes: number of logits.
+    num_classes: number of logits; 0 for no head: the last map comes out.
     stages: channels of the conv units of each stage.
     width_multiplier: scales every channel count, the hidden layers' too.
     norm: batch norm in every unit, as is usual on small images; otherwise biases, as published.
@@ -37,7 +37,7 @@ class VGG(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-    """Maps images [N, H, W, C] to logits [N, num_classes]."""
+    """Maps images [N, H, W, C] to logits [N, num_classes], or to the last map."""
     for stage, units in enumerate(self.stages, 1):
       for unit, channels in enumerate(units, 1):
         name = f'conv{stage}_{unit}'
@@ -45,6 +45,8 @@ class VGG(nn.Module):
                      virtual=name in self.plan, name=name)(x, train=train)
       if min(x.shape[1:3]) >= 2:  # A map of 28x28 has shrunk to one pixel before the last stage.
         x = vip.max_pool(x, 2, 2)
+    if not self.num_classes:
+      return x
     if not self.hidden:
       return Classifier(self.num_classes, name='head')(x)
     return Head(self.num_classes, tuple(scaled(n, self.width_multiplier) for n in self.hidden),

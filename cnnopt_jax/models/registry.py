@@ -17,11 +17,12 @@ from cnnopt_jax.models.mobilenet import MobileNetV2
 from cnnopt_jax.models.plain import PlainNet
 from cnnopt_jax.models.resnet import ResNet, SmallResNet
 from cnnopt_jax.models.squeezenet import SqueezeNet
-from cnnopt_jax.models.vgg import THINET_STAGES, VGG, VGG16_STAGES
+from cnnopt_jax.models.vgg import THINET_STAGES, VGG, VGG8_STAGES, VGG16_STAGES
 from cnnopt_jax.workload import LayerTable, trace_layers
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     'plain': PlainNet,
+    'vgg8': functools.partial(VGG, stages=VGG8_STAGES),
     'vgg11': VGG,
     'vgg16': functools.partial(VGG, stages=VGG16_STAGES, norm=False, hidden=(4096, 4096)),
     'vgg16_small': functools.partial(VGG, stages=VGG16_STAGES),

@@ -7,6 +7,7 @@ from cnnopt_jax import vip
 from cnnopt_jax.models.layers import Classifier, ConvUnit, Map, scaled
 
 # Channels of the conv units of each stage; a 2x2 max-pool closes every stage.
+VGG8_STAGES = ((32, 32), (64, 64), (128, 128, 128))
 VGG11_STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 VGG16_STAGES = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
 # What ThiNet leaves of VGG-16 (Luo et al., ICCV 2017; arXiv 1707.06342): half of each channel count

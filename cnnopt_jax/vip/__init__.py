@@ -10,13 +10,22 @@ from cnnopt_jax.vip.elementwise import add, add_relu, on_samples, relu
 from cnnopt_jax.vip.folding import FoldedKernel, fold, fold_kernel
 from cnnopt_jax.vip.plans import MASK, MASKS, PLANS, Plan, masks, random_plans, resolve, within
 from cnnopt_jax.vip.pooling import avg_pool, global_mean, max_pool
-from cnnopt_jax.vip.virtual_map import VirtualMap, materialize
+from cnnopt_jax.vip.sensitivity import (
+  Difference,
+  make_predictor,
+  order_units,
+  paired_difference,
+  plan_masks,
+  rounds,
+)
+from cnnopt_jax.vip.virtual_map import VirtualMap, materialize, written_maps
 
 __all__ = [
   'FORMS',
   'MASK',
   'MASKS',
   'PLANS',
+  'Difference',
   'FoldedKernel',
   'Plan',
   'VirtualMap',
@@ -29,12 +38,18 @@ __all__ = [
   'fold',
   'fold_kernel',
   'global_mean',
+  'make_predictor',
   'masks',
   'materialize',
   'max_pool',
   'on_samples',
+  'order_units',
+  'paired_difference',
+  'plan_masks',
   'random_plans',
   'relu',
   'resolve',
+  'rounds',
   'within',
+  'written_maps',
 ]

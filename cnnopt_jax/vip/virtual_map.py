@@ -1,9 +1,15 @@
 """The feature map that is known at every other position."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 from flax import struct
 
 from cnnopt_jax.kernels.interp2x import interp2x
+
+# Around every full map that is written; `written_maps` looks for it.
+SCOPE = 'vip_materialize'
 
 
 @struct.dataclass
@@ -32,7 +38,8 @@ class VirtualMap:
   def materialize(self) -> jax.Array:
     """Writes the map, [N, H, W, C], in the samples' dtype."""
     validate(self)
-    return interp2x(self.samples, self.size)
+    with jax.named_scope(SCOPE):
+      return interp2x(self.samples, self.size)
 
   def __array__(self, *args, **kwargs):
     raise TypeError('a VirtualMap does not turn into an array by itself; call materialize()')
@@ -57,3 +64,27 @@ def validate(x: VirtualMap) -> None:
 def materialize(x: jax.Array | VirtualMap) -> jax.Array:
   """The map as an array, [N, H, W, C]; an array is returned as it is."""
   return x.materialize() if isinstance(x, VirtualMap) else x
+
+
+def written_maps(fn: Callable[..., Any], *args: Any) -> tuple[tuple[int, ...], ...]:
+  """Shapes of the virtual maps that a function writes in full; nothing is computed.
+
+  Args:
+    fn: the function.
+    *args: of the function; arrays may be `jax.ShapeDtypeStruct`.
+
+  Returns:
+    A shape [N, H, W, C] for each map, in the program's order.
+  """
+  found = []
+
+  def walk(jaxpr):
+    for eqn in jaxpr.eqns:
+      inner = list(jax.core.jaxprs_in_params(eqn.params))
+      if SCOPE in str(eqn.source_info.name_stack) and not inner:
+        found.extend(tuple(var.aval.shape) for var in eqn.outvars)
+      for sub in inner:
+        walk(sub)
+
+  walk(jax.make_jaxpr(fn)(*args).jaxpr)
+  return tuple(found)

@@ -26,11 +26,16 @@ The triangle inequality over the whole map gives the *a-priori* form
 ||W|| the spectral norm of the kernel as a matrix [taps x channels, outputs]. Without g it is false.
 
 The *a-posteriori* form lets the input choose W'. Let S be a positive diagonal matrix and take for
-W' the first r terms of the singular value decomposition of S W, sum_i u_i s_i v_i', over S. What
-is left obeys ||(W - W') D|| <= s_(r+1) ||(1 - U U') D / S||, and output by output the norm of its
-column replaces s_(r+1). So a layer of r filters, a fraction of the dense one's, is computed at the
-skipped positions, and only the remainder is estimated, position by position. Every S is allowed;
-were the outputs one, S^2 proportional to (norm of D) / (norm of W) along each input would be best.
+W' the first r terms of the singular value decomposition of S W, sum_i u_i s_i v_i', over S. So a
+layer of r filters, a fraction of the dense one's, is computed at the skipped positions, and only
+the rest is estimated: ||(W - W') D|| <= R = s_(r+1) ||(1 - U U') D / S||. Every S is allowed; were
+there one output only, S^2 proportional to (norm of D) / (norm of W) along each input would be best.
+Three bounds hold at each position, and the smallest is taken:
+
+  - ||e||^2 <= ||e'||^2 + 2 e'.(e - e') + R^2, where f limits how far e - e' can go in the direction
+    of e': not at all where f is flat, as ReLU is below zero;
+  - the same for W' = 0, e' = g, and hypot(||W' D||, R) for R, as W' D and the rest are orthogonal;
+  - output by output, with the norm of its column of the rest for s_(r+1).
 
 The bound compares the two layers with equal weights on one input. It says nothing about the
 accuracy of a network, least of all after fine-tuning, which changes the weights.
@@ -66,7 +71,7 @@ class LayerBound(NamedTuple):
     difference: norm of the differences D of the input's patches, [N].
     kernel_norm: spectral norm of the kernel; the largest over groups, scalar.
     a_priori: kernel_norm * difference + gap, [N].
-    a_posteriori: with the kernel of low rank and the samples' signs, [N].
+    a_posteriori: with a kernel of low rank and the samples themselves, [N].
     a_posteriori_max: bound on the largest |e|, [N].
   """
   gap: jax.Array
@@ -214,16 +219,19 @@ def layer_bound(x: jax.Array, kernel: jax.Array, bias: jax.Array | float = 0.0, 
   # The difference of two sums is uncertain by their rounding, which must not make the bound small.
   slack = 4 * matrix.shape[1] * jnp.finfo(x.dtype).eps * scaled
   distance = jnp.sqrt(jnp.maximum(scaled - (inside**2).sum(-1), 0.0) + slack)
-  predicted = grouped(before) - jnp.einsum('nhwgr,gro->nhwgo', inside, mixing)
-  virtual = grouped(virtual)
+  virtual, before = grouped(virtual), grouped(before)
+  predicted = before - jnp.einsum('nhwgr,gro->nhwgo', inside, mixing)
   spread = distance[..., None] * jnp.linalg.norm(outside, axis=1)
   entries = jnp.maximum(jnp.abs(virtual - act(predicted + spread)),
                         jnp.abs(virtual - act(predicted - spread)))
-  remainder = (jnp.max(values[:, rank:], axis=1, initial=0.0)) * distance
-  positions = jnp.minimum(jnp.linalg.norm(virtual - act(predicted), axis=-1) + remainder,
+  remainder = jnp.max(values[:, rank:], axis=1, initial=0.0) * distance
+  # Predicted and remaining change are orthogonal, as the decomposition's outputs are.
+  change = jnp.hypot(jnp.linalg.norm(predicted - before, axis=-1), remainder)
+  within = functools.partial(_worst_norm, virtual, act)
+  positions = jnp.minimum(jnp.minimum(within(predicted, remainder), within(before, change)),
                           jnp.linalg.norm(entries, axis=-1))
 
-  gap = _norm(virtual - act(grouped(before)))
+  gap = _norm(virtual - act(before))
   difference = jnp.sqrt(plain.sum((1, 2, 3)))
   kernel_norm = jnp.linalg.norm(matrix, 2, axis=(1, 2)).max()
   return LayerBound(gap, difference, kernel_norm, kernel_norm * difference + gap, _norm(positions),
@@ -277,6 +285,32 @@ def _convolve(x, kernel, *, stride, padding, groups):
   return jax.lax.conv_general_dilated(
       x, kernel, (stride, stride), ((padding, padding),) * 2, dimension_numbers=_DIMENSIONS,
       feature_group_count=groups, precision=jax.lax.Precision.HIGHEST)
+
+
+def _worst_norm(virtual, act, z, radius):
+  """Largest norm of virtual - act(z - change) over changes of norm up to `radius`, or more.
+
+  With e = virtual - act(z) the square is |e|^2 + 2 e.d + |d|^2, |d| <= radius, and each output of d
+  can have the sign of e only as far as act goes on falling or rising: not at all where it is flat.
+  In 2 e.d an output may be counted by that reach or by its share of the radius; both are allowed.
+
+  Args:
+    virtual: [..., outputs].
+    act: nondecreasing, without slopes above one.
+    z: [..., outputs].
+    radius: [...].
+
+  Returns:
+    [...].
+  """
+  error = virtual - act(z)
+  far = jnp.asarray(jnp.finfo(z.dtype).max / 4, z.dtype)
+  reach = jnp.where(error > 0, act(z) - act(-far), act(far) - act(z))
+  size = jnp.linalg.norm(error, axis=-1)
+  near = reach * size[..., None] <= radius[..., None] * jnp.abs(error)
+  cross = (radius * jnp.linalg.norm(jnp.where(near, 0.0, error), axis=-1)
+           + jnp.where(near, jnp.abs(error) * reach, 0.0).sum(-1))
+  return jnp.sqrt(size**2 + 2 * cross + radius**2)
 
 
 def _scale(differences, weights):

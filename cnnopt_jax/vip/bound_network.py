@@ -23,6 +23,9 @@ import numpy as np
 from cnnopt_jax.vip.bound import layer_bound, layer_error
 
 POOLS = ('max', 'average')
+# To stand under every printed report.
+REPORT_NOTE = ('The bounds compare a virtual and a dense layer of equal weights on one input; '
+               'they say nothing about accuracy, nor about weights changed by fine-tuning.')
 
 
 @functools.partial(jax.jit, static_argnames=('size', 'stride', 'groups'))

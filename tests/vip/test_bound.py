@@ -141,6 +141,28 @@ def test_without_the_gap_the_bound_is_false():
   assert identity.gap == identity.a_priori == 0
 
 
+def test_gap_and_difference_add_up():
+  """Samples -1 and 3 around 0: 1.5 instead of 0, half of it from ReLU, one from the difference."""
+  x = np.array([-1.0, 0, 3]).reshape(1, 1, 3, 1)
+  found = bound.layer_bound(x, np.ones((1, 1, 1, 1)))
+  assert found.gap == 0.5 and found.difference == 1
+  assert found.a_priori == bound.layer_error(x, np.ones((1, 1, 1, 1))).error == 1.5
+  np.testing.assert_allclose([found.a_posteriori, found.a_posteriori_max], 1.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize('virtual, z, radius, activation, expected', [
+  (0, 1, 3, 'relu', 4),  # The dense output can grow without end.
+  (1, -2, 1, 'relu', 2**0.5),  # ... but not fall below zero.
+  (5, 7, 1, 'relu6', 2**0.5),  # ... nor rise above six.
+  (2, 1, 3, 'relu', 12**0.5),  # 1 + 9 + 2 with the reach of 1; the true worst is 2.
+  (2, 1, 3, 'identity', 4),
+])
+def test_how_far_an_output_can_go(virtual, z, radius, activation, expected):
+  act = bound.ACTIVATIONS[activation]
+  arrays = [np.asarray(a, float) for a in ([virtual], [z], radius)]
+  np.testing.assert_allclose(bound._worst_norm(arrays[0], act, *arrays[1:]), expected)
+
+
 def test_the_gap_is_needed_on_real_images():
   """With a 1x1 kernel at least one image shows it; the mean is subtracted by the bias."""
   images = real_images(100)

@@ -280,16 +280,22 @@ def _stages(run: Run) -> None:
   run.stage('bound', lambda: vip_bounds.measure(run, state))
   plans = run.plans()
   tuned = state
-  for number, plan in enumerate(plans, 1):
-    name, model = f'round{number}', models.with_plan(run.model, plan)
-    before = tuned
-    if name not in run.records:
-      untuned = run.accuracies(model, before)
-    tuned = run.train(name, model, config.fine_tune_epochs, config.fine_tune_learning_rate,
-                      jax.tree.map(jnp.copy, before))
-    run.stage(name, lambda: dict(plan=list(plan), accuracies_before=untuned,
-                                 accuracies=run.accuracies(model, tuned)))
+  for i, plan in enumerate(plans, 1):
+    tuned = fine_tune(run, f'round{i}', plan, tuned)
   run.stage('cost', lambda: measure_cost(run, state, [(), *plans]))
+
+
+def fine_tune(run: Run, name: str, plan: vip.Plan,
+              before: training.TrainState) -> training.TrainState:
+  """Trains every member on under a plan, and records its accuracy before and after."""
+  model, config = models.with_plan(run.model, plan), run.config
+  untuned = run.accuracies(model, before) if name not in run.records else []
+  # The training step gives up the memory of what it starts from.
+  after = run.train(name, model, config.fine_tune_epochs, config.fine_tune_learning_rate,
+                    jax.tree.map(jnp.copy, before))
+  run.stage(name, lambda: dict(plan=list(plan), accuracies_before=untuned,
+                               accuracies=run.accuracies(model, after)))
+  return after
 
 
 if __name__ == '__main__':

@@ -121,7 +121,7 @@ class Bench:
               rounds: int) -> tuple[str, Callable[[], Any]]:
     """Tries the forms of one computation: the name of the fastest, and its program."""
     timings = self._time(programs, rounds)
-    best = min(timings, key=lambda form: timings[form].median_s)
+    best = min(timings, key=lambda form: timings[form].lower_quartile_s)
     print(f'{name}: ' + ', '.join(f'{form} {1e3 * t.median_s:.1f} ms'
                                   for form, t in timings.items()), flush=True)
     return best, programs[best]

@@ -29,9 +29,10 @@ class Kernel(nn.Module):
   @nn.compact
   def __call__(self) -> tuple[jax.Array | vip.FoldedKernel, jax.Array | None]:
     """The kernel, folded if the variables hold a folded one, and the bias or None."""
-    kernel = self.param('kernel', nn.initializers.he_normal(), self.shape)
-    bias = self.param('bias', nn.initializers.zeros, self.shape[-1:]) if self.use_bias else None
-    return kernel, bias
+    kernel = self.param('kernel', nn.initializers.he_normal(), self.shape, jnp.float32)
+    if not self.use_bias:
+      return kernel, None
+    return kernel, self.param('bias', nn.initializers.zeros, self.shape[-1:], jnp.float32)
 
 
 def same_padding(size: tuple[int, int], kernel_size: int,
@@ -85,6 +86,8 @@ class ConvUnit(nn.Module):
     side = self.kernel_size
     shape = side, side, x.shape[-1] // self.groups, self.features
     kernel, bias = Kernel(shape, use_bias=not self.norm, name='conv')()
+    dtype = jnp.result_type(jax.tree.leaves(x)[0], kernel.dtype)
+    x, kernel = jax.tree.map(lambda leaf: leaf.astype(dtype), (x, kernel))
     padding = self.padding or ((side // 2, side // 2),) * 2
     y = vip.conv(x, kernel, stride=self.stride, padding=padding, groups=self.groups,
                  virtual=self.virtual)

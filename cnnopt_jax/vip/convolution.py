@@ -17,7 +17,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 # Where forms change places on 2 CPU cores: docs/results/vip_bench.md.
 _RING_FROM_SIDE = 20
-_PHASES_FROM_SIDE = 12
+_PHASES_FROM_SIDE = 20
 _PATCHES_UP_TO_SIDE = 14
 _PATCHES_FROM_CHANNELS = 512
 

@@ -141,12 +141,22 @@ def combine(data: ArrayTotals, tag: ArrayTotals, mode: Array, bus: Bus) -> Cache
 
 def bank_bus(spec: organizations.CacheSpec, technology: structures.Technology) -> Bus:
   """The bus of a cache; each bank pitch is driven anew, like a level of the H-tree."""
+  return bus_of_wires(bus_width(spec), technology)
+
+
+def bus_width(spec: organizations.CacheSpec) -> tuple[float, float, float]:
+  """Banks, address bits and line bits: all that a bus needs of a cache."""
   banks, _ = organizations.split_capacity(spec.capacity_bytes)
+  return float(banks), float(spec.physical_address_bits), 8.0 * spec.line_bytes
+
+
+def bus_of_wires(width: tuple[Array, Array, Array], technology: structures.Technology) -> Bus:
+  """A bus of that width in the wires between mats."""
+  banks, address_bits, line_bits = width
   wire = technology.routing
   delay_ps = 2.3 / 2 * 1e-3 * wire.resistance_ohm_per_um * wire.capacitance_ff_per_um
   bit_nj = 1e-6 * wire.capacitance_ff_per_um * technology.vdd_v**2
-  return Bus(float(banks), 1e-3 * delay_ps, spec.physical_address_bits * bit_nj,
-             8 * spec.line_bytes * bit_nj)
+  return Bus(banks, 1e-3 * delay_ps, address_bits * bit_nj, line_bits * bit_nj)
 
 
 def cache_ppa(cell: structures.Cell, technology: structures.Technology,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from cnnopt_jax.nvm import array, cache, organizations, precision, structures
 
@@ -64,9 +65,10 @@ def sensitivity(figure: Callable[[cache.CacheTotals], jax.Array], cell: structur
   tech_values = _flatten(technology)
   with precision.float64():
     arguments = jax.tree.map(array.as_array, (
-        cell_values, tech_values, cell, technology, tag_cell, data_organization,
-        tag_organization, cache.MODES.index(mode)))
-    value, gradients = _gradients(*arguments, figure, spec, nvsim_compatible)
+        cell_values, tech_values, cell, technology, cell if tag_cell is None else tag_cell,
+        tag_cell is None, data_organization, tag_organization, cache.bus_width(spec),
+        cache.MODES.index(mode)))
+    value, gradients = _gradients(*arguments, figure, nvsim_compatible)
     value = float(value)
     cell_gradient, tech_gradient = jax.tree.map(float, gradients)
   relative = lambda gradient, values: {
@@ -76,17 +78,18 @@ def sensitivity(figure: Callable[[cache.CacheTotals], jax.Array], cell: structur
 
 
 # Scalars run in no time, so the compiler need not optimise: that halves its time.
-@functools.partial(jax.jit, static_argnums=(8, 9, 10),
+@functools.partial(jax.jit, static_argnums=(10, 11),
                    compiler_options={'xla_backend_optimization_level': 0})
-def _gradients(cell_values, tech_values, cell, technology, tag_cell, data_org, tag_org, mode,
-               figure, spec, nvsim_compatible):
+def _gradients(cell_values, tech_values, cell, technology, tag_cell, own_tags, data_org, tag_org,
+               width, mode, figure, nvsim_compatible):
   """The figure and its gradients in both dicts."""
 
   def evaluate(cell_values, tech_values):
     moved = cell.replace(**cell_values)
+    tags = jax.tree.map(lambda own, other: jnp.where(own_tags, own, other), moved, tag_cell)
     tech = _unflatten(technology, tech_values)
-    ppa = cache.evaluate(moved, moved if tag_cell is None else tag_cell, tech, data_org, tag_org,
-                         cache.bank_bus(spec, tech), mode, nvsim_compatible)
+    ppa = cache.evaluate(moved, tags, tech, data_org, tag_org, cache.bus_of_wires(width, tech),
+                         mode, nvsim_compatible)
     return figure(ppa.totals)
 
   return jax.value_and_grad(evaluate, argnums=(0, 1))(cell_values, tech_values)

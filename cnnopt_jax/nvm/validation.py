@@ -209,9 +209,9 @@ def compare_caches(rows: list[CacheRow], cells: Mapping[str, structures.Cell],
         ours = float(getattr(totals, figure))
         comparisons.append(_comparison(f'forced/cache {figure}', ours, reference, 0.0, ours,
                                        label))
-      ours, reference = (
-          float(search.cache_metrics(totals)[row.target])
-          for totals in (winners[row.target].totals, cache.CacheTotals(**row.figures, valid=True)))
+      with precision.float64():
+        ours, reference = (float(search.cache_metrics(totals)[row.target]) for totals in (
+            winners[row.target].totals, cache.CacheTotals(**row.figures, valid=True)))
       comparisons.append(Comparison(f'winner/{row.target.name}', max(0.0, ours / reference - 1),
                                     ours, reference, label))
   return comparisons

@@ -163,40 +163,43 @@ def cache_ppa(cell: structures.Cell, technology: structures.Technology,
               data_organization: structures.Organization,
               tag_organization: structures.Organization, spec: organizations.CacheSpec,
               mode: organizations.Mode, *, tag_cell: structures.Cell | None = None,
+              tag_technology: structures.Technology | None = None,
               nvsim_compatible: bool = False) -> CachePPA:
   """Evaluates a cache: pure, elementwise, differentiable in cells and technology.
 
   Args:
     cell: of the data array.
-    technology: of both arrays.
+    technology: of both arrays, and of the bus.
     data_organization, tag_organization: of one bank, from `organizations.py` for the same
       `spec`, `mode` and `nvsim_compatible`; equal batch shapes.
     spec: the cache, for the number of its banks and the width of its bus.
     mode: `NORMAL`, `FAST` or `SEQUENTIAL`.
-    tag_cell: of the tag array; the data's by default, as in NVSim.
+    tag_cell, tag_technology: of the tag array; the data's by default, as in NVSim.
     nvsim_compatible: as in `array_ppa`.
 
   Returns:
     A `CachePPA` of float64, in NumPy unless it is traced.
   """
   tag_cell = cell if tag_cell is None else tag_cell
+  tag_technology = technology if tag_technology is None else tag_technology
   with precision.float64():
     arguments = jax.tree.map(array.as_array, (
-        cell, tag_cell, technology, data_organization, tag_organization,
+        cell, tag_cell, technology, tag_technology, data_organization, tag_organization,
         bank_bus(spec, technology), MODES.index(mode)))
     return precision.to_numpy(_cache_ppa(*arguments, nvsim_compatible))
 
 
-def evaluate(cell, tag_cell, tech, data_org, tag_org, bus, mode, nvsim_compatible) -> CachePPA:
+def evaluate(cell, tag_cell, tech, tag_tech, data_org, tag_org, bus, mode,
+             nvsim_compatible) -> CachePPA:
   """`cache_ppa` without conversions, for programs that are already in float64."""
   # Both arrays in one vmapped evaluation, which halves what there is to compile.
   pair = lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-  arrays = jax.vmap(lambda cell, org: array.evaluate(cell, tech, org, nvsim_compatible))(
-      pair(cell, tag_cell), pair(data_org, tag_org))
+  arrays = jax.vmap(lambda *one: array.evaluate(*one, nvsim_compatible))(
+      pair(cell, tag_cell), pair(tech, tag_tech), pair(data_org, tag_org))
   data, tag = (jax.tree.map(lambda field, i=i: field[i], arrays) for i in range(2))
   totals = [array_totals(ppa, ppa.breakdown.mat_read_latency_ns,
                          ppa.breakdown.column_decoder_latency_ns) for ppa in (data, tag)]
   return CachePPA(combine(*totals, mode, bus), data, tag)
 
 
-_cache_ppa = jax.jit(evaluate, static_argnums=7)
+_cache_ppa = jax.jit(evaluate, static_argnums=8)

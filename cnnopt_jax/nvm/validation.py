@@ -3,8 +3,9 @@
 Groups: `forced/<quantity>` is the relative error of our model on the organisation given in the
 reference; `winner/<target>` is max(0, ours / reference - 1) on the target's own metric after our
 own search, so near-ties count as nothing. For rows of a cache search, `forced/cache <figure>`
-puts the reference's data array through our model next to the tag array that our own search finds
-best for the same target (the reference does not print its tag arrays). An error counts from the
+puts the reference's data array through our model. The reference does not print its tag arrays, so
+ours is chosen as NVSim chooses: of all partitions in NVSim's order the first that is best for the
+same target on its own, then the wires that are best for it (`tag_wires`). An error counts from the
 nearest value that the reference's printed digits allow.
 """
 
@@ -58,7 +59,7 @@ def _quantities() -> dict[str, Any]:
       'SET Dynamic Energy > Cell SET Dynamic Energy': part('cell_set_energy_pj'),
       'RESET Dynamic Energy > Cell RESET Dynamic Energy': part('cell_reset_energy_pj'),
       'Leakage Power': total('leakage_mw'),
-      'Leakage Power > H-Tree Leakage Power': lambda a: np.zeros_like(a.leakage_mw),
+      'Leakage Power > H-Tree Leakage Power': part('htree_leakage_mw'),
       'Leakage Power > Mat Leakage Power': part('mat_leakage_mw'),
   }
   for kind, name in (('Read', 'read'), ('Write', 'write'), ('SET', 'set'), ('RESET', 'reset')):
@@ -199,9 +200,10 @@ def compare_caches(rows: list[CacheRow], cells: Mapping[str, structures.Cell],
         associativity=associativity, nvsim_compatible=True)}
     spec = organizations.CacheSpec(capacity, line_bytes, associativity)
     arrays = evaluate_designs([
-        (cells[name], tech, org) for row in members for org in (
-            forced_organization(row.design, mode, associativity=associativity),
-            winners[row.target].tag_organization)])
+        part for row in members for winner in (winners[row.target],) for part in (
+            (cells[name], tech, forced_organization(row.design, mode,
+                                                    associativity=associativity)),
+            (cells[name], winner.tag_technology, winner.tag_organization))])
     for row, data, tag in zip(members, arrays[::2], arrays[1::2]):
       label = f'{_name(row.design)} {mode.value} {row.target.name} line {row.line}'
       totals = _cache_totals(data, tag, spec, mode, tech)

@@ -221,4 +221,4 @@ def _breakdown(p, model, org, mat, parts, nvsim_compatible):
       mat_leakage_mw=mat.leakage + mat.converter_leakage * powered)
 
 
-_array_ppa = jax.jit(evaluate, static_argnums=3)
+_array_ppa = jax.jit(evaluate, static_argnums=3, compiler_options=precision.COMPILE_QUICKLY)

@@ -202,4 +202,4 @@ def evaluate(cell, tag_cell, tech, tag_tech, data_org, tag_org, bus, mode,
   return CachePPA(combine(*totals, mode, bus), data, tag)
 
 
-_cache_ppa = jax.jit(evaluate, static_argnums=8)
+_cache_ppa = jax.jit(evaluate, static_argnums=8, compiler_options=precision.COMPILE_QUICKLY)

@@ -87,10 +87,9 @@ def explore(cells: Mapping[str, structures.Cell], technology: structures.Technol
             nvsim_compatible: bool = False) -> list[Winner]:
   """Searches all organisations of all caches.
 
-  By default data and tag array are chosen together: for each target all data arrays are paired
-  with the nine tag arrays that are best for a target on their own. With `nvsim_compatible` each
-  array is chosen alone by the same target, as NVSim does, and tags choose their wires
-  (`tag_wires`).
+  By default data and tag array are chosen together (`search.pick_pair`). With
+  `nvsim_compatible` each is chosen alone by the same target, as NVSim does, and tags choose their
+  wires (`tag_wires`).
 
   Args:
     cells: by name.
@@ -126,32 +125,34 @@ def explore(cells: Mapping[str, structures.Cell], technology: structures.Technol
         tag = problem(spec, tag_mode, tag_space, True, nvsim_compatible)
         if tag_mode not in tags:
           used = cell if tag_cell is None else jax.tree.map(array.as_array, tag_cell)
-          candidates, index = search.pick_alone(
-              search.evaluate(used, tag_tech, tag.padded, nvsim_compatible),
-              search.picked_size(tag.padded))
-          choice = np.zeros(len(Target), int)
-          if nvsim_compatible:
-            candidates, choice = tag_wires.refine(used, tag_technologies, organizations.select(
-                tag.factored.organizations, np.asarray(index)))
-          tags[tag_mode] = candidates, index, choice
-        candidates, *tag_index = tags[tag_mode]
+          totals = search.evaluate(used, tag_tech, tag.padded, nvsim_compatible)
+          tags[tag_mode] = used, totals, *search.pick_alone(totals, search.picked_size(tag.padded))
+        used, totals, best, best_index = tags[tag_mode]
         data = problem(spec, mode, space, False, nvsim_compatible)
-        found = search.pick_data(
-            search.evaluate(cell, tech, data.padded, nvsim_compatible), candidates, bus,
-            cache.MODES.index(mode), search.picked_size(data.padded), nvsim_compatible)
-        pending.append((name, capacity, mode, data, tag, tag_index, found))
+        data_totals = search.evaluate(cell, tech, data.padded, nvsim_compatible)
+        mode_index, size = cache.MODES.index(mode), search.picked_size(data.padded)
+        wiring = np.zeros(len(Target), int)
+        if nvsim_compatible:
+          best, wiring = tag_wires.refine(used, tag_technologies, organizations.select(
+              tag.factored.organizations, np.asarray(best_index)))
+          index, caches = search.pick_apart(data_totals, best, bus, mode_index, size)
+          found = index, best_index, caches
+        else:
+          found = search.pick_pair(data_totals, totals, best_index, bus, mode_index, size,
+                                   search.picked_size(tag.padded))
+        pending.append((name, capacity, mode, data, tag, wiring, found))
   # Everything above is queued on the device; only now is anything waited for.
   return [winner for entry in pending for winner in _winners(*entry, targets, tag_technologies)]
 
 
-def _winners(name, capacity, mode, data, tag, tag_index, found, targets, tag_technologies):
+def _winners(name, capacity, mode, data, tag, wiring, found, targets, tag_technologies):
   """Reads one search's result back."""
-  index, candidate, totals = precision.to_numpy(found)
-  tag_index, choice = map(np.asarray, tag_index)
+  index, tag_index, totals = precision.to_numpy(found)
+  wiring = np.asarray(wiring)
   for target in targets:
     row = cache.CacheTotals(*(field[target].item() for field in totals))
     yield Winner(
         name, capacity, mode, target, row,
         organizations.select(data.factored.organizations, index[target]),
-        organizations.select(tag.factored.organizations, tag_index[candidate[target]]),
-        tag_technologies[choice[candidate[target]]])
+        organizations.select(tag.factored.organizations, tag_index[target]),
+        tag_technologies[wiring[target]])

@@ -81,9 +81,8 @@ def sensitivity(figure: Callable[[cache.CacheTotals], jax.Array], cell: structur
                      relative(tech_gradient, tech_values))
 
 
-# Scalars run in no time, so the compiler need not optimise: that halves its time.
 @functools.partial(jax.jit, static_argnums=(8, 9),
-                   compiler_options={'xla_backend_optimization_level': 0})
+                   compiler_options=precision.COMPILE_QUICKLY)
 def _gradients(cell_values, tech_values, data, tags, tags_follow, organizations_, width, mode,
                figure, nvsim_compatible):
   """The figure and its gradients in both dicts."""

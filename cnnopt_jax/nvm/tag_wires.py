@@ -12,7 +12,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from cnnopt_jax.nvm import array, cache, search, structures, wires
+from cnnopt_jax.nvm import array, cache, precision, search, structures, wires
 
 Array = structures.Array
 Drive, Layer = structures.Drive, wires.Layer
@@ -46,8 +46,7 @@ def refine(cell: structures.Cell, technologies: list[structures.Technology],
                  jax.tree.map(array.as_array, winners))
 
 
-# A hundred designs run in no time, so the compiler need not optimise: that halves its time.
-@functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
+@functools.partial(jax.jit, compiler_options=precision.COMPILE_QUICKLY)
 def _refine(cell, technologies, winners):
   def totals_in(technology):
     ppa = array.evaluate(cell, technology, winners, True)

@@ -10,6 +10,7 @@ nearest value that the reference's printed digits allow.
 """
 
 import collections
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -127,7 +128,7 @@ def forced_organization(design: Design, mode: organizations.Mode = organizations
   return organizations.select(org, 0)
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=precision.COMPILE_QUICKLY)
 def _evaluate(cells, techs, orgs):
   return jax.vmap(lambda *one: array.evaluate(*one, True))(cells, techs, orgs)
 

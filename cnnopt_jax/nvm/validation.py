@@ -90,7 +90,9 @@ def _quantities() -> dict[str, Any]:
 
 QUANTITIES = _quantities()
 TOTALS = ('Total Area', 'Read Latency', 'Write Latency', 'Read Dynamic Energy',
-          'Write Dynamic Energy', 'Leakage Power')
+          'Write Dynamic Energy', 'Leakage Power', *(f'cache {name}' for name in (
+              'area_mm2', 'hit_latency_ns', 'write_latency_ns', 'hit_energy_nj',
+              'write_energy_nj', 'leakage_mw')))
 
 
 class Comparison(NamedTuple):
@@ -126,6 +128,20 @@ def forced_organization(design: Design, mode: organizations.Mode = organizations
   if not valid[0]:
     raise ValueError(f'{design}: no such organisation')
   return organizations.select(org, 0)
+
+
+def unmodelled(row: Figure | CacheRow | CactiRow) -> str | None:
+  """Why a row's design is outside the model, None if it is not."""
+  try:
+    _technology(row.design)
+    if isinstance(row, Figure):
+      forced_organization(row.design)
+    elif isinstance(row, CacheRow):
+      organizations.validate_spec(organizations.CacheSpec(row.design.capacity_bytes,
+                                                          row.line_bytes))
+  except ValueError as error:
+    return str(error)
+  return None
 
 
 @functools.partial(jax.jit, compiler_options=precision.COMPILE_QUICKLY)

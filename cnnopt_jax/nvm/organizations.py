@@ -10,9 +10,11 @@ no sense. Everything is a power of two. Spaces (points before the structural fil
 - `WIDE_SPACE`: without that assumption: any power of two of active mats and 1 or 2 subarrays each
   way, active or not: 55 x 55 x 9 x 9^3 = 19.8 million.
 - `TAG_SPACE`: tag arrays, 1 to 64 mats each way, any number of them active, 1 or 2 subarrays, one
-  multiplexer of 1 to 64 before *or* after the sense amplifiers, three buffer styles: 28 x 28 x 9
-  x 13 x 3 = 275,184. NVSim opens all three multiplexers (7.3 million); chains of them never help
-  a tag array by more than a fraction of a percent, see `docs/results/nvm_model.md`.
+  multiplexer of 1 to 64 before the sense amplifiers *or* at the second output, three buffer
+  styles: 28 x 28 x 9 x 13 x 3 = 275,184. NVSim opens all three multiplexers (`FULL_TAG_SPACE`,
+  7.3 million) but takes no more than one, see `docs/results/nvm_model.md`.
+
+Points come in the order of NVSim's loops: of equal ones the first wins.
 """
 
 import enum

@@ -16,9 +16,8 @@ import jax
 from ml_collections import config_dict
 
 from cnnopt_jax import nvm
-from cnnopt_jax import report as formats
 from cnnopt_jax.nvm import array, exploration, search
-from experiments import launch, nvm_report
+from experiments import launch, reports
 
 SPEC = {
     'cell': launch.one_of(*nvm.CELLS),
@@ -65,17 +64,9 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   launch.write_atomically(workdir / 'environment.json',
                           json.dumps(launch.environment(), indent=1) + '\n')
   launch.write_bench(workdir, rows)
-  nvm_report.write(workdir, 'nvm_bench', markdown(rows))
+  reports.write(workdir, 'nvm_bench', ['# Speed of the memory search\n',
+                                       reports.bench_table(rows)])
   return rows
-
-
-def markdown(rows: list[dict]) -> list[str]:
-  """The parts of `report.md`."""
-  notes = lambda row: ', '.join(f'{key} {value}' for key, value in row.items()
-                                if key not in ('name', 'value', 'unit'))
-  return ['# Speed of the memory search\n', formats.to_markdown(
-      [[row['name'], f'{row["value"]:.4g}', row['unit'], notes(row)] for row in rows],
-      ['what', 'value', 'unit', 'notes'])]
 
 
 def enumerate_problems(capacity: int) -> list[exploration.Problem]:

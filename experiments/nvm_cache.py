@@ -17,7 +17,7 @@ from ml_collections import config_dict
 
 from cnnopt_jax import nvm
 from cnnopt_jax import report as formats
-from experiments import launch, nvm_report
+from experiments import launch, reports
 
 matplotlib.use('Agg')
 
@@ -72,7 +72,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
                          sorted({mb * MB for _, mb in RECALLED}), **options)
   slopes = {name: steepest(name, cell, tech, config, options) for name, cell in cells.items()}
   launch.write_atomically(workdir / 'results.csv', as_csv(tuned))
-  nvm_report.write(workdir, 'nvm_cache', report(config, tuned, iso, paper, slopes))
+  reports.write(workdir, 'nvm_cache', report(config, tuned, iso, paper, slopes))
   launch.write_atomically(workdir / 'config.json', json.dumps(
       {'config': config.to_dict(), 'environment': launch.environment()}, indent=1) + '\n')
   plot(tuned, config, workdir / 'caches.png')

@@ -21,7 +21,7 @@ from rich import console, table
 from cnnopt_jax import nvm
 from cnnopt_jax import report as formats
 from cnnopt_jax.nvm import reference, validation
-from experiments import launch, nvm_report
+from experiments import launch, reports
 
 REFERENCES = launch.REPO_ROOT / 'tests' / 'nvm' / 'reference'
 ZERO_LIMIT = 1e-6
@@ -51,7 +51,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path,
   comparisons = compare(known, cells, config.associativity)
   groups = validation.summarize(comparisons)
   launch.write_atomically(workdir / 'validation.json', json.dumps(groups, indent=1) + '\n')
-  nvm_report.write(workdir, 'nvm_validate', markdown(groups, unknown))
+  reports.write(workdir, 'nvm_validate', markdown(groups, unknown))
   report(groups, comparisons, config.worst_rows)
   print(f'{len(comparisons)} figures of {len(known)} rows in {time.time() - started:.1f} s')
   for name, count in sorted(unknown.items()):

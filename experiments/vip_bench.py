@@ -21,7 +21,7 @@ from ml_collections import config_dict
 
 from cnnopt_jax import measure, models, vip
 from cnnopt_jax.models.vgg import THINET_STAGES, VGG16_STAGES, Head
-from experiments import launch
+from experiments import launch, reports
 from experiments.launch import integer
 
 SPEC = {
@@ -278,6 +278,8 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   bench_network(bench, config, 'all_cnn', 'all', small, 'all_cnn_32x32_all_virtual_vs_dense')
   bench_forms(bench, config)
   launch.write_bench(workdir, bench.rows)
+  reports.write(workdir, 'vip_bench', ['# Speed of virtual pooling\n',
+                                       reports.bench_table(bench.rows)])
   return bench.rows
 
 

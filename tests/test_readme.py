@@ -11,7 +11,7 @@ README = (pathlib.Path(__file__).resolve().parents[1] / 'README.md').read_text()
 def test_library_snippets_run_in_order(capsys):
   blocks = re.findall(r'```python\n(.*?)```', README, re.S)
   library = [block for block in blocks if 'load_member' not in block]
-  assert len(library) == 3 and len(blocks) == 4
+  assert len(library) == 5 and len(blocks) == 6
   scope = {}
   for block in library:
     exec(compile(block, 'README.md', 'exec'), scope)
@@ -21,6 +21,8 @@ def test_library_snippets_run_in_order(capsys):
   np.testing.assert_array_equal(scope['mixed']['Dense_0']['kernel'],
                                 scope['params']['Dense_0']['kernel'])
   assert 512_000 / 1.02 <= scope['match'].size.total <= 512_000
+  assert scope['pooled'].shape == (4, 16, 16, 16) and scope['y'].size == (32, 32)
+  assert scope['logits'].shape == (8, 10)
   assert 'Conv_0' in capsys.readouterr().out
 
 

@@ -29,31 +29,45 @@ def _window(samples: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, ...]:
   x = taps.widen(samples)
   (row, below), (column, right) = (
       (np.arange(n // 2), taps.next_index(taps.samples_of(n))[:n // 2]) for n in size)
-  here, beside = taps.gather(x, row, column), taps.gather(x, row, right)
-  under, across = taps.gather(x, below, column), taps.gather(x, below, right)
+  return values(taps.gather(x, row, column), taps.gather(x, row, right),
+                taps.gather(x, below, column), taps.gather(x, below, right))
+
+
+def values(here: jax.Array, beside: jax.Array, under: jax.Array,
+           across: jax.Array) -> tuple[jax.Array, ...]:
+  """The four values of windows from a sample and its neighbours, in row-major order.
+
+  Added up such that a neighbour that repeats the sample gives exactly equal values: what is
+  interpolated with itself ties with what is not, and so never wins.
+  """
   return (here, (here + beside) * 0.5, (here + under) * 0.5,
-          (here + beside + under + across) * 0.25)
+          ((here + under) + (beside + across)) * 0.25)
 
 
-def _winner(values: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-  """The maximum of four, and which it is, int8. `not <=` lets a NaN win: the last value has it."""
-  best, which = values[0], jnp.zeros(values[0].shape, jnp.int8)
-  for k, value in enumerate(values[1:], 1):
-    keep = value <= best
-    best, which = jnp.where(keep, best, value), jnp.where(keep, which, jnp.int8(k))
-  return best, which
+def winner(values: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The maximum of four values, and whether it is in the lower, and in the right half.
+
+  `not <=` lets a NaN win: the mean of four has it.
+  """
+  first, right, below, centre = values
+  keeps = right <= first
+  upper = jnp.where(keeps, first, right)
+  odd = ~keeps
+  keeps = below <= upper
+  best, low, odd = jnp.where(keeps, upper, below), ~keeps, odd & keeps
+  keeps = centre <= best
+  return jnp.where(keeps, best, centre), low | ~keeps, odd | ~keeps
 
 
 def max_pool(samples: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]:
   """Samples `[N, h, w, C]` to the pooled map `[N, H // 2, W // 2, C]`."""
-  return (_winner(_window(samples, size))[0].astype(samples.dtype),)
+  return (winner(_window(samples, size))[0].astype(samples.dtype),)
 
 
 def tangent(dx: jax.Array, samples: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]:
   """Tangent of the samples to that of the pooled map, where `samples` say which value won."""
-  which = _winner(_window(samples, size))[1]
+  _, low, odd = winner(_window(samples, size))
   here, right, below, centre = _window(dx, size)
-  odd, low = which % 2 == 1, which >= 2
   out = jnp.where(low, jnp.where(odd, centre, below), jnp.where(odd, right, here))
   return (out.astype(dx.dtype),)
 
@@ -62,13 +76,12 @@ def _shares(size: int) -> tuple[tuple[Tap, Tap], ...]:
   """For a sample: its own window and the one before, with the shares of its gradient that it takes.
 
   The first tap of a pair has the share where the window's winner is not interpolated along this
-  axis, the second where it is. A window whose second sample repeats its first gives it both halves.
+  axis, the second where it is.
   """
   i, windows = np.arange(taps.samples_of(size)), size // 2
   own = np.where(i < windows, 1.0, 0.0)
-  interpolated = own * np.where((i == i[-1]) & (size % 2 == 0), 1.0, 0.5)
   index, before = np.minimum(i, windows - 1), np.maximum(i - 1, 0)
-  return ((Tap(index, own), Tap(index, interpolated)),
+  return ((Tap(index, own), Tap(index, own * 0.5)),
           (Tap(before, 0.0 * i), Tap(before, np.where(i > 0, 0.5, 0.0))))
 
 
@@ -77,7 +90,8 @@ def transposed(cotangent: jax.Array, samples: jax.Array, *,
   """Cotangent of the pooled map to that of the samples `[N, h, w, C]`."""
   if not cotangent.size:
     return (jnp.zeros(samples.shape, cotangent.dtype),)
-  which = _winner(_window(samples, size))[1]
+  _, low, odd = winner(_window(samples, size))
+  which = 2 * low.astype(jnp.int8) + odd.astype(jnp.int8)
   g = taps.widen(cotangent)
   rows, columns = map(_shares, size)
   total = 0.0

@@ -54,7 +54,7 @@ def check_map(name: str, x: jax.Array, size: tuple[int, int],
 
 
 def choose(implementation: str | None, samples: jax.Array, size: tuple[int, int], *,
-           tuned: Mapping[str, Mapping[tuple[int, int, str], rows.Tile]], buffers: int,
+           tuned: Mapping[str, Mapping[tuple[int, int, str], rows.Tile]], position_bytes: int,
            op: Callable[..., jax.Array]) -> rows.Tile | None:
   """The tile of the kernel that is to run, or None for XLA.
 
@@ -63,7 +63,7 @@ def choose(implementation: str | None, samples: jax.Array, size: tuple[int, int]
     samples: `[N, h, w, C]`.
     size: of the map.
     tuned: by device kind, then by samples in a row, channels and type: the fastest tile measured.
-    buffers: rows that the op's kernels keep in shared memory.
+    position_bytes: shared memory that the op's kernels need for each channel of a row's samples.
     op: `(samples, size, implementation=)`, to try once before None stands for the kernel.
 
   Returns:
@@ -76,24 +76,24 @@ def choose(implementation: str | None, samples: jax.Array, size: tuple[int, int]
     raise ValueError(f"{implementation=}; allowed: None, 'xla', 'mosaic'")
   if implementation == 'xla':
     return None
-  reason = refusal(samples, size)
+  reason = refusal(samples, size, position_bytes)
   if implementation == 'mosaic' and reason:
     raise ValueError(f"implementation='mosaic': {reason}; allowed: 'xla', or None to fall back")
   if reason or (implementation is None and not _worth_it(samples, size, op)):
     return None
   width, channels, dtype = samples.shape[2], samples.shape[3], samples.dtype
   measured = tuned.get(pallas.target()[1], {}).get((width, channels, jnp.dtype(dtype).name))
-  return measured or rows.heuristic(width, channels, dtype, buffers)
+  return measured or rows.heuristic(width, channels, dtype, position_bytes)
 
 
-def refusal(samples: jax.Array, size: tuple[int, int]) -> str | None:
+def refusal(samples: jax.Array, size: tuple[int, int], position_bytes: int) -> str | None:
   """Why the kernels cannot take these samples here, or None if they can."""
   batch, _, width, channels = samples.shape
   if jnp.dtype(samples.dtype).name not in rows.DTYPES:
     return f'{samples.dtype} samples; the kernels take ' + ' and '.join(rows.DTYPES)
   if channels == 0 or channels % rows.CHANNELS_MULTIPLE:
     return f'{channels} channels; the kernels take multiples of {rows.CHANNELS_MULTIPLE}'
-  if rows.heuristic(width, channels, samples.dtype, buffers=5) is None:
+  if rows.heuristic(width, channels, samples.dtype, position_bytes) is None:
     return (f'rows of {width} samples of {channels} channels; the kernels take more than '
             f'{rows.least_columns(channels)}, and rows that fit into shared memory')
   if batch == 0 or min(size) < 2:

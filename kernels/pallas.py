@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
@@ -51,6 +52,14 @@ def load(ref: Any, index: tuple[Any, ...], *, shape: tuple[int, int], vector: in
     return ref[index]
   # The cast is free: the load takes its layout from it.
   return plgpu.layout_cast(ref[index], plgpu.Layout.WG_STRIDED(shape, vec_size=vector))
+
+
+def zeros(shape: tuple[int, int], vector: int) -> jax.Array:
+  """float32 zeros laid out as `load` lays out."""
+  if interpreting():
+    return jnp.zeros(shape, jnp.float32)
+  return plgpu.layout_cast(jnp.zeros(shape, jnp.float32),
+                           plgpu.Layout.WG_STRIDED(shape, vec_size=vector))
 
 
 def interpreting() -> bool:

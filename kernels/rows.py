@@ -10,10 +10,12 @@ end: the ends are written first, in tiles that spill inwards, then the row over 
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from cnnopt_jax.kernels import pallas
 
@@ -39,28 +41,31 @@ class Tile:
     """`[columns, channels]` of `ref`."""
     return pallas.load(ref, index, shape=(self.columns, self.channels), vector=self.vector)
 
+  def zeros(self) -> jax.Array:
+    """float32 `[columns, channels]`."""
+    return pallas.zeros((self.columns, self.channels), self.vector)
+
 
 def least_columns(channels: int) -> int:
   """The least number of columns of that many channels that Mosaic moves."""
   return LANES // math.gcd(channels, LANES)
 
 
-def candidates(width: int, channels: int, dtype, buffers: int = 2) -> tuple[Tile, ...]:
+def candidates(width: int, channels: int, dtype, position_bytes: int) -> tuple[Tile, ...]:
   """Tiles that a search may try, by channels and columns, from large to small.
 
   Args:
     width: samples of a row.
     channels: of the map.
     dtype: of the map.
-    buffers: rows that are kept in shared memory.
+    position_bytes: shared memory that a program needs for each channel of each sample of a row.
 
   Returns:
-    Those that fit a row and 200 KiB of shared memory; at most 16 registers a lane and operand.
+    Those that fit a row and 200 KiB of shared memory, with at most 16 elements a lane.
   """
-  row_bytes = 200 * 1024 // (buffers * (width + 2) * max(4, jnp.dtype(dtype).itemsize))
   found = []
   for block in range(channels, 0, -CHANNELS_MULTIPLE):
-    if channels % block or block > row_bytes:
+    if channels % block or _shared_bytes(width, block, position_bytes) > 200 * 1024:
       continue
     columns, tiles = least_columns(block), []
     while columns < width and columns * block <= 16 * LANES:
@@ -72,26 +77,35 @@ def candidates(width: int, channels: int, dtype, buffers: int = 2) -> tuple[Tile
   return tuple(found)
 
 
-def heuristic(width: int, channels: int, dtype, buffers: int = 2) -> Tile | None:
+def _shared_bytes(width: int, channels: int, position_bytes: int) -> int:
+  return (width + 2) * channels * position_bytes
+
+
+def heuristic(width: int, channels: int, dtype, position_bytes: int) -> Tile | None:
   """The tile used where none was measured; no GPU has confirmed it.
 
-  Shared memory of 32 KiB a program leaves room for six programs a multiprocessor, whose loads
-  overlap; 64 channels or more make whole 128-byte lines; a tile is one access of 16 bytes a lane.
+  As many channels as leave room for four programs a multiprocessor, whose loads overlap, but at
+  least 64 bytes of them, two sectors of a cache line; two accesses of 16 bytes a lane and tile.
 
   Returns:
     A tile, or None where the row is shorter than any.
   """
-  fits = candidates(width, channels, dtype, buffers)
+  fits = candidates(width, channels, dtype, position_bytes)
   if not fits:
     return None
-  wanted = 16 * LANES // jnp.dtype(dtype).itemsize
-  small = [tile for tile in fits
-           if buffers * (width + 2) * tile.channels * 4 <= 32 * 1024 and tile.channels >= 64]
-  block = max((tile.channels for tile in small), default=min(tile.channels for tile in fits))
+  itemsize = jnp.dtype(dtype).itemsize
+  dense = [tile.channels for tile in fits if tile.channels * itemsize >= 64]
+  small = [block for block in dense
+           if _shared_bytes(width, block, position_bytes) <= 56 * 1024]
+  block = max(small) if small else min(dense, default=fits[0].channels)
   tiles = [tile for tile in fits if tile.channels == block]
+  wanted = 32 * LANES // itemsize
   return next((tile for tile in tiles if tile.columns * block <= wanted), tiles[-1])
 
 
-def starts(count: int, columns: int) -> list[int]:
-  """Where the tiles of `count` positions start; the last is moved back to end with them."""
-  return sorted({min(start, count - columns) for start in range(0, count, columns)})
+def walk(count: int, tile: Tile, body: Callable[[Any], None]) -> None:
+  """Runs `body(start)` for tiles that cover `count` positions; the last ends with them."""
+  tiles = -(-count // tile.columns)
+  if tiles > 1:  # A loop, for what Mosaic infers of a body grows faster than its length.
+    lax.fori_loop(0, tiles - 1, lambda t, _: body(t * tile.columns), None)
+  body(count - tile.columns)

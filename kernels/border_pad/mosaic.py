@@ -8,7 +8,10 @@ from cnnopt_jax.kernels import pallas
 from cnnopt_jax.kernels.border_pad.reference import last_sign
 from cnnopt_jax.kernels.interp2x.mosaic import F32, block
 from cnnopt_jax.kernels.linear import Linear
-from cnnopt_jax.kernels.rows import Tile, starts
+from cnnopt_jax.kernels.rows import Tile, walk
+
+# Shared memory for each channel of a row's samples: two rows in float32.
+POSITION_BYTES = 8
 
 
 def border_pad(samples: jax.Array, *, size: tuple[int, int], tile: Tile) -> tuple[jax.Array]:
@@ -24,12 +27,17 @@ def border_pad(samples: jax.Array, *, size: tuple[int, int], tile: Tile) -> tupl
     padded[pallas.ds(0, columns)] = -read(0)
     padded[pallas.ds(width + 2 - columns, columns)] = last_sign(size[1]) * read(width - columns)
     pallas.barrier()
-    for s in starts(width, columns):
+
+    def stage(s):
       padded[pallas.ds(s + 1, columns)] = read(s)
-    pallas.barrier()
-    for s in starts(width + 2, columns):
+
+    def write(s):
       out[image, i, pallas.ds(s, columns), block_] = tile.load(
           padded, pallas.ds(s, columns), slice(None)).astype(out.dtype)
+
+    walk(width, tile, stage)
+    pallas.barrier()
+    walk(width + 2, tile, write)
 
   return (pallas.kernel(
       body, name='border_pad',
@@ -59,15 +67,20 @@ def border_pad_transposed(cotangent: jax.Array, *, size: tuple[int, int],
     first[pallas.ds(0, columns)] = -column_sum(0)
     last[pallas.ds(width - columns, columns)] = last_sign(size[1]) * column_sum(width + 2 - columns)
     pallas.barrier()
-    nothing = jnp.zeros((columns, tile.channels), F32)
-    for s in starts(width - 1, columns):
+    nothing = tile.zeros()
+
+    def clear(s):
       first[pallas.ds(s + 1, columns)] = nothing
       last[pallas.ds(s, columns)] = nothing
-    pallas.barrier()
-    for s in starts(width, columns):
+
+    def total(s):
       ends = (tile.load(first, pallas.ds(s, columns), slice(None))
               + tile.load(last, pallas.ds(s, columns), slice(None)))
       out[image, i, pallas.ds(s, columns), block_] = (column_sum(s + 1) + ends).astype(out.dtype)
+
+    walk(width - 1, tile, clear)
+    pallas.barrier()
+    walk(width, tile, total)
 
   return (pallas.kernel(
       body, name='border_pad_transposed',

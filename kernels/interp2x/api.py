@@ -27,7 +27,8 @@ def interp2x(samples: jax.Array, size: tuple[int, int], *,
     ValueError: on arguments that do not fit, or a kernel that cannot run.
   """
   size = dispatch.check_samples('samples', samples, size)
-  tile = dispatch.choose(implementation, samples, size, tuned=TILES, buffers=2, op=interp2x)
+  tile = dispatch.choose(implementation, samples, size, tuned=TILES, op=interp2x,
+                         position_bytes=mosaic.POSITION_BYTES)
   if tile is None:
     return linear.apply(reference.OP, (samples,), size=size)[0]
   return linear.apply(mosaic.OP, (samples,), size=size, tile=tile)[0]

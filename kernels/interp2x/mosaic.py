@@ -14,9 +14,12 @@ from jax import lax
 
 from cnnopt_jax.kernels import pallas, taps
 from cnnopt_jax.kernels.linear import Linear
-from cnnopt_jax.kernels.rows import Tile, starts
+from cnnopt_jax.kernels.rows import Tile, walk
 
 F32 = jnp.float32
+
+# Shared memory for each channel of a row's samples: two rows in float32 at most.
+POSITION_BYTES = 8
 
 
 def pairs_type(batch: int, size: tuple[int, int], channels: int, dtype) -> jax.ShapeDtypeStruct:
@@ -67,21 +70,29 @@ def interpolate(rows, emit, *, height: int, size: tuple[int, int], tile: Tile, r
   for r, row in enumerate(sources):  # The last sample again, for the repeated edge.
     rows[r, pallas.ds(width + 1 - columns, columns)] = read(row, width - columns)
   pallas.barrier()
-  for r, row in enumerate(sources):
-    for s in starts(width, columns):
+
+  def stage(s):
+    for r, row in enumerate(sources):
       rows[r, pallas.ds(s, columns)] = read(row, s)
+
+  walk(width, tile, stage)
   pallas.barrier()
   at = lambda r, s: tile.load(rows, r, pallas.ds(s, columns), slice(None)).astype(F32)
-  for s in starts(width, columns):
+
+  def even(s):
     here, below = at(0, s), at(1, s)
     emit(2 * i, 2 * s, here)
     pallas.when(2 * i + 1 < size[0])(
         functools.partial(emit, 2 * i + 1, 2 * s, (here + below) * 0.5))
-  for s in starts(size[1] // 2, columns):
+
+  def odd(s):
     here, below = at(0, s) + at(0, s + 1), at(1, s) + at(1, s + 1)
     emit(2 * i, 2 * s + 1, here * 0.5)
     pallas.when(2 * i + 1 < size[0])(
         functools.partial(emit, 2 * i + 1, 2 * s + 1, (here + below) * 0.25))
+
+  walk(width, tile, even)
+  walk(size[1] // 2, tile, odd)
 
 
 def gather_back(odd, write, *, height: int, size: tuple[int, int], tile: Tile, read) -> None:
@@ -108,17 +119,22 @@ def gather_back(odd, write, *, height: int, size: tuple[int, int], tile: Tile, r
 
   # odd[j] and odd[j + 1] are what the odd positions before and after position 2j give: nothing
   # before the first, and twice the last where it repeats the last sample.
-  nothing = jnp.zeros((columns, tile.channels), F32)
+  nothing = tile.zeros()
   odd[pallas.ds(0, columns)] = nothing
   last = 2 * column_sum(2 * (width - columns) + 1) if size[1] % 2 == 0 else nothing
   odd[pallas.ds(width + 1 - columns, columns)] = last
   pallas.barrier()
-  for s in starts(width - 1, columns):
+
+  def stage(s):
     odd[pallas.ds(s + 1, columns)] = column_sum(2 * s + 1)
-  pallas.barrier()
-  for s in starts(width, columns):
+
+  def total(s):
     before, after = (tile.load(odd, pallas.ds(j, columns), slice(None)) for j in (s, s + 1))
     write(s, column_sum(2 * s) + (before + after) * 0.5)
+
+  walk(width - 1, tile, stage)
+  pallas.barrier()
+  walk(width, tile, total)
 
 
 def interp2x(samples: jax.Array, *, size: tuple[int, int], tile: Tile) -> tuple[jax.Array]:

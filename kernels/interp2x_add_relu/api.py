@@ -42,7 +42,8 @@ def interp2x_add_relu(a: jax.Array, b: jax.Array, size: tuple[int, int], *,
       raise ValueError("implementation='mosaic': neither operand is virtual; allowed: 'xla', None")
     return jax.nn.relu(a + b)
   virtual, other = (a, b) if a_virtual else (b, a)
-  tile = dispatch.choose(implementation, virtual, size, tuned=TILES, buffers=2, op=_probed)
+  tile = dispatch.choose(implementation, virtual, size, tuned=TILES, op=_probed,
+                         position_bytes=mosaic.POSITION_BYTES)
   return _add_relu(virtual, other, size, a_virtual and b_virtual, tile)
 
 

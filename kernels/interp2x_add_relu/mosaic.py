@@ -9,7 +9,10 @@ from cnnopt_jax.kernels.interp2x import mosaic as interp2x
 from cnnopt_jax.kernels.interp2x.mosaic import F32, block, every_second, from_pairs, to_pairs
 from cnnopt_jax.kernels.interp2x_add_relu import reference
 from cnnopt_jax.kernels.linear import Linear
-from cnnopt_jax.kernels.rows import Tile
+from cnnopt_jax.kernels.rows import Tile, walk
+
+# Shared memory for each channel of a row's samples: two rows in float32.
+POSITION_BYTES = 8
 
 
 def add_relu(virtual: jax.Array, other: jax.Array, *, size: tuple[int, int], other_virtual: bool,
@@ -64,7 +67,7 @@ def transposed(cotangent: jax.Array, out: jax.Array, *, size: tuple[int, int],
     def read(row, s):
       at = every_second(size, image, row, s, tile, block_)
       given, value = tile.load(g, *at).astype(F32), tile.load(y, *at).astype(F32)
-      return jnp.where(value > 0.0, given, jnp.zeros_like(given))
+      return jnp.where(value > 0.0, given, tile.zeros())
 
     def write(s, values):
       virtual[image, i, pallas.ds(s, tile.columns), block_] = values.astype(virtual.dtype)
@@ -75,9 +78,10 @@ def transposed(cotangent: jax.Array, out: jax.Array, *, size: tuple[int, int],
         @pallas.when(row < size[0])
         def _(row=row, other=other):
           for phase, count in ((0, width), (1, size[1] // 2)):
-            for s in interp2x.starts(count, tile.columns):
+            def copy(s, phase=phase):
               at = every_second(size, image, row, 2 * s + phase, tile, block_)
               other[at] = read(row, 2 * s + phase).astype(other.dtype)
+            walk(count, tile, copy)
 
   samples = jax.ShapeDtypeStruct((batch, height, width, channels), cotangent.dtype)
   pairs = interp2x.pairs_type(batch, size, channels, cotangent.dtype)

@@ -29,8 +29,8 @@ def interp2x_max_pool(samples: jax.Array, size: tuple[int, int], *,
     ValueError: on arguments that do not fit, or a kernel that cannot run.
   """
   size = dispatch.check_samples('samples', samples, size)
-  tile = dispatch.choose(implementation, samples, size, tuned=TILES, buffers=5,
-                         op=interp2x_max_pool)
+  tile = dispatch.choose(implementation, samples, size, tuned=TILES, op=interp2x_max_pool,
+                         position_bytes=mosaic.POSITION_BYTES)
   return _max_pool(samples, size, tile)
 
 

@@ -12,7 +12,10 @@ from cnnopt_jax.kernels import pallas
 from cnnopt_jax.kernels.interp2x.mosaic import F32, block
 from cnnopt_jax.kernels.interp2x_max_pool import reference
 from cnnopt_jax.kernels.linear import Linear
-from cnnopt_jax.kernels.rows import Tile, starts
+from cnnopt_jax.kernels.rows import Tile, walk
+
+# Shared memory for each channel of a row's samples: five rows in float32 at most.
+POSITION_BYTES = 20
 
 
 def _stage(rows, x, sources, tile: Tile, channels) -> None:
@@ -22,9 +25,12 @@ def _stage(rows, x, sources, tile: Tile, channels) -> None:
   for r, row in enumerate(sources):
     rows[r, pallas.ds(width + 1 - columns, columns)] = read(row, width - columns)
   pallas.barrier()
-  for r, row in enumerate(sources):
-    for s in starts(width, columns):
+
+  def stage(s):
+    for r, row in enumerate(sources):
       rows[r, pallas.ds(s, columns)] = read(row, s)
+
+  walk(width, tile, stage)
   pallas.barrier()
 
 
@@ -42,10 +48,13 @@ def max_pool(samples: jax.Array, *, size: tuple[int, int], tile: Tile) -> tuple[
   def body(x, out, rows):
     image, i, block_ = lax.axis_index('image'), lax.axis_index('row'), block(tile, channels)
     _stage(rows, x, (i, jnp.minimum(i + 1, height - 1)), tile, block_)
-    for s in starts(windows[1], tile.columns):
+
+    def pool(s):
       best = _window(rows, 0, s, tile)
       best = jnp.maximum(jnp.maximum(best[0], best[1]), jnp.maximum(best[2], best[3]))
       out[image, i, pallas.ds(s, tile.columns), block_] = best.astype(out.dtype)
+
+    walk(windows[1], tile, pool)
 
   return (pallas.kernel(
       body, name='interp2x_max_pool',
@@ -69,7 +78,7 @@ def transposed(cotangent: jax.Array, samples: jax.Array, *, size: tuple[int, int
 
   def body(g, x, out, rows, own, before):
     image, i, block_ = lax.axis_index('image'), lax.axis_index('row'), block(tile, channels)
-    nothing = jnp.zeros((columns, tile.channels), F32)
+    nothing = tile.zeros()
     # `before[j]` is what window j - 1 gives to sample j, `own[j]` what window j does, if there is.
     before[pallas.ds(0, columns)] = nothing
     if windows[1] < width:
@@ -80,22 +89,28 @@ def transposed(cotangent: jax.Array, samples: jax.Array, *, size: tuple[int, int
     exists = jnp.where(i < windows[0], 1.0, 0.0)
     row_windows = ((1, jnp.minimum(i, windows[0] - 1), exists, 0.5 * exists),
                    (0, jnp.maximum(i - 1, 0), 0.0, jnp.where(i > 0, 0.5, 0.0)))
-    for s in starts(windows[1], columns):
+
+    def give(s):
       mine = after = nothing
       for above, row, upper, lower in row_windows:
         low, odd = reference.winner(_window(rows, above, s, tile))[1:]
         given = tile.load(g, image, row, pallas.ds(s, columns), block_).astype(F32)
-        given = jnp.where(low, given * jnp.asarray(lower, F32), given * jnp.asarray(upper, F32))
+        given = jnp.where(low > 0, given * jnp.asarray(lower, F32),
+                          given * jnp.asarray(upper, F32))
         half = given * 0.5
-        mine = mine + jnp.where(odd, half, given)
-        after = after + jnp.where(odd, half, nothing)
+        mine = mine + jnp.where(odd > 0, half, given)
+        after = after + jnp.where(odd > 0, half, nothing)
       own[pallas.ds(s, columns)] = mine
       before[pallas.ds(s + 1, columns)] = after
-    pallas.barrier()
-    for s in starts(width, columns):
+
+    def take(s):
       total = (tile.load(own, pallas.ds(s, columns), slice(None))
                + tile.load(before, pallas.ds(s, columns), slice(None)))
       out[image, i, pallas.ds(s, columns), block_] = total.astype(out.dtype)
+
+    walk(windows[1], tile, give)
+    pallas.barrier()
+    walk(width, tile, take)
 
   return (pallas.kernel(
       body, name='interp2x_max_pool_transposed',

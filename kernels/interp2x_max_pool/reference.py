@@ -45,18 +45,20 @@ def values(here: jax.Array, beside: jax.Array, under: jax.Array,
 
 
 def winner(values: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The maximum of four values, and whether it is in the lower, and in the right half.
+  """The maximum of four values, and 1 or 0 for whether it is in the lower and in the right half.
 
-  `not <=` lets a NaN win: the mean of four has it.
+  A later value wins unless `<=`, so that a NaN does: the mean of four has it. Selections only:
+  Mosaic has no arithmetic on booleans.
   """
   first, right, below, centre = values
+  zero, one = jnp.zeros_like(first), jnp.ones_like(first)
   keeps = right <= first
-  upper = jnp.where(keeps, first, right)
-  odd = ~keeps
-  keeps = below <= upper
-  best, low, odd = jnp.where(keeps, upper, below), ~keeps, odd & keeps
+  best, odd = jnp.where(keeps, first, right), jnp.where(keeps, zero, one)
+  keeps = below <= best
+  best, low, odd = (jnp.where(keeps, best, below), jnp.where(keeps, zero, one),
+                    jnp.where(keeps, odd, zero))
   keeps = centre <= best
-  return jnp.where(keeps, best, centre), low | ~keeps, odd | ~keeps
+  return jnp.where(keeps, best, centre), jnp.where(keeps, low, one), jnp.where(keeps, odd, one)
 
 
 def max_pool(samples: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]:
@@ -68,7 +70,7 @@ def tangent(dx: jax.Array, samples: jax.Array, *, size: tuple[int, int]) -> tupl
   """Tangent of the samples to that of the pooled map, where `samples` say which value won."""
   _, low, odd = winner(_window(samples, size))
   here, right, below, centre = _window(dx, size)
-  out = jnp.where(low, jnp.where(odd, centre, below), jnp.where(odd, right, here))
+  out = jnp.where(low > 0, jnp.where(odd > 0, centre, below), jnp.where(odd > 0, right, here))
   return (out.astype(dx.dtype),)
 
 
@@ -91,7 +93,7 @@ def transposed(cotangent: jax.Array, samples: jax.Array, *,
   if not cotangent.size:
     return (jnp.zeros(samples.shape, cotangent.dtype),)
   _, low, odd = winner(_window(samples, size))
-  which = 2 * low.astype(jnp.int8) + odd.astype(jnp.int8)
+  which = (2 * low + odd).astype(jnp.int8)
   g = taps.widen(cotangent)
   rows, columns = map(_shares, size)
   total = 0.0

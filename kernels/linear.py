@@ -71,8 +71,9 @@ def _compiled(compute, **params):
 
 def _abstract_eval(compute, *args, **params):
   types = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args]
-  outs = jax.eval_shape(functools.partial(compute, **params), *types)
-  return [jax.core.ShapedArray(out.shape, out.dtype) for out in outs]
+  program = jax.make_jaxpr(functools.partial(compute, **params))(*types)
+  # Effects are those of an interpreted kernel, whose callbacks come in order.
+  return program.out_avals, program.effects
 
 
 def _jvp(primals, tangents, *, linear: int, **params):
@@ -108,7 +109,7 @@ for _primitive, _compute in ((linear_p, _compute_linear), (call_p, _compute_call
   _primitive.multiple_results = True
   _primitive.def_impl(
       lambda *args, _compute=_compute, **params: _compiled(_compute, **params)(*args))
-  _primitive.def_abstract_eval(functools.partial(_abstract_eval, _compute))
+  _primitive.def_effectful_abstract_eval(functools.partial(_abstract_eval, _compute))
   mlir.register_lowering(_primitive, mlir.lower_fun(_compute, multiple_results=True))
   batching.primitive_batchers[_primitive] = functools.partial(_batched, _primitive)
 ad.primitive_jvps[linear_p] = _jvp

@@ -23,11 +23,13 @@ _interpreter: contextvars.ContextVar[Any] = contextvars.ContextVar('interpreter'
 
 
 def kernel(body: Callable[..., None], *, name: str, out_type: Any, grid: Sequence[int],
-           grid_names: Sequence[str], scratch_types: Sequence[Any] = ()) -> Callable[..., Any]:
+           grid_names: Sequence[str], scratch_types: Sequence[Any] = (),
+           **threads: Any) -> Callable[..., Any]:
   """`plgpu.kernel` of one warpgroup a program, without implicit barriers: bodies call `barrier`."""
   return plgpu.kernel(
       body, out_type=out_type, grid=tuple(grid), grid_names=tuple(grid_names),
-      scratch_types=list(scratch_types), kernel_name=name, interpret=_interpreter.get() or False,
+      scratch_types=list(scratch_types), kernel_name=name, **threads,
+      interpret=_interpreter.get() or False,
       compiler_params=plgpu.CompilerParams(unsafe_no_auto_barriers=True))
 
 

@@ -1,8 +1,10 @@
 """What every op's `api.py` does first: check its arguments and choose an implementation."""
 
+import contextlib
+import contextvars
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,19 @@ IMPLEMENTATIONS = (None, 'xla', 'mosaic')
 # Reasoned, not measured.
 LEAST_BYTES = 1 << 20
 _PROBE_SIZE, _PROBE_CHANNELS = (6, 33), 64
+
+
+_forced: contextvars.ContextVar[rows.Tile | None] = contextvars.ContextVar('forced', default=None)
+
+
+@contextlib.contextmanager
+def forced(tile: rows.Tile) -> Iterator[None]:
+  """Kernels traced here take this tile: for searches."""
+  token = _forced.set(tile)
+  try:
+    yield
+  finally:
+    _forced.reset(token)
 
 
 def check_samples(name: str, samples: jax.Array, size: tuple[int, int]) -> tuple[int, int]:
@@ -82,6 +97,8 @@ def choose(implementation: str | None, samples: jax.Array, size: tuple[int, int]
   if reason or (implementation is None and not _worth_it(samples, size, op)):
     return None
   width, channels, dtype = samples.shape[2], samples.shape[3], samples.dtype
+  if _forced.get() is not None:
+    return _forced.get()
   measured = tuned.get(pallas.target()[1], {}).get((width, channels, jnp.dtype(dtype).name))
   return measured or rows.heuristic(width, channels, dtype, position_bytes)
 

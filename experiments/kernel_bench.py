@@ -19,7 +19,7 @@ import pathlib
 import subprocess
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -96,23 +96,22 @@ def operands(case: Case, rng) -> list[jax.Array]:
   return [jax.random.normal(rng, (case.batch, *s, case.channels), case.dtype) for s in sizes]
 
 
-def backward(form: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, ...]]:
-  """Cotangents of the operands from those of the result and the operands."""
-  return lambda cotangent, *arrays: jax.vjp(form, *arrays)[1](cotangent)
-
-
 def least_bytes(inputs, outputs) -> int:
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((inputs, outputs)))
 
 
-def seconds(functions: dict[str, Callable], inputs: list[list[jax.Array]],
-            rounds: int) -> dict[str, float]:
-  """Median seconds of a call of each, in turn; calls of a round follow each other on the device."""
+def seconds(functions: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, float]:
+  """Median seconds of a call of each, in turn; calls of a round follow each other on the device.
+
+  Args:
+    functions: by name; they take the number of the call, to rotate their inputs.
+    rounds: that the median is over.
+  """
   calls = {}
   for name, function in functions.items():
-    jax.block_until_ready(function(*inputs[0]))
+    jax.block_until_ready(function(0))
     start = time.perf_counter()
-    jax.block_until_ready(function(*inputs[0]))
+    jax.block_until_ready(function(0))
     once = time.perf_counter() - start
     cpu = jax.default_backend() == 'cpu'
     calls[name] = 1 if cpu else int(np.clip(ROUND_SECONDS / once, 1, 999))
@@ -121,7 +120,7 @@ def seconds(functions: dict[str, Callable], inputs: list[list[jax.Array]],
     for name, function in functions.items():
       start = time.perf_counter()
       for i in range(calls[name]):
-        out = function(*inputs[i % len(inputs)])
+        out = function(i)
       jax.block_until_ready(out)
       times[name].append((time.perf_counter() - start) / calls[name])
   return {name: float(np.median(t)) for name, t in times.items()}
@@ -133,7 +132,7 @@ def copy_bandwidth(rounds: int) -> float:
   count = 1 << (26 if jax.default_backend() == 'cpu' else 30)
   x = jnp.ones(count // 4, jnp.float32)
   negate = jax.jit(lambda x: -x)
-  return 2 * count / seconds({'copy': negate}, [[x]], rounds)['copy']
+  return 2 * count / seconds({'copy': lambda i: negate(x)}, rounds)['copy']
 
 
 def bench(case: Case, gpu: bool, bandwidth: float, rounds: int) -> list[dict]:
@@ -148,16 +147,15 @@ def bench(case: Case, gpu: bool, bandwidth: float, rounds: int) -> list[dict]:
   rows_ = []
   for direction in ('forward', 'backward'):
     if direction == 'forward':
-      functions = {name: jax.jit(form) for name, form in found.items()}
-      given, least = inputs, least_bytes(first, out)
+      functions = {name: rotated(jax.jit(form), inputs) for name, form in found.items()}
+      least = least_bytes(first, out)
     else:
-      functions = {name: jax.jit(backward(form)) for name, form in found.items()}
-      given = [[g, *arrays] for g, arrays in zip(cotangents, inputs)]
+      functions = {name: backward(form, inputs, cotangents) for name, form in found.items()}
       # A linear op's operands are not read; where ReLU was positive is, of the result.
       extra = {'max_pool': first, 'add_relu': out, 'add_relu_map': out}.get(case.op, [])
       least = least_bytes((out, first), extra)
-    error = distance(functions, given[0]) if gpu else None
-    for name, took in seconds(functions, given, rounds).items():
+    error = distance(functions['mosaic'](0), functions['xla'](0)) if gpu else None
+    for name, took in seconds(functions, rounds).items():
       rows_.append(dict(
           name=f'{case.layer}_{case.op}_{direction}_{name}', value=1e6 * took, unit='us',
           op=case.op, layer=case.layer, direction=direction, form=name, batch=case.batch,
@@ -167,12 +165,21 @@ def bench(case: Case, gpu: bool, bandwidth: float, rounds: int) -> list[dict]:
   return rows_
 
 
-def distance(functions, arrays) -> float:
-  """Norm of the kernel's difference from XLA's form over that form's."""
-  pairs = [[x.astype(jnp.float32) for x in jax.tree.leaves(functions[name](*arrays))]
-           for name in ('mosaic', 'xla')]
-  return max(float(jnp.linalg.norm((a - b).ravel()) / jnp.linalg.norm(b.ravel()))
-             for a, b in zip(*pairs))
+def rotated(function: Callable, inputs: list) -> Callable[[int], Any]:
+  return lambda i: function(*inputs[i % len(inputs)])
+
+
+def backward(form: Callable, inputs: list, cotangents: list) -> Callable[[int], Any]:
+  """The transpose alone: what it needs of the forward pass is computed beforehand."""
+  pulls = [jax.jit(lambda *arrays: jax.vjp(form, *arrays)[1])(*arrays) for arrays in inputs]
+  return rotated(jax.jit(lambda pull, g: pull(g)), list(zip(pulls, cotangents)))
+
+
+def distance(ours, theirs) -> float:
+  """Norm of the difference over the norm of `theirs`, of the worst result."""
+  return max(float(jnp.linalg.norm((a.astype(jnp.float32) - b).ravel())
+                   / jnp.linalg.norm(b.astype(jnp.float32).ravel()))
+             for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
 
 
 def tune(case: Case, rounds: int) -> str:
@@ -187,8 +194,8 @@ def tune(case: Case, rounds: int) -> str:
       with dispatch.forced(tile):
         out, pull = jax.vjp(forms(case, True)['mosaic'], *arrays)
         return pull(out)
-    functions[str(tile)] = jax.jit(both)
-  took = seconds(functions, [arrays], rounds)
+    functions[str(tile)] = rotated(jax.jit(both), [arrays])
+  took = seconds(functions, rounds)
   best = min(took, key=took.get)
   return f'{op.__name__}: ({width}, {case.channels}, {case.dtype!r}): {best},  # {took[best]:.3g} s'
 

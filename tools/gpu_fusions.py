@@ -53,8 +53,10 @@ def main():
   device = topologies.get_topology_desc(
       'topology', 'cuda', target_config=TARGET, topology='1x1x1').devices[0]
   sharding = jax.sharding.SingleDeviceSharding(device)
-  array = lambda size: jax.ShapeDtypeStruct((BATCH, *size, CHANNELS), DTYPE, sharding=sharding)
+  array = lambda size, dtype=DTYPE: jax.ShapeDtypeStruct((BATCH, *size, CHANNELS), dtype,
+                                                         sharding=sharding)
   samples, full = array([-(-n // 2) for n in SIZE]), array(SIZE)
+  positive = array(SIZE, bool)
   pooled = array([n // 2 for n in SIZE])
   padded = array([n + 2 for n in samples.shape[1:3]])
   both = functools.partial(add_relu.add_relu, other_virtual=True)
@@ -65,8 +67,8 @@ def main():
       'interp2x': (interp2x.interp2x, [samples], interp2x.interp2x_transposed, [full]),
       'interp2x_max_pool': (max_pool.max_pool, [samples], max_pool.transposed, [pooled, samples]),
       'border_pad': (border_pad.border_pad, [samples], border_pad.border_pad_transposed, [padded]),
-      'interp2x_add_relu': (both, [samples, samples], back(True), [full, full]),
-      'interp2x_add_relu, map': (one, [samples, full], back(False), [full, full]),
+      'interp2x_add_relu': (both, [samples, samples], back(True), [full, positive]),
+      'interp2x_add_relu, map': (one, [samples, full], back(False), [full, positive]),
   }
   print(f'{BATCH} x {SIZE} x {CHANNELS}, {DTYPE}, JAX {jax.__version__}')
   for name, (forward, arrays, backward, cotangents) in cases.items():

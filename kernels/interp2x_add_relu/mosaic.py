@@ -51,7 +51,7 @@ def tangent(virtual: jax.Array, other: jax.Array, out: jax.Array, *, size: tuple
             other_virtual: bool, tile: Tile) -> tuple[jax.Array]:
   """Forward mode is XLA's: nothing trains with it, and it is one fusion."""
   del tile
-  return reference.tangent(virtual, other, out, size=size, other_virtual=other_virtual)
+  return reference.tangent(virtual, other, out > 0, size=size, other_virtual=other_virtual)
 
 
 def transposed(cotangent: jax.Array, out: jax.Array, *, size: tuple[int, int],

@@ -1,31 +1,51 @@
 """The one place that imports Pallas: Mosaic GPU of JAX 0.10.2 to 0.12, its interpreter, its target.
 
-Kernels are written against `plgpu.kernel`; Triton lowering and `pl.pallas_call` on GPUs are
+Imported when a kernel is traced, not before: it takes half a second, and the XLA forms need none of
+it. Kernels are written against `plgpu.kernel`; Triton lowering and `pl.pallas_call` on GPUs are
 deprecated. Names that moved between versions are resolved here, and a version that moved another
 fails with a message that says which.
 """
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import mosaic_gpu as plgpu
-
-SMEM = plgpu.SMEM
-ds = pl.ds
-when = pl.when
 
 _interpreter: contextvars.ContextVar[Any] = contextvars.ContextVar('interpreter', default=None)
+
+
+@functools.cache
+def _modules():
+  """`pl` and `plgpu`."""
+  from jax.experimental import pallas
+  from jax.experimental.pallas import mosaic_gpu
+  return pallas, mosaic_gpu
+
+
+def ds(start: Any, size: int) -> Any:
+  """A slice of a reference, from `start`, which may be traced."""
+  return _modules()[0].ds(start, size)
+
+
+def when(condition: Any) -> Callable[[Callable[[], None]], None]:
+  """Runs the function it decorates if a traced condition holds."""
+  return _modules()[0].when(condition)
+
+
+def smem(shape: Sequence[int], dtype: Any) -> Any:
+  """Type of a block in shared memory."""
+  return _modules()[1].SMEM(tuple(shape), dtype)
 
 
 def kernel(body: Callable[..., None], *, name: str, out_type: Any, grid: Sequence[int],
            grid_names: Sequence[str], scratch_types: Sequence[Any] = (),
            **threads: Any) -> Callable[..., Any]:
   """`plgpu.kernel` of one warpgroup a program, without implicit barriers: bodies call `barrier`."""
+  plgpu = _modules()[1]
   return plgpu.kernel(
       body, out_type=out_type, grid=tuple(grid), grid_names=tuple(grid_names),
       scratch_types=list(scratch_types), kernel_name=name, **threads,
@@ -35,7 +55,7 @@ def kernel(body: Callable[..., None], *, name: str, out_type: Any, grid: Sequenc
 
 def barrier() -> None:
   """All lanes of the program have written to shared memory what stands before, and may read it."""
-  plgpu.commit_smem()
+  _modules()[1].commit_smem()
 
 
 def load(ref: Any, index: tuple[Any, ...], *, shape: tuple[int, int], vector: int) -> jax.Array:
@@ -52,6 +72,7 @@ def load(ref: Any, index: tuple[Any, ...], *, shape: tuple[int, int], vector: in
   """
   if interpreting():
     return ref[index]
+  plgpu = _modules()[1]
   # The cast is free: the load takes its layout from it.
   return plgpu.layout_cast(ref[index], plgpu.Layout.WG_STRIDED(shape, vec_size=vector))
 
@@ -60,6 +81,7 @@ def zeros(shape: tuple[int, int], vector: int) -> jax.Array:
   """float32 zeros laid out as `load` lays out."""
   if interpreting():
     return jnp.zeros(shape, jnp.float32)
+  plgpu = _modules()[1]
   return plgpu.layout_cast(jnp.zeros(shape, jnp.float32),
                            plgpu.Layout.WG_STRIDED(shape, vec_size=vector))
 

@@ -43,7 +43,7 @@ def border_pad(samples: jax.Array, *, size: tuple[int, int], tile: Tile) -> tupl
       body, name='border_pad',
       out_type=jax.ShapeDtypeStruct((batch, height + 2, width + 2, channels), samples.dtype),
       grid=(batch, height + 2, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.SMEM((width + 2, tile.channels), F32)])(samples),)
+      scratch_types=[pallas.smem((width + 2, tile.channels), F32)])(samples),)
 
 
 def border_pad_transposed(cotangent: jax.Array, *, size: tuple[int, int],
@@ -86,7 +86,7 @@ def border_pad_transposed(cotangent: jax.Array, *, size: tuple[int, int],
       body, name='border_pad_transposed',
       out_type=jax.ShapeDtypeStruct((batch, height, width, channels), cotangent.dtype),
       grid=(batch, height, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.SMEM((width, tile.channels), F32)] * 2)(cotangent),)
+      scratch_types=[pallas.smem((width, tile.channels), F32)] * 2)(cotangent),)
 
 
 OP = Linear(border_pad, border_pad_transposed)

@@ -153,7 +153,7 @@ def interp2x(samples: jax.Array, *, size: tuple[int, int], tile: Tile) -> tuple[
   out = pallas.kernel(
       body, name='interp2x', out_type=pairs_type(batch, size, channels, samples.dtype),
       grid=(batch, height, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.SMEM((2, width + 1, tile.channels), samples.dtype)])(samples)
+      scratch_types=[pallas.smem((2, width + 1, tile.channels), samples.dtype)])(samples)
   return (from_pairs(out, batch, size),)
 
 
@@ -178,7 +178,7 @@ def interp2x_transposed(cotangent: jax.Array, *, size: tuple[int, int],
       body, name='interp2x_transposed',
       out_type=jax.ShapeDtypeStruct((batch, height, width, channels), cotangent.dtype),
       grid=(batch, height, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.SMEM((width + 1, tile.channels), F32)])(to_pairs(cotangent))
+      scratch_types=[pallas.smem((width + 1, tile.channels), F32)])(to_pairs(cotangent))
   return (out,)
 
 

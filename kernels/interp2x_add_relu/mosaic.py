@@ -42,7 +42,7 @@ def add_relu(virtual: jax.Array, other: jax.Array, *, size: tuple[int, int], oth
       body, name='interp2x_add_relu',
       out_type=interp2x.pairs_type(batch, size, channels, virtual.dtype),
       grid=(batch, height, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.SMEM((2, width + 1, tile.channels), staged)])(
+      scratch_types=[pallas.smem((2, width + 1, tile.channels), staged)])(
           virtual, other if other_virtual else to_pairs(other))
   return (from_pairs(out, batch, size),)
 
@@ -89,7 +89,7 @@ def transposed(cotangent: jax.Array, out: jax.Array, *, size: tuple[int, int],
       body, name='interp2x_add_relu_transposed',
       out_type=(samples,) if other_virtual else (samples, pairs),
       grid=(batch, height, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.SMEM((width + 1, tile.channels), F32)])(
+      scratch_types=[pallas.smem((width + 1, tile.channels), F32)])(
           to_pairs(cotangent), to_pairs(out))
   return outs[0], outs[0] if other_virtual else from_pairs(outs[1], batch, size)
 

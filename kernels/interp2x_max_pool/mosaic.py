@@ -60,7 +60,7 @@ def max_pool(samples: jax.Array, *, size: tuple[int, int], tile: Tile) -> tuple[
       body, name='interp2x_max_pool',
       out_type=jax.ShapeDtypeStruct((batch, *windows, channels), samples.dtype),
       grid=(batch, windows[0], channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.SMEM((2, width + 1, tile.channels), samples.dtype)])(samples),)
+      scratch_types=[pallas.smem((2, width + 1, tile.channels), samples.dtype)])(samples),)
 
 
 def tangent(dx: jax.Array, samples: jax.Array, *, size: tuple[int, int],
@@ -116,9 +116,9 @@ def transposed(cotangent: jax.Array, samples: jax.Array, *, size: tuple[int, int
       body, name='interp2x_max_pool_transposed',
       out_type=jax.ShapeDtypeStruct(samples.shape, cotangent.dtype),
       grid=(batch, height, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.SMEM((3, width + 1, tile.channels), samples.dtype),
-                     pallas.SMEM((width, tile.channels), F32),
-                     pallas.SMEM((width + 1, tile.channels), F32)])(cotangent, samples),)
+      scratch_types=[pallas.smem((3, width + 1, tile.channels), samples.dtype),
+                     pallas.smem((width, tile.channels), F32),
+                     pallas.smem((width + 1, tile.channels), F32)])(cotangent, samples),)
 
 
 OP = Linear(tangent, transposed)

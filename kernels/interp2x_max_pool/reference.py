@@ -4,7 +4,8 @@ A window at (i, j) holds the sample x[i, j], the means with the sample on its ri
 below, and the mean of all four. Which of the four wins is two bits: below * 2 + right. The first
 wins a tie, as in `flax.linen.max_pool`; after a ReLU ties at 0 are the rule.
 
-float32 on 2 CPU cores, JAX 0.10.2, ms (median of 7 interleaved calls), forward and backward:
+float32 on 2 CPU cores, JAX 0.10.2, ms (medians of interleaved calls), forward and backward; the
+last two lines are from a run of their own:
 
 | form                                    | [4,112,112,64] -> 112 | [4,28,28,256] -> 27 |
 |-----------------------------------------|----------------------:|--------------------:|
@@ -12,7 +13,8 @@ float32 on 2 CPU cores, JAX 0.10.2, ms (median of 7 interleaved calls), forward 
 | neighbours by concatenation             |           2.01 / 30.5 |         0.24 / 1.54 |
 | neighbours cut from an edge-padded copy |           7.72 / 33.6 |         0.24 / 1.06 |
 | clamped taps, transposed by JAX         |           1.46 / 46.9 |         0.22 / 4.50 |
-| clamped taps both ways (used)           |           1.46 /  6.5 |         0.22 / 0.86 |
+| interpolated, then pooled, again        |           15.4 /  204 |         1.65 / 54.0 |
+| clamped taps both ways (used)           |           1.05 / 3.16 |         0.33 / 0.94 |
 """
 
 import jax

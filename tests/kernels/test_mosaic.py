@@ -199,7 +199,7 @@ def test_a_missing_barrier_is_caught():
     out[i, thread] = shared[1 - thread]
 
   with pytest.raises(Exception, match='(?s)race|RACE'):
-    interpreted(body, [pallas.SMEM((2, 128), jnp.float32)], num_threads=2, thread_name='thread')
+    interpreted(body, [pallas.smem((2, 128), jnp.float32)], num_threads=2, thread_name='thread')
 
 
 def test_programs_that_write_the_same_row_are_caught():

@@ -100,9 +100,10 @@ def _batched(primitive, args, dims, **params):
   folded = []
   for x, dim in zip(args, dims):
     x = (jnp.broadcast_to(x, (members, *x.shape)) if dim is None else jnp.moveaxis(x, dim, 0))
-    folded.append(x.reshape(-1, *x.shape[2:]))
+    folded.append(x.reshape(members * x.shape[1], *x.shape[2:]))
   outs = primitive.bind(*folded, **params)
-  return [out.reshape(members, -1, *out.shape[1:]) for out in outs], [0] * len(outs)
+  outs = [out.reshape(members, out.shape[0] // members, *out.shape[1:]) for out in outs]
+  return outs, [0] * len(outs)
 
 
 for _primitive, _compute in ((linear_p, _compute_linear), (call_p, _compute_call)):

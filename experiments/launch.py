@@ -16,6 +16,7 @@ import math
 import os
 import pathlib
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
 USAGE_EXIT_CODE = 2
+SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
 REPO_ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -175,6 +177,21 @@ def main(run: Callable[[config_dict.ConfigDict, pathlib.Path], Any], spec: Mappi
 def _die(message: str) -> None:
   print('error: ' + ' '.join(message.split()), file=sys.stderr)
   sys.exit(USAGE_EXIT_CODE)
+
+
+class sigterm_sets_flag:
+  """Inside, SIGTERM only makes the yielded function true, so that the loop can save and stop."""
+
+  def __enter__(self):
+    self._received = False
+    self._old = signal.signal(signal.SIGTERM, self._receive)
+    return lambda: self._received
+
+  def _receive(self, signum, frame):
+    self._received = True
+
+  def __exit__(self, *exc):
+    signal.signal(signal.SIGTERM, self._old)
 
 
 class locked_folder:

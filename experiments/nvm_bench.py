@@ -2,9 +2,10 @@
 
     python -m experiments.nvm_bench --config configs/nvm_bench.py --workdir runs/nvm_bench
 
-Writes `bench.json`, a list of `{name, value, unit, ...}`. A full search is eight targets (and EDAP)
-in three modes with tags; NVSim takes 15 to 75 s for one mode on one core. Organisations are
-enumerated once per cache, from integers alone, and kept; `enumeration_s` says what that costs.
+Writes `bench.json`, a list of `{name, value, unit, ...}`, and `report.md`. A full search is eight
+targets (and EDAP) in three modes with tags; NVSim takes 15 to 75 s for one mode on one core.
+Organisations are enumerated once per cache, from integers alone, and kept; `enumeration_s` says
+what that costs.
 """
 
 import json
@@ -15,8 +16,9 @@ import jax
 from ml_collections import config_dict
 
 from cnnopt_jax import nvm
+from cnnopt_jax import report as formats
 from cnnopt_jax.nvm import array, exploration, search
-from experiments import launch
+from experiments import launch, nvm_report
 
 SPEC = {
     'cell': launch.one_of(*nvm.CELLS),
@@ -63,7 +65,17 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   launch.write_atomically(workdir / 'environment.json',
                           json.dumps(launch.environment(), indent=1) + '\n')
   launch.write_bench(workdir, rows)
+  nvm_report.write(workdir, 'nvm_bench', markdown(rows))
   return rows
+
+
+def markdown(rows: list[dict]) -> list[str]:
+  """The parts of `report.md`."""
+  notes = lambda row: ', '.join(f'{key} {value}' for key, value in row.items()
+                                if key not in ('name', 'value', 'unit'))
+  return ['# Speed of the memory search\n', formats.to_markdown(
+      [[row['name'], f'{row["value"]:.4g}', row['unit'], notes(row)] for row in rows],
+      ['what', 'value', 'unit', 'notes'])]
 
 
 def enumerate_problems(capacity: int) -> list[exploration.Problem]:

@@ -4,9 +4,9 @@
         --reference tests/nvm/reference/nvsim_cache_search.csv --workdir runs/nvm_validate
 
 `--reference` may be repeated; without it all files of tests/nvm/reference are read. Writes
-`validation.json`, `{group: {median, p95, worst, rows}}`, and prints the worst rows. Groups and
-errors are those of `cnnopt_jax/nvm/validation.py`. The exit code is 1 if a row's cell or quantity
-is unknown, or if a reference of zero is not met.
+`validation.json`, `{group: {median, p95, worst, rows}}`, and `report.md`, and prints the worst
+rows. Groups and errors are those of `cnnopt_jax/nvm/validation.py`. The exit code is 1 if a row's
+cell or quantity is unknown or its design outside the model, or if a reference of zero is not met.
 """
 
 import collections
@@ -19,8 +19,9 @@ from ml_collections import config_dict
 from rich import console, table
 
 from cnnopt_jax import nvm
+from cnnopt_jax import report as formats
 from cnnopt_jax.nvm import reference, validation
-from experiments import launch
+from experiments import launch, nvm_report
 
 REFERENCES = launch.REPO_ROOT / 'tests' / 'nvm' / 'reference'
 ZERO_LIMIT = 1e-6
@@ -50,6 +51,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path,
   comparisons = compare(known, cells, config.associativity)
   groups = validation.summarize(comparisons)
   launch.write_atomically(workdir / 'validation.json', json.dumps(groups, indent=1) + '\n')
+  nvm_report.write(workdir, 'nvm_validate', markdown(groups, unknown))
   report(groups, comparisons, config.worst_rows)
   print(f'{len(comparisons)} figures of {len(known)} rows in {time.time() - started:.1f} s')
   for name, count in sorted(unknown.items()):
@@ -74,13 +76,15 @@ def load_cells(paths: str) -> dict[str, nvm.Cell]:
 
 
 def split_known(rows: list, cells: dict[str, nvm.Cell]) -> tuple[list, collections.Counter]:
-  """Rows that can be compared, and how many of each unknown cell or quantity cannot."""
+  """Rows that can be compared, and how many of each unknown kind cannot."""
   known, unknown = [], collections.Counter()
   for row in rows:
     if row.design.cell not in cells:
       unknown[f'cell {row.design.cell}'] += 1
     elif isinstance(row, reference.Figure) and row.quantity not in validation.QUANTITIES:
       unknown[f'quantity {row.quantity}'] += 1
+    elif problem := validation.unmodelled(row):
+      unknown[f'design: {problem}'] += 1
     else:
       known.append(row)
   return known, unknown
@@ -105,15 +109,40 @@ def limits(group: str) -> tuple[float, float] | None:
   return LIMITS['total' if quantity in validation.TOTALS else 'part']
 
 
+def verdict(group: str, entry: dict) -> str:
+  """Whether a group is within its limits."""
+  allowed = limits(group)
+  if allowed is None:
+    return '-'
+  return 'yes' if entry['median'] <= allowed[0] and entry['p95'] <= allowed[1] else 'NO'
+
+
+def markdown(groups: dict, unknown: collections.Counter) -> list[str]:
+  """The parts of `report.md`."""
+  rows = [[f'`{group}`', *(f'{entry[name]:.1e}' for name in ('median', 'p95', 'worst')),
+           entry['rows'], verdict(group, entry)] for group, entry in groups.items()]
+  header = ['group', 'median', 'p95', 'worst', 'rows', 'within limits']
+  total, part, winner = (LIMITS[name] for name in ('total', 'part', 'winner'))
+  return [
+      '# The memory model against NVSim and CACTI\n', formats.to_markdown(rows, header),
+      f'Limits: totals median {total[0]:.0%} and 95th percentile {total[1]:.0%}, parts '
+      f'{part[1]:.0%}, winners {winner[1]:.0%}. `forced/...`: relative error of our model, with '
+      "NVSim's artefacts, on the organisation that the reference gives; `winner/...`: how much "
+      "worse our own search's winner is than NVSim's on the target's metric; `zero/...`: where "
+      "the reference is zero, ours over the design's total; `cacti/...`: a difference between two "
+      'tools, no fit is claimed.\n',
+      'NVSim does not print which tag array it took. Ours is chosen by its rule: the first '
+      'partition, in the order of its loops, that is best for the same target on its own; then '
+      'other local wires, then other wires and drives between mats, where strictly better.\n',
+      *[f'Not compared: {name}, {count} rows.\n' for name, count in sorted(unknown.items())]]
+
+
 def report(groups: dict, comparisons: list[validation.Comparison], worst_rows: int) -> None:
   """Prints the groups with their limits, and the worst rows."""
   out = table.Table('group', 'median', 'p95', 'worst', 'rows', 'within limits')
   for group, entry in groups.items():
-    allowed = limits(group)
-    verdict = '-' if allowed is None else (
-        'yes' if entry['median'] <= allowed[0] and entry['p95'] <= allowed[1] else 'NO')
     out.add_row(group, *(f'{entry[name]:.2e}' for name in ('median', 'p95', 'worst')),
-                str(entry['rows']), verdict)
+                str(entry['rows']), verdict(group, entry))
   console.Console(width=120).print(out)
   worst = sorted((c for c in comparisons if limits(c.group)), key=lambda c: -c.error)[:worst_rows]
   for row in worst:

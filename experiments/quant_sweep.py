@@ -18,7 +18,6 @@ from the last checkpoint.
 import json
 import pathlib
 import shutil
-import signal
 import sys
 from typing import Any
 
@@ -27,16 +26,13 @@ import jax.numpy as jnp
 from ml_collections import config_dict
 
 from cnnopt_jax import data, models, quant, report, training
-from experiments import launch, quant_report, run_folder
+from experiments import inputs, launch, quant_report, run_folder
 from experiments.launch import boolean, integer, number, one_of, text, tuple_of
 from experiments.quant_plan import Member, Plan, make_plan
 
 SPEC = {
     'model': one_of(*models.MODELS),
-    'dataset': one_of(*data.DATASETS),
-    'data_dir': text('a folder, or empty for the default one'),
-    'image_size': integer(0),
-    'download': boolean(),
+    **inputs.SPEC,
     'sizes_kib': tuple_of(number(0, above=True)),
     'accounting': one_of(*quant.ACCOUNTINGS),
     'bits': tuple_of(one_of(*quant.BITS, 32)),
@@ -60,8 +56,6 @@ SPEC = {
     'checkpoint_steps': integer(0),
 }
 
-SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
-
 
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]] | int:
   """Trains what is not on record yet, and writes the results.
@@ -76,7 +70,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   Raises:
     ConfigError: before any training, if data are missing or no width meets a size.
   """
-  dataset = load_data(config)
+  dataset = inputs.load_data(config)
   plan = make_plan(config, dataset)
   environment = run_folder.claim(workdir, config)
   try:
@@ -85,7 +79,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     raise launch.ConfigError(f'{error}; allowed: another --workdir') from None
   done = {record['name'] for record in records}
   progress = quant_report.Progress(plan, done)
-  with _sigterm_sets_flag() as terminated, progress:
+  with launch.sigterm_sets_flag() as terminated, progress:
     for index, program in enumerate(plan.programs):
       if all(member.name in done for member in program):
         continue
@@ -95,9 +89,9 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
       except training.Stopped:
         checkpoints.close()
         print(f'stopped by SIGTERM; the same command goes on from {workdir}', file=sys.stderr)
-        return SIGTERM_EXIT_CODE
+        return launch.SIGTERM_EXIT_CODE
       except data.DataError as error:  # An image that cannot be decoded, say.
-        raise _data_error(config, error) from error
+        raise inputs.data_error(config, error) from error
       # A kill between two lines of one append can leave some of a program's members on record.
       new = [record for record in new if record['name'] not in done]
       report.records.append(workdir / run_folder.RECORDS, new)
@@ -111,19 +105,6 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   quant_report.write(plan, records, environment, workdir)
   quant_report.show(plan, records, workdir)
   return records
-
-
-def load_data(config: config_dict.ConfigDict) -> data.Dataset:
-  """Loads the data set that a config names; what is missing is a `ConfigError`."""
-  try:
-    return data.load(config.dataset, data_dir=config.data_dir or None,
-                     image_size=config.image_size or None, download=config.download)
-  except data.DataError as error:
-    raise _data_error(config, error) from None
-
-
-def _data_error(config: config_dict.ConfigDict, error: data.DataError) -> launch.ConfigError:
-  return launch.ConfigError(f'config.dataset={config.dataset!r}: {error}')
 
 
 def load_member(workdir: str | pathlib.Path, name: str) -> 'LoadedMember':
@@ -165,7 +146,7 @@ class LoadedMember:
     if name not in records:
       raise KeyError(f'{name!r}; allowed: {", ".join(records)}')
     self.record = records[name]
-    self._dataset = load_data(config)
+    self._dataset = inputs.load_data(config)
     plan = make_plan(config, self._dataset)
     member = next(member for member in plan.members if member.name == name)
     self.bits, self.quantizer = member.bits, plan.recipe.quantizer
@@ -219,21 +200,6 @@ def _train_program(plan: Plan, program: tuple[Member, ...], dataset: data.Datase
         plan, member, train_loss=loss, test_accuracy=accuracy, diverged_step=diverged_step,
         seconds=trained.seconds / len(program)))
   return records
-
-
-class _sigterm_sets_flag:
-  """Inside, SIGTERM only makes the yielded function true, so that the loop can save and stop."""
-
-  def __enter__(self):
-    self._received = False
-    self._old = signal.signal(signal.SIGTERM, self._receive)
-    return lambda: self._received
-
-  def _receive(self, signum, frame):
-    self._received = True
-
-  def __exit__(self, *exc):
-    signal.signal(signal.SIGTERM, self._old)
 
 
 if __name__ == '__main__':

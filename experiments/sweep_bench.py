@@ -20,7 +20,7 @@ from jax import lax
 from ml_collections import config_dict
 
 from cnnopt_jax import measure, models, training
-from cnnopt_jax.models import layers
+from cnnopt_jax.vip import convolution
 from experiments import launch
 from experiments.launch import integer, number, one_of
 
@@ -85,7 +85,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
         start(), members, images, labels, batch_of).compile()
 
   # Compiled while lax's convolution stands in for ours.
-  with mock.patch.object(layers, 'conv_general_dilated', lax.conv_general_dilated):
+  with mock.patch.object(convolution, 'conv_general_dilated', lax.conv_general_dilated):
     plain = vmapped()
   seconds = measure.interleaved_seconds(
       {'sweep': together(training.make_train_step(model, recipe)), 'loop': one_by_one(),

@@ -2,10 +2,44 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+
+class Timing(NamedTuple):
+  """What some calls took.
+
+  Attributes:
+    median_s: the time that half of them took at most, in seconds.
+    lower_quartile_s: the same for a quarter of them.
+    upper_quartile_s: the same for three quarters.
+    calls: how many there were.
+  """
+  median_s: float
+  lower_quartile_s: float
+  upper_quartile_s: float
+  calls: int
+
+
+def summarize(seconds: np.ndarray) -> Timing:
+  """Median and quartiles, interpolated between calls.
+
+  Args:
+    seconds: of each call, [calls], as `interleaved_seconds` measures them.
+
+  Returns:
+    The summary.
+
+  Raises:
+    ValueError: if there is no call or a time that is no number.
+  """
+  seconds = np.asarray(seconds, np.float64)
+  if seconds.ndim != 1 or not seconds.size or not np.isfinite(seconds).all():
+    raise ValueError(f'seconds={seconds}; allowed: one finite number for each of at least 1 call')
+  lower, median, upper = np.quantile(seconds, (0.25, 0.5, 0.75))
+  return Timing(float(median), float(lower), float(upper), seconds.size)
 
 
 def interleaved_seconds(functions: Mapping[str, Callable[[], Any]], *, rounds: int,

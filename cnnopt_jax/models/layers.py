@@ -3,9 +3,12 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
-from cnnopt_jax.kernels.conv import conv_general_dilated
+from cnnopt_jax import vip
+
+Map = jax.Array | vip.VirtualMap
 
 
 def scaled(channels: int, width_multiplier: float) -> int:
@@ -13,8 +16,47 @@ def scaled(channels: int, width_multiplier: float) -> int:
   return max(1, round(channels * width_multiplier))
 
 
+class Kernel(nn.Module):
+  """The kernel of a convolution, as `flax.linen.Conv` would keep it, and perhaps a bias.
+
+  Attributes:
+    shape: [kh, kw, Cin / groups, features].
+    use_bias: whether there is one.
+  """
+  shape: tuple[int, int, int, int]
+  use_bias: bool = False
+
+  @nn.compact
+  def __call__(self) -> tuple[jax.Array | vip.FoldedKernel, jax.Array | None]:
+    """The kernel, folded if the variables hold a folded one, and the bias or None."""
+    kernel = self.param('kernel', nn.initializers.he_normal(), self.shape, jnp.float32)
+    if not self.use_bias:
+      return kernel, None
+    return kernel, self.param('bias', nn.initializers.zeros, self.shape[-1:], jnp.float32)
+
+
+def same_padding(size: tuple[int, int], kernel_size: int,
+                 stride: int) -> tuple[tuple[int, int], tuple[int, int]]:
+  """TensorFlow's 'SAME' padding: only as much as ceil(size / stride) outputs need, odd part last.
+
+  At stride 2 an even side gets one zero less than kernel_size // 2 on both sides, before the map.
+
+  Args:
+    size: height and width of the map.
+    kernel_size: side of the square kernel.
+    stride: in both directions.
+
+  Returns:
+    ((above, below), (left, right)).
+  """
+  def one_axis(length: int) -> tuple[int, int]:
+    zeros = max(0, (-(-length // stride) - 1) * stride + kernel_size - length)
+    return zeros // 2, zeros - zeros // 2
+  return one_axis(size[0]), one_axis(size[1])
+
+
 class ConvUnit(nn.Module):
-  """Convolution without bias, batch norm, activation.
+  """Convolution, batch norm or bias, activation; and if virtual, interpolation.
 
   Attributes:
     features: number of output channels.
@@ -22,23 +64,43 @@ class ConvUnit(nn.Module):
     stride: in both directions.
     groups: number of channel groups; the input's channel count for a depth-wise convolution.
     activation: applied last; None for the identity.
+    norm: batch norm after the convolution, which then has no bias; otherwise a bias.
+    epsilon: of the batch norm.
+    padding: ((top, bottom), (left, right)); None for half a kernel on every side.
+    virtual: computes every other row and column and gives a `vip.VirtualMap`; norm and activation
+      act on what was computed. `vip.masks` does the same by data.
   """
   features: int
   kernel_size: int = 3
   stride: int = 1
   groups: int = 1
   activation: Callable[[jax.Array], jax.Array] | None = nn.relu
+  norm: bool = True
+  epsilon: float = 1e-5
+  padding: tuple[tuple[int, int], tuple[int, int]] | None = None
+  virtual: bool = False
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool) -> Map:
     """Maps [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), features]."""
-    pad = self.kernel_size // 2
-    x = nn.Conv(self.features, (self.kernel_size, self.kernel_size), strides=self.stride,
-                padding=((pad, pad), (pad, pad)), feature_group_count=self.groups, use_bias=False,
-                kernel_init=nn.initializers.he_normal(), name='conv',
-                conv_general_dilated=conv_general_dilated)(x)
-    x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name='norm')(x)
-    return x if self.activation is None else self.activation(x)
+    side = self.kernel_size
+    shape = side, side, x.shape[-1] // self.groups, self.features
+    kernel, bias = Kernel(shape, use_bias=not self.norm, name='conv')()
+    dtype = jnp.result_type(jax.tree.leaves(x)[0], kernel.dtype)
+    x, kernel = jax.tree.map(lambda leaf: leaf.astype(dtype), (x, kernel))
+    padding = self.padding or ((side // 2, side // 2),) * 2
+    y = vip.conv(x, kernel, stride=self.stride, padding=padding, groups=self.groups,
+                 virtual=self.virtual)
+    norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=self.epsilon,
+                        name='norm') if self.norm else lambda y: y + bias
+    activation = self.activation or (lambda y: y)
+    y = vip.on_samples(lambda y: activation(norm(y)), y)
+    mask = self.get_variable(vip.MASKS, vip.MASK)
+    if mask is None or self.virtual:
+      return y
+    y = vip.materialize(y)
+    restored = vip.VirtualMap(y[:, ::2, ::2], y.shape[1:3]).materialize()
+    return jnp.where(mask != 0, restored, y)
 
 
 class Classifier(nn.Module):
@@ -46,6 +108,6 @@ class Classifier(nn.Module):
   num_classes: int
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Map) -> jax.Array:
     """Maps [N, H, W, C] to logits [N, num_classes]."""
-    return nn.Dense(self.num_classes, name='dense')(x.mean((1, 2)))
+    return nn.Dense(self.num_classes, name='dense')(vip.global_mean(x))

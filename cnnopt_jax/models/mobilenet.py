@@ -3,7 +3,8 @@
 import jax
 from flax import linen as nn
 
-from cnnopt_jax.models.layers import Classifier, ConvUnit, scaled
+from cnnopt_jax import vip
+from cnnopt_jax.models.layers import Classifier, ConvUnit, Map, scaled
 
 # Table 2 of the paper: expansion, channels, blocks, stride of the first block.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
@@ -17,17 +18,19 @@ class InvertedResidual(nn.Module):
   features: int
   stride: int
   expansion: int
+  plan: vip.Plan = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool) -> Map:
     """Maps [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), features]."""
     y, hidden = x, self.expansion * x.shape[-1]
+    virtual = lambda name: {'virtual': name in self.plan, 'name': name}
     if self.expansion != 1:
-      y = ConvUnit(hidden, 1, activation=nn.relu6, name='expand')(y, train=train)
+      y = ConvUnit(hidden, 1, activation=nn.relu6, **virtual('expand'))(y, train=train)
     y = ConvUnit(hidden, stride=self.stride, groups=hidden, activation=nn.relu6,
-                 name='depthwise')(y, train=train)
-    y = ConvUnit(self.features, 1, activation=None, name='project')(y, train=train)
-    return x + y if x.shape == y.shape else y
+                 **virtual('depthwise'))(y, train=train)
+    y = ConvUnit(self.features, 1, activation=None, **virtual('project'))(y, train=train)
+    return vip.add(x, y) if x.shape == y.shape else y
 
 
 class MobileNetV2(nn.Module):
@@ -36,22 +39,25 @@ class MobileNetV2(nn.Module):
   Attributes:
     num_classes: number of logits.
     width_multiplier: scales every channel count, to the nearest integer.
+    plan: names of the units that are virtual, such as 'stage1_block0/depthwise'.
   """
   num_classes: int
   width_multiplier: float = 1.0
+  plan: vip.Plan = ()
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
     small = min(x.shape[1:3]) < SMALL_IMAGE
     x = ConvUnit(scaled(32, self.width_multiplier), stride=1 if small else 2,
-                 activation=nn.relu6, name='stem')(x, train=train)
+                 activation=nn.relu6, virtual='stem' in self.plan, name='stem')(x, train=train)
     for stage, (expansion, channels, blocks, stride) in enumerate(STAGES):
       for block in range(blocks):
         first_stride = 1 if small and stage == 1 else stride
+        name = f'stage{stage}_block{block}'
         x = InvertedResidual(scaled(channels, self.width_multiplier),
                              first_stride if block == 0 else 1, expansion,
-                             name=f'stage{stage}_block{block}')(x, train=train)
-    x = ConvUnit(scaled(1280, self.width_multiplier), 1, activation=nn.relu6, name='last')(
-        x, train=train)
+                             vip.within(self.plan, name), name=name)(x, train=train)
+    x = ConvUnit(scaled(1280, self.width_multiplier), 1, activation=nn.relu6,
+                 virtual='last' in self.plan, name='last')(x, train=train)
     return Classifier(self.num_classes, name='head')(x)

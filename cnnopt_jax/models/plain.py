@@ -3,6 +3,7 @@
 import jax
 from flax import linen as nn
 
+from cnnopt_jax import vip
 from cnnopt_jax.models.layers import Classifier, ConvUnit, scaled
 
 
@@ -14,6 +15,7 @@ class PlainNet(nn.Module):
     width_multiplier: scales every channel count.
     channels: of each unit, at width 1.
     strides: of each unit.
+    plan: names of the units that are virtual, such as 'unit1'.
   """
   num_classes: int
   width_multiplier: float = 1.0
@@ -21,11 +23,13 @@ class PlainNet(nn.Module):
   # model sizes can be met.
   channels: tuple[int, ...] = (16, 24, 32, 40, 48, 56)
   strides: tuple[int, ...] = (2, 1, 2, 1, 2, 1)
+  plan: vip.Plan = ()
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
     for i, (channels, stride) in enumerate(zip(self.channels, self.strides, strict=True)):
+      name = f'unit{i}'
       x = ConvUnit(scaled(channels, self.width_multiplier), stride=stride,
-                   name=f'unit{i}')(x, train=train)
+                   virtual=name in self.plan, name=name)(x, train=train)
     return Classifier(self.num_classes, name='head')(x)

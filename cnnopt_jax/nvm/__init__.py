@@ -28,8 +28,10 @@ from cnnopt_jax.nvm.organizations import (
     tag_organizations,
 )
 from cnnopt_jax.nvm.precision import float64
+from cnnopt_jax.nvm.reuse import ReuseHistogram, reuse_histogram
 from cnnopt_jax.nvm.search import Target
 from cnnopt_jax.nvm.sensitivities import Sensitivity, edp, sensitivity
+from cnnopt_jax.nvm.stack import stack_distances
 from cnnopt_jax.nvm.structures import (
     Access,
     Buffering,
@@ -44,10 +46,11 @@ from cnnopt_jax.nvm.tuning import edap_tuned, pareto_set
 from cnnopt_jax.nvm.wires import Layer, wire
 
 __all__ = [
-    'ALIASES', 'Access', 'ArrayPPA', 'Breakdown', 'Buffering', 'CACTI_SPACE', 'CELLS',
-    'CacheSpec', 'CachePPA', 'CacheTotals', 'Cell', 'Config', 'FULL_TAG_SPACE', 'Kind', 'Layer',
-    'Mode', 'OptionFileError', 'Organization', 'Sensitivity', 'Space', 'TAG_SPACE', 'Target',
-    'Technology', 'WIDE_SPACE', 'Winner', 'Wire', 'array_ppa', 'cache_ppa', 'data_organizations',
-    'edap', 'edap_tuned', 'edp', 'explore', 'float64', 'named_cell', 'pareto_set', 'read_cell',
-    'read_config', 'sensitivity', 'split_capacity', 'tag_organizations', 'technology', 'wire',
+    'ALIASES', 'Access', 'ArrayPPA', 'Breakdown', 'Buffering', 'CACTI_SPACE', 'CELLS', 'CachePPA',
+    'CacheSpec', 'CacheTotals', 'Cell', 'Config', 'FULL_TAG_SPACE', 'Kind', 'Layer', 'Mode',
+    'OptionFileError', 'Organization', 'ReuseHistogram', 'Sensitivity', 'Space', 'TAG_SPACE',
+    'Target', 'Technology', 'WIDE_SPACE', 'Winner', 'Wire', 'array_ppa', 'cache_ppa',
+    'data_organizations', 'edap', 'edap_tuned', 'edp', 'explore', 'float64', 'named_cell',
+    'pareto_set', 'read_cell', 'read_config', 'reuse_histogram', 'sensitivity', 'split_capacity',
+    'stack_distances', 'tag_organizations', 'technology', 'wire',
 ]

@@ -43,7 +43,7 @@ class Breakdown(NamedTuple):
     subarray_read_energy_pj, subarray_write_energy_pj: of one active subarray, as are
     row_decoder_energy_pj, mux_decoder_energy_pj, cell_read_energy_pj, sense_energy_pj,
       mux_energy_pj, precharge_energy_pj, cell_set_energy_pj, cell_reset_energy_pj.
-    mat_leakage_mw: of one mat.
+    htree_leakage_mw, mat_leakage_mw: of the tree and of one mat.
   """
   mat_area_mm2: Array
   subarray_area_mm2: Array
@@ -81,6 +81,7 @@ class Breakdown(NamedTuple):
   precharge_energy_pj: Array
   cell_set_energy_pj: Array
   cell_reset_energy_pj: Array
+  htree_leakage_mw: Array
   mat_leakage_mw: Array
 
 
@@ -163,7 +164,8 @@ def bank_of_mats(p: devices.Process, org: structures.Organization, mat: mats.Mat
   """Puts mats on an H-tree; the result lacks its breakdown."""
   tree = htree.htree(p, org, mat.height, mat.width)
   tree_write = tree.energy / org.wire_share
-  height, width = mat.height * org.mat_rows, mat.width * org.mat_columns
+  height = mat.height * org.mat_rows + tree.height
+  width = mat.width * org.mat_columns + tree.width
   aspect = jnp.maximum(height / width, width / height)
   count = org.mat_rows * org.mat_columns
   active = org.active_mat_rows * org.active_mat_columns
@@ -180,7 +182,7 @@ def bank_of_mats(p: devices.Process, org: structures.Organization, mat: mats.Mat
       write_energy_pj=(mat.write_energy * active + tree_write) * PJ,
       set_energy_pj=(mat.set_energy * active + tree_write) * PJ,
       reset_energy_pj=(mat.reset_energy * active + tree_write) * PJ,
-      leakage_mw=mat.leakage * count + mat.converter_leakage * powered,
+      leakage_mw=mat.leakage * count + mat.converter_leakage * powered + tree.leakage,
       valid=mat.valid & ((aspect <= MAX_BANK_ASPECT) | (org.is_tag == 1)), breakdown=None)
 
 
@@ -215,7 +217,8 @@ def _breakdown(p, model, org, mat, parts, nvsim_compatible):
       mux_energy_pj=cost.mux_energy * PJ, precharge_energy_pj=cost.precharge_energy * PJ,
       cell_set_energy_pj=cost.cell_set_energy * PJ,
       cell_reset_energy_pj=cost.cell_reset_energy * PJ,
+      htree_leakage_mw=tree.leakage,
       mat_leakage_mw=mat.leakage + mat.converter_leakage * powered)
 
 
-_array_ppa = jax.jit(evaluate, static_argnums=3)
+_array_ppa = jax.jit(evaluate, static_argnums=3, compiler_options=precision.COMPILE_QUICKLY)

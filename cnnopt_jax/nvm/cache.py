@@ -141,52 +141,65 @@ def combine(data: ArrayTotals, tag: ArrayTotals, mode: Array, bus: Bus) -> Cache
 
 def bank_bus(spec: organizations.CacheSpec, technology: structures.Technology) -> Bus:
   """The bus of a cache; each bank pitch is driven anew, like a level of the H-tree."""
+  return bus_of_wires(bus_width(spec), technology)
+
+
+def bus_width(spec: organizations.CacheSpec) -> tuple[float, float, float]:
+  """Banks, address bits and line bits: all that a bus needs of a cache."""
   banks, _ = organizations.split_capacity(spec.capacity_bytes)
+  return float(banks), float(spec.physical_address_bits), 8.0 * spec.line_bytes
+
+
+def bus_of_wires(width: tuple[Array, Array, Array], technology: structures.Technology) -> Bus:
+  """A bus of that width in the wires between mats."""
+  banks, address_bits, line_bits = width
   wire = technology.routing
   delay_ps = 2.3 / 2 * 1e-3 * wire.resistance_ohm_per_um * wire.capacitance_ff_per_um
   bit_nj = 1e-6 * wire.capacitance_ff_per_um * technology.vdd_v**2
-  return Bus(float(banks), 1e-3 * delay_ps, spec.physical_address_bits * bit_nj,
-             8 * spec.line_bytes * bit_nj)
+  return Bus(banks, 1e-3 * delay_ps, address_bits * bit_nj, line_bits * bit_nj)
 
 
 def cache_ppa(cell: structures.Cell, technology: structures.Technology,
               data_organization: structures.Organization,
               tag_organization: structures.Organization, spec: organizations.CacheSpec,
               mode: organizations.Mode, *, tag_cell: structures.Cell | None = None,
+              tag_technology: structures.Technology | None = None,
               nvsim_compatible: bool = False) -> CachePPA:
   """Evaluates a cache: pure, elementwise, differentiable in cells and technology.
 
   Args:
     cell: of the data array.
-    technology: of both arrays.
+    technology: of both arrays, and of the bus.
     data_organization, tag_organization: of one bank, from `organizations.py` for the same
       `spec`, `mode` and `nvsim_compatible`; equal batch shapes.
     spec: the cache, for the number of its banks and the width of its bus.
     mode: `NORMAL`, `FAST` or `SEQUENTIAL`.
-    tag_cell: of the tag array; the data's by default, as in NVSim.
+    tag_cell, tag_technology: of the tag array; the data's by default, as in NVSim.
     nvsim_compatible: as in `array_ppa`.
 
   Returns:
     A `CachePPA` of float64, in NumPy unless it is traced.
   """
   tag_cell = cell if tag_cell is None else tag_cell
+  tag_technology = technology if tag_technology is None else tag_technology
   with precision.float64():
     arguments = jax.tree.map(array.as_array, (
-        cell, tag_cell, technology, data_organization, tag_organization,
+        cell, tag_cell, technology, tag_technology, data_organization, tag_organization,
         bank_bus(spec, technology), MODES.index(mode)))
     return precision.to_numpy(_cache_ppa(*arguments, nvsim_compatible))
 
 
-def evaluate(cell, tag_cell, tech, data_org, tag_org, bus, mode, nvsim_compatible) -> CachePPA:
+def evaluate(cell, tag_cell, tech, tag_tech, data_org, tag_org, bus, mode,
+             nvsim_compatible) -> CachePPA:
   """`cache_ppa` without conversions, for programs that are already in float64."""
   # Both arrays in one vmapped evaluation, which halves what there is to compile.
   pair = lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-  arrays = jax.vmap(lambda cell, org: array.evaluate(cell, tech, org, nvsim_compatible))(
-      pair(cell, tag_cell), pair(data_org, tag_org))
+  arrays = jax.vmap(lambda *one: array.evaluate(*one, nvsim_compatible))(
+      pair(cell, tag_cell), pair(tech, tag_tech), pair(data_org, tag_org))
   data, tag = (jax.tree.map(lambda field, i=i: field[i], arrays) for i in range(2))
   totals = [array_totals(ppa, ppa.breakdown.mat_read_latency_ns,
                          ppa.breakdown.column_decoder_latency_ns) for ppa in (data, tag)]
   return CachePPA(combine(*totals, mode, bus), data, tag)
 
 
-_cache_ppa = jax.jit(evaluate, static_argnums=7)
+_cache_ppa = jax.jit(evaluate, static_argnums=8, compiler_options=precision.COMPILE_QUICKLY)

@@ -60,9 +60,7 @@ def sense_amp(p: devices.Process, tech: structures.Technology, pitch: Array,
   height = (2 * widths[0] + widths[1] + 2 * widths[2] + widths[3]
             + (4 * devices.GAP_BETWEEN_SAME_TYPE_F + devices.GAP_BETWEEN_N_AND_P_F) * f)
   converter_area = jnp.where(senses_current, tech.converter_area_f2 * f**2, 0.0)
-  drains = devices.drain_cap(
-      p, by_width(SENSE_N_F, SENSE_P_F, SENSE_ISOLATION_F, SENSE_MUX_F), pitch)
-  input_cap = p.gate_cap * (SENSE_P_F + SENSE_N_F) * f + drains.sum(axis=0)
+  input_cap = amp_input_cap(p, pitch)
   conductance = (p.gm_n * SENSE_N_F + p.gm_p * SENSE_P_F) * f
   latency = input_cap / conductance * jnp.log(p.vdd / sense_voltage)
   idle = SENSE_ENABLE_F * f * p.off_n * p.vdd
@@ -74,6 +72,14 @@ def sense_amp(p: devices.Process, tech: structures.Technology, pitch: Array,
       idle_leakage=idle * p.vdd if nvsim_compatible else idle,
       converter_leakage=jnp.where(senses_current, 1e-6 * tech.converter_leakage_nw, 0.0),
       valid=pitch > devices.FOLD_OVERHEAD_F * f * (1 + 1e-9))
+
+
+def amp_input_cap(p: devices.Process, pitch: Array) -> Array:
+  """What a latch puts on a bit line: gates and drains, folded to the pitch, fF."""
+  widths = jnp.stack([width * p.f + 0 * pitch for width in (
+      SENSE_N_F, SENSE_P_F, SENSE_ISOLATION_F, SENSE_MUX_F)])
+  drains = devices.drain_cap(p, widths, pitch).sum(axis=0)
+  return p.gate_cap * (SENSE_P_F + SENSE_N_F) * p.f + drains
 
 
 class Mux(NamedTuple):

@@ -54,6 +54,8 @@ class Process(NamedTuple):
     max_width: um.
     wire_r, wire_c: local wires, kohm / um and fF / um.
     route_r, route_c: wires between mats.
+    route_pitch: of them, um.
+    route_drive: a `structures.Drive`.
   """
   f: Array
   vdd: Array
@@ -76,6 +78,8 @@ class Process(NamedTuple):
   wire_c: Array
   route_r: Array
   route_c: Array
+  route_pitch: Array
+  route_drive: Array
 
 
 def process(tech: structures.Technology) -> Process:
@@ -103,7 +107,8 @@ def process(tech: structures.Technology) -> Process:
       max_width=1e-3 * tech.feature_nm * tech.max_width_f,
       wire_r=1e-3 * tech.local.resistance_ohm_per_um, wire_c=tech.local.capacitance_ff_per_um,
       route_r=1e-3 * tech.routing.resistance_ohm_per_um,
-      route_c=tech.routing.capacitance_ff_per_um)
+      route_c=tech.routing.capacitance_ff_per_um, route_pitch=tech.routing.pitch_um,
+      route_drive=tech.drive)
 
 
 def horowitz(tau: Array, beta: Array, rise: Array) -> Array:
@@ -146,16 +151,18 @@ def stacked_drain_cap(p: Process, width: Array, limit: Array, in_series: Array) 
   return _drain(p, *_folds(p, width, limit), in_series, 1.0)
 
 
-def gate_output_cap(p: Process, inputs: Array, width_n: Array, width_p: Array) -> Array:
-  """Output capacitance of a NAND (an inverter for `inputs` = 1), fF."""
-  limit_n, limit_p = _regions(p, width_n, width_p, ELECTRIC_HEIGHT_F * p.f)
+def gate_output_cap(p: Process, inputs: Array, width_n: Array, width_p: Array,
+                    height_f: float = ELECTRIC_HEIGHT_F) -> Array:
+  """Output capacitance of a NAND (an inverter for `inputs` = 1) `height_f` F high, fF."""
+  limit_n, limit_p = _regions(p, width_n, width_p, height_f * p.f)
   return (_drain(p, *_folds(p, width_n, limit_n), inputs, 1.0)
           + _drain(p, *_folds(p, width_p, limit_p), 1.0, inputs))
 
 
-def gate_size(p: Process, inputs: Array, width_n: Array, width_p: Array) -> tuple[Array, Array]:
+def gate_size(p: Process, inputs: Array, width_n: Array, width_p: Array,
+              height_f: float = LAYOUT_HEIGHT_F) -> tuple[Array, Array]:
   """Height and width of a NAND (an inverter for `inputs` = 1), um."""
-  limit_n, limit_p = _regions(p, width_n, width_p, LAYOUT_HEIGHT_F * p.f)
+  limit_n, limit_p = _regions(p, width_n, width_p, height_f * p.f)
   fingers_n, height_n = _folds(p, width_n, limit_n)
   fingers_p, height_p = _folds(p, width_p, limit_p)
   unit = lambda fingers: fingers + (fingers - 1) * GAP_BETWEEN_POLY_F

@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cnnopt_jax.nvm import array, cache, factoring, organizations, precision, search, structures
+from cnnopt_jax.nvm import (
+    array,
+    cache,
+    factoring,
+    organizations,
+    precision,
+    search,
+    structures,
+    tag_wires,
+)
 
 Mode, Target = organizations.Mode, search.Target
 
@@ -22,6 +31,7 @@ class Winner(NamedTuple):
     target: what was minimised.
     totals: `CacheTotals` of floats; not valid if nothing could be built.
     data_organization, tag_organization: of one bank, for `cache_ppa` (scalars).
+    tag_technology: of the tags; the data's but for what `tag_wires` does under NVSim's rules.
   """
   cell: str
   capacity_bytes: int
@@ -30,6 +40,7 @@ class Winner(NamedTuple):
   totals: cache.CacheTotals
   data_organization: structures.Organization
   tag_organization: structures.Organization
+  tag_technology: structures.Technology
 
   @property
   def edap(self) -> float:
@@ -76,9 +87,9 @@ def explore(cells: Mapping[str, structures.Cell], technology: structures.Technol
             nvsim_compatible: bool = False) -> list[Winner]:
   """Searches all organisations of all caches.
 
-  By default data and tag array are chosen together: for each target all data arrays are paired
-  with the nine tag arrays that are best for a target on their own. With `nvsim_compatible` each
-  array is chosen alone by the same target, as NVSim does.
+  By default data and tag array are chosen together (`search.pick_pair`). With
+  `nvsim_compatible` each is chosen alone by the same target, as NVSim does, and tags choose their
+  wires (`tag_wires`).
 
   Args:
     cells: by name.
@@ -100,6 +111,8 @@ def explore(cells: Mapping[str, structures.Cell], technology: structures.Technol
   """
   pending = []
   tech = jax.tree.map(array.as_array, technology)
+  tag_technologies = tag_wires.variants(technology) if nvsim_compatible else [technology]
+  tag_tech = jax.tree.map(array.as_array, tag_technologies[0])
   for name, cell in cells.items():
     cell = jax.tree.map(array.as_array, cell)
     for capacity in capacities_bytes:
@@ -112,26 +125,34 @@ def explore(cells: Mapping[str, structures.Cell], technology: structures.Technol
         tag = problem(spec, tag_mode, tag_space, True, nvsim_compatible)
         if tag_mode not in tags:
           used = cell if tag_cell is None else jax.tree.map(array.as_array, tag_cell)
-          tags[tag_mode] = search.pick_alone(
-              search.evaluate(used, tech, tag.padded, nvsim_compatible),
-              search.picked_size(tag.padded))
-        candidates, tag_index = tags[tag_mode]
+          totals = search.evaluate(used, tag_tech, tag.padded, nvsim_compatible)
+          tags[tag_mode] = used, totals, *search.pick_alone(totals, search.picked_size(tag.padded))
+        used, totals, best, best_index = tags[tag_mode]
         data = problem(spec, mode, space, False, nvsim_compatible)
-        found = search.pick_data(
-            search.evaluate(cell, tech, data.padded, nvsim_compatible), candidates, bus,
-            cache.MODES.index(mode), search.picked_size(data.padded), nvsim_compatible)
-        pending.append((name, capacity, mode, data, tag, tag_index, found))
+        data_totals = search.evaluate(cell, tech, data.padded, nvsim_compatible)
+        mode_index, size = cache.MODES.index(mode), search.picked_size(data.padded)
+        wiring = np.zeros(len(Target), int)
+        if nvsim_compatible:
+          best, wiring = tag_wires.refine(used, tag_technologies, organizations.select(
+              tag.factored.organizations, np.asarray(best_index)))
+          index, caches = search.pick_apart(data_totals, best, bus, mode_index, size)
+          found = index, best_index, caches
+        else:
+          found = search.pick_pair(data_totals, totals, best_index, bus, mode_index, size,
+                                   search.picked_size(tag.padded))
+        pending.append((name, capacity, mode, data, tag, wiring, found))
   # Everything above is queued on the device; only now is anything waited for.
-  return [winner for entry in pending for winner in _winners(*entry, targets)]
+  return [winner for entry in pending for winner in _winners(*entry, targets, tag_technologies)]
 
 
-def _winners(name, capacity, mode, data, tag, tag_index, found, targets):
+def _winners(name, capacity, mode, data, tag, wiring, found, targets, tag_technologies):
   """Reads one search's result back."""
-  index, candidate, totals = precision.to_numpy(found)
-  tag_index = np.asarray(tag_index)
+  index, tag_index, totals = precision.to_numpy(found)
+  wiring = np.asarray(wiring)
   for target in targets:
     row = cache.CacheTotals(*(field[target].item() for field in totals))
     yield Winner(
         name, capacity, mode, target, row,
         organizations.select(data.factored.organizations, index[target]),
-        organizations.select(tag.factored.organizations, tag_index[candidate[target]]))
+        organizations.select(tag.factored.organizations, tag_index[target]),
+        tag_technologies[wiring[target]])

@@ -10,9 +10,11 @@ no sense. Everything is a power of two. Spaces (points before the structural fil
 - `WIDE_SPACE`: without that assumption: any power of two of active mats and 1 or 2 subarrays each
   way, active or not: 55 x 55 x 9 x 9^3 = 19.8 million.
 - `TAG_SPACE`: tag arrays, 1 to 64 mats each way, any number of them active, 1 or 2 subarrays, one
-  multiplexer of 1 to 64 before *or* after the sense amplifiers, three buffer styles: 28 x 28 x 9
-  x 13 x 3 = 275,184. NVSim opens all three multiplexers (7.3 million); chains of them never help
-  a tag array by more than a fraction of a percent, see `docs/results/nvm_model.md`.
+  multiplexer of 1 to 64 before the sense amplifiers *or* at the second output, three buffer
+  styles: 28 x 28 x 9 x 13 x 3 = 275,184. NVSim opens all three multiplexers (`FULL_TAG_SPACE`,
+  7.3 million) but takes no more than one, see `docs/results/nvm_model.md`.
+
+Points come in the order of NVSim's loops: of equal ones the first wins.
 """
 
 import enum
@@ -123,24 +125,23 @@ def tag_bits(spec: CacheSpec) -> int:
 def partitions(space: Space) -> tuple[Partition, np.ndarray]:
   """All points of a space: a `Partition` of `[N]` arrays, and their buffer style `[N]`."""
   mats = range(space.max_mats + 1)
-  one_way = ([(n, n) for n in mats] if space.cacti else
-             [(n, active) for n in mats for active in range(n + 1)])
-  other_way = [(n, 0) for n in mats] if space.cacti else one_way
-  subarrays = [(1, 1)] if space.cacti else [(0, 0), (1, 0), (1, 1)]
-  degrees = range(space.max_mux + 1)
-  if space.single_mux:
-    muxes = [(d, 0, 0) for d in degrees] + [(0, d, 0) for d in degrees[1:]]
+  # One row per array of mats or subarrays: rows, columns, active columns, active rows.
+  if space.cacti:
+    banks = [(r, c, c, 0) for r in mats for c in mats]
+    mats_ = [(1, 1, 1, 1)]
   else:
-    muxes = list(itertools.product(degrees, repeat=3))
-  axes = [np.array(axis, np.int32) for axis in (
-      other_way, one_way, subarrays, subarrays, muxes)]
+    nested = lambda ranges: [(r, c, active_c, active_r) for r in ranges for c in ranges
+                             for active_c in range(c + 1) for active_r in range(r + 1)]
+    banks, mats_ = nested(mats), nested(range(2))
+  degrees = range(space.max_mux + 1)
+  muxes = [mux for mux in itertools.product(degrees, repeat=3)
+           if not space.single_mux or (sum(map(bool, mux)) <= 1 and not mux[1])]
+  axes = [np.array(axis, np.int32) for axis in (banks, mats_, muxes)]
   styles = np.array(space.buffering, np.int32)
   index = np.indices([len(axis) for axis in axes] + [len(styles)], np.int32)
-  rows, columns, sub_rows, sub_columns, mux = (
-      axis[i.ravel()] for axis, i in zip(axes, index[:-1]))
-  return Partition(rows[:, 0], columns[:, 0], rows[:, 1], columns[:, 1], sub_rows[:, 0],
-                   sub_columns[:, 0], sub_rows[:, 1], sub_columns[:, 1], *mux.T), (
-                       styles[index[-1].ravel()])
+  bank, mat, mux = (axis[i.ravel()].T for axis, i in zip(axes, index[:-1]))
+  return Partition(bank[0], bank[1], bank[3], bank[2], mat[0], mat[1], mat[3], mat[2], *mux), (
+      styles[index[-1].ravel()])
 
 
 def data_organizations(spec: CacheSpec, mode: Mode, space: Space = CACTI_SPACE, *,

@@ -142,11 +142,13 @@ def read_reference(path: pathlib.Path) -> list[Figure] | list[CacheRow] | list[C
     if parse is None:
       raise ValueError(f'{path}: line 1: header {reader.fieldnames}: not a known format')
     rows = []
-    for number, row in enumerate(reader, start=2):
+    for row in reader:
       try:
-        rows.extend(parse(row, number))
-      except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f'{path}: line {number}: {error}') from None
+        rows.extend(parse(row, reader.line_num))
+      except KeyError as error:
+        raise ValueError(f'{path}: line {reader.line_num}: no column {error}') from None
+      except (ValueError, TypeError) as error:
+        raise ValueError(f'{path}: line {reader.line_num}: {error}') from None
   return rows
 
 

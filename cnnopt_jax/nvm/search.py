@@ -162,37 +162,71 @@ def pick_alone(totals: cache.ArrayTotals, size: int) -> tuple[cache.ArrayTotals,
   return _pick(totals, best), best
 
 
-@functools.partial(jax.jit, static_argnums=(4, 5))
-def pick_data(data: cache.ArrayTotals, tags: cache.ArrayTotals, bus: cache.Bus, mode: Array,
-              size: int, nvsim_compatible: bool) -> tuple[Array, Array, cache.CacheTotals]:
-  """The best pair of data array and tag candidate for each target.
+# Targets that do not split into one of the data array and one of the tags.
+PRODUCTS = (Target.READ_EDP, Target.WRITE_EDP, Target.EDAP)
+ROUNDS = 1  # Of choosing each side anew; a second one changes little.
+
+
+@functools.partial(jax.jit, static_argnums=(5, 6))
+def pick_pair(data: cache.ArrayTotals, tags: cache.ArrayTotals, best_tags: Array, bus: cache.Bus,
+              mode: Array, data_size: int, tag_size: int
+              ) -> tuple[Array, Array, cache.CacheTotals]:
+  """The best pair of data and tag array for each target.
+
+  Sums and extrema split, so all data arrays with the tag arrays of `best_tags` hold their optimum.
+  Products start from the best of those pairs; then each side in turn is chosen anew among all
+  arrays beside the other. That ends in a local optimum, within 3 % of brute force where tested.
 
   Args:
-    data: totals of all data arrays, `[N]`.
-    tags: totals of the tag candidates, `[9]`.
+    data, tags: totals of all arrays.
+    best_tags: index of the best tag array for each target on its own, `[9]`.
     bus, mode: as in `cache.combine`.
-    size: how many of the `N` may be valid.
-    nvsim_compatible: choose data and tag arrays independently by the same target, as NVSim does
-      (EDAP, which it lacks, is always chosen jointly).
+    data_size, tag_size: how many may be valid.
 
   Returns:
-    Index of the data array `[9]`, of the tag candidate `[9]`, and the caches they make `[9]`.
+    Index of the data array `[9]`, of the tag array `[9]`, and the caches they make `[9]`.
   """
-  data = jax.tree.map(lambda field: field[:size], data)
+  data, tags = (jax.tree.map(lambda field, size=size: field[:size], totals)
+                for totals, size in ((data, data_size), (tags, tag_size)))
 
   def best_with(tag):
     values = cache_metrics(cache.combine(data, tag, mode, bus))
     return jnp.argmin(values, axis=-1), values.min(axis=-1)
 
-  index, value = jax.lax.map(best_with, tags)  # [tags, targets]
-  tag = jnp.argmin(value, axis=0)
-  targets = jnp.arange(len(Target))
-  index = index[tag, targets]
-  if nvsim_compatible:
-    own = targets != Target.EDAP
-    index = jnp.where(own, jnp.argmin(array_metrics(data), axis=-1), index)
-    tag = jnp.where(own, targets, tag)
-  return index, tag, cache.combine(_pick(data, index), _pick(tags, tag), mode, bus)
+  index, value = jax.lax.map(best_with, _pick(tags, best_tags))  # [candidates, targets]
+  candidate = jnp.argmin(value, axis=0)
+  index = index[candidate, jnp.arange(len(Target))]
+  tag_index = best_tags[candidate]
+  for target in PRODUCTS:
+    metric = lambda data, tag, target=target: cache_metrics(
+        cache.combine(data, tag, mode, bus))[target]
+    for _ in range(ROUNDS):
+      tag_index = tag_index.at[target].set(jnp.argmin(metric(_pick(data, index[target]), tags)))
+      index = index.at[target].set(jnp.argmin(metric(data, _pick(tags, tag_index[target]))))
+  return index, tag_index, cache.combine(_pick(data, index), _pick(tags, tag_index), mode, bus)
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def pick_apart(data: cache.ArrayTotals, tags: cache.ArrayTotals, bus: cache.Bus, mode: Array,
+               size: int) -> tuple[Array, cache.CacheTotals]:
+  """Data and tag arrays chosen independently by the same target, as NVSim does.
+
+  EDAP, which NVSim lacks, is chosen as the least of all data arrays beside its own tag array.
+
+  Args:
+    data: totals of all data arrays.
+    tags: totals of the best tag array for each target, `[9]`.
+    bus, mode: as in `cache.combine`.
+    size: how many data arrays may be valid.
+
+  Returns:
+    Index of the data array `[9]`, and the caches `[9]`.
+  """
+  data = jax.tree.map(lambda field: field[:size], data)
+  index = jnp.argmin(array_metrics(data), axis=-1)
+  jointly = cache_metrics(cache.combine(data, _pick(tags, Target.EDAP), mode, bus))
+  index = index.at[Target.EDAP].set(jnp.argmin(jointly[Target.EDAP]))
+  return index, cache.combine(_pick(data, index), tags, mode, bus)
 
 
 def _pick(tree, index):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from cnnopt_jax.nvm import array, cache, organizations, precision, structures
 
@@ -17,7 +18,7 @@ Mode = organizations.Mode
 
 # What is not a quantity but a choice.
 _CHOICES = ('kind', 'access', 'senses_voltage', 'resets_by_voltage', 'sets_by_voltage',
-            'stitching')
+            'stitching', 'drive', 'temperature_k')
 
 
 class Sensitivity(NamedTuple):
@@ -48,13 +49,15 @@ def sensitivity(figure: Callable[[cache.CacheTotals], jax.Array], cell: structur
                 data_organization: structures.Organization,
                 tag_organization: structures.Organization, spec: organizations.CacheSpec,
                 mode: Mode, *, tag_cell: structures.Cell | None = None,
+                tag_technology: structures.Technology | None = None,
                 nvsim_compatible: bool = False) -> Sensitivity:
   """Differentiates a figure of a cache at given organisations.
 
   Args:
     figure: from totals to a scalar.
-    cell, technology, data_organization, tag_organization, spec, mode, tag_cell,
-      nvsim_compatible: as in `cache_ppa`. Without a `tag_cell` the tags move with the cell.
+    cell, technology, data_organization, tag_organization, spec, mode, tag_cell, tag_technology,
+      nvsim_compatible: as in `cache_ppa`. Tags without a cell or technology of their own move
+      with the data's.
 
   Returns:
     A `Sensitivity` in both of cell and technology.
@@ -64,9 +67,12 @@ def sensitivity(figure: Callable[[cache.CacheTotals], jax.Array], cell: structur
   tech_values = _flatten(technology)
   with precision.float64():
     arguments = jax.tree.map(array.as_array, (
-        cell_values, tech_values, cell, technology, tag_cell, data_organization,
-        tag_organization, cache.MODES.index(mode)))
-    value, gradients = _gradients(*arguments, figure, spec, nvsim_compatible)
+        cell_values, tech_values, (cell, technology),
+        (cell if tag_cell is None else tag_cell,
+         technology if tag_technology is None else tag_technology),
+        (tag_cell is None, tag_technology is None), (data_organization, tag_organization),
+        cache.bus_width(spec), cache.MODES.index(mode)))
+    value, gradients = _gradients(*arguments, figure, nvsim_compatible)
     value = float(value)
     cell_gradient, tech_gradient = jax.tree.map(float, gradients)
   relative = lambda gradient, values: {
@@ -75,18 +81,19 @@ def sensitivity(figure: Callable[[cache.CacheTotals], jax.Array], cell: structur
                      relative(tech_gradient, tech_values))
 
 
-# Scalars run in no time, so the compiler need not optimise: that halves its time.
-@functools.partial(jax.jit, static_argnums=(8, 9, 10),
-                   compiler_options={'xla_backend_optimization_level': 0})
-def _gradients(cell_values, tech_values, cell, technology, tag_cell, data_org, tag_org, mode,
-               figure, spec, nvsim_compatible):
+@functools.partial(jax.jit, static_argnums=(8, 9),
+                   compiler_options=precision.COMPILE_QUICKLY)
+def _gradients(cell_values, tech_values, data, tags, tags_follow, organizations_, width, mode,
+               figure, nvsim_compatible):
   """The figure and its gradients in both dicts."""
 
   def evaluate(cell_values, tech_values):
-    moved = cell.replace(**cell_values)
-    tech = _unflatten(technology, tech_values)
-    ppa = cache.evaluate(moved, moved if tag_cell is None else tag_cell, tech, data_org, tag_org,
-                         cache.bank_bus(spec, tech), mode, nvsim_compatible)
+    moved = data[0].replace(**cell_values), _unflatten(data[1], tech_values)
+    tag_cell, tag_tech = (
+        jax.tree.map(lambda own, other, follows=follows: jnp.where(follows, own, other), *both)
+        for both, follows in zip(zip(moved, tags), tags_follow))
+    ppa = cache.evaluate(moved[0], tag_cell, moved[1], tag_tech, *organizations_,
+                         cache.bus_of_wires(width, moved[1]), mode, nvsim_compatible)
     return figure(ppa.totals)
 
   return jax.value_and_grad(evaluate, argnums=(0, 1))(cell_values, tech_values)
@@ -100,14 +107,14 @@ def _flatten(technology: structures.Technology) -> dict[str, float]:
     if isinstance(field, structures.Wire):
       values |= {f'{name}.{part}': float(getattr(field, part))
                  for part in field.__dataclass_fields__}
-    else:
+    elif name not in _CHOICES:
       values[name] = float(field)
   return values
 
 
 def _unflatten(technology: structures.Technology,
                values: dict[str, jax.Array]) -> structures.Technology:
-  """The inverse of `_flatten`."""
+  """The technology with those quantities."""
   wires = {name: structures.Wire(**{
       part: values[f'{name}.{part}'] for part in structures.Wire.__dataclass_fields__})
            for name in ('local', 'routing')}

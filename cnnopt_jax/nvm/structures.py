@@ -36,6 +36,13 @@ class Buffering(enum.IntEnum):
   AREA = 2       # One inverter.
 
 
+class Drive(enum.IntEnum):
+  """How wires between mats are driven."""
+  UNREPEATED = 0
+  REPEATED = 1   # Inverters of the size and spacing that make it fastest.
+  LOW_SWING = 2  # A sized driver and 0.1 V.
+
+
 @struct.dataclass
 class Cell:
   """One bit cell, in the vocabulary of NVSim's `.cell` files.
@@ -110,12 +117,14 @@ class Cell:
 
 @struct.dataclass
 class Wire:
-  """One metal layer, unrepeated.
+  """One metal layer.
 
   Attributes:
+    pitch_um: width plus spacing.
     resistance_ohm_per_um: at temperature.
     capacitance_ff_per_um: plates, sidewalls and fringe.
   """
+  pitch_um: Array
   resistance_ohm_per_um: Array
   capacitance_ff_per_um: Array
 
@@ -148,6 +157,8 @@ class Technology:
     max_width_f: widest transistor allowed, F.
     local: wires inside a mat.
     routing: wires between mats.
+    drive: of those, a `Drive`.
+    temperature_k: that all of the above holds at; a label, changing it changes nothing.
   """
   feature_nm: Array
   vdd_v: Array
@@ -172,6 +183,8 @@ class Technology:
   max_width_f: Array
   local: Wire
   routing: Wire
+  drive: Array
+  temperature_k: Array
 
 
 @struct.dataclass

@@ -34,6 +34,7 @@ MAX_WIDTH_F = 100.0
 def technology(node_nm: int, roadmap: str = 'HP', temperature_k: int = 350, *,
                local: wires.Layer = wires.Layer.LOCAL_AGGRESSIVE,
                routing: wires.Layer = wires.Layer.GLOBAL_AGGRESSIVE,
+               drive: structures.Drive = structures.Drive.UNREPEATED,
                max_width_f: float = MAX_WIDTH_F,
                nvsim_compatible: bool = False) -> structures.Technology:
   """Builds the technology of a node.
@@ -44,11 +45,12 @@ def technology(node_nm: int, roadmap: str = 'HP', temperature_k: int = 350, *,
     temperature_k: 300 to 400, whole kelvins.
     local: layer of word lines and bit lines.
     routing: layer of the H-tree.
+    drive: of the H-tree.
     max_width_f: widest transistor, F.
     nvsim_compatible: between two nodes, keep the gate overlap of the finer one, as NVSim does.
 
   Returns:
-    A `Technology` of Python floats.
+    A `Technology` of Python numbers.
 
   Raises:
     ValueError: naming the argument, its value and what is allowed.
@@ -77,7 +79,8 @@ def technology(node_nm: int, roadmap: str = 'HP', temperature_k: int = 350, *,
       converter_latency_ns=latency, converter_energy_fj=energy, converter_leakage_nw=leakage,
       converter_area_f2=CONVERTER_AREA_F2, max_width_f=float(max_width_f),
       local=wires.wire(node_nm, local, temperature_k),
-      routing=wires.wire(node_nm, routing, temperature_k), **shared)
+      routing=wires.wire(node_nm, routing, temperature_k), drive=int(drive),
+      temperature_k=float(temperature_k), **shared)
 
 
 @functools.cache

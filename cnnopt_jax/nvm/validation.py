@@ -3,12 +3,14 @@
 Groups: `forced/<quantity>` is the relative error of our model on the organisation given in the
 reference; `winner/<target>` is max(0, ours / reference - 1) on the target's own metric after our
 own search, so near-ties count as nothing. For rows of a cache search, `forced/cache <figure>`
-puts the reference's data array through our model next to the tag array that our own search finds
-best for the same target (the reference does not print its tag arrays). An error counts from the
+puts the reference's data array through our model. The reference does not print its tag arrays, so
+ours is chosen as NVSim chooses: of all partitions in NVSim's order the first that is best for the
+same target on its own, then the wires that are best for it (`tag_wires`). An error counts from the
 nearest value that the reference's printed digits allow.
 """
 
 import collections
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -58,7 +60,7 @@ def _quantities() -> dict[str, Any]:
       'SET Dynamic Energy > Cell SET Dynamic Energy': part('cell_set_energy_pj'),
       'RESET Dynamic Energy > Cell RESET Dynamic Energy': part('cell_reset_energy_pj'),
       'Leakage Power': total('leakage_mw'),
-      'Leakage Power > H-Tree Leakage Power': lambda a: np.zeros_like(a.leakage_mw),
+      'Leakage Power > H-Tree Leakage Power': part('htree_leakage_mw'),
       'Leakage Power > Mat Leakage Power': part('mat_leakage_mw'),
   }
   for kind, name in (('Read', 'read'), ('Write', 'write'), ('SET', 'set'), ('RESET', 'reset')):
@@ -88,7 +90,9 @@ def _quantities() -> dict[str, Any]:
 
 QUANTITIES = _quantities()
 TOTALS = ('Total Area', 'Read Latency', 'Write Latency', 'Read Dynamic Energy',
-          'Write Dynamic Energy', 'Leakage Power')
+          'Write Dynamic Energy', 'Leakage Power', *(f'cache {name}' for name in (
+              'area_mm2', 'hit_latency_ns', 'write_latency_ns', 'hit_energy_nj',
+              'write_energy_nj', 'leakage_mw')))
 
 
 class Comparison(NamedTuple):
@@ -126,7 +130,21 @@ def forced_organization(design: Design, mode: organizations.Mode = organizations
   return organizations.select(org, 0)
 
 
-@jax.jit
+def unmodelled(row: Figure | CacheRow | CactiRow) -> str | None:
+  """Why a row's design is outside the model, None if it is not."""
+  try:
+    _technology(row.design)
+    if isinstance(row, Figure):
+      forced_organization(row.design)
+    elif isinstance(row, CacheRow):
+      organizations.validate_spec(organizations.CacheSpec(row.design.capacity_bytes,
+                                                          row.line_bytes))
+  except ValueError as error:
+    return str(error)
+  return None
+
+
+@functools.partial(jax.jit, compiler_options=precision.COMPILE_QUICKLY)
 def _evaluate(cells, techs, orgs):
   return jax.vmap(lambda *one: array.evaluate(*one, True))(cells, techs, orgs)
 
@@ -199,9 +217,10 @@ def compare_caches(rows: list[CacheRow], cells: Mapping[str, structures.Cell],
         associativity=associativity, nvsim_compatible=True)}
     spec = organizations.CacheSpec(capacity, line_bytes, associativity)
     arrays = evaluate_designs([
-        (cells[name], tech, org) for row in members for org in (
-            forced_organization(row.design, mode, associativity=associativity),
-            winners[row.target].tag_organization)])
+        part for row in members for winner in (winners[row.target],) for part in (
+            (cells[name], tech, forced_organization(row.design, mode,
+                                                    associativity=associativity)),
+            (cells[name], winner.tag_technology, winner.tag_organization))])
     for row, data, tag in zip(members, arrays[::2], arrays[1::2]):
       label = f'{_name(row.design)} {mode.value} {row.target.name} line {row.line}'
       totals = _cache_totals(data, tag, spec, mode, tech)
@@ -209,9 +228,9 @@ def compare_caches(rows: list[CacheRow], cells: Mapping[str, structures.Cell],
         ours = float(getattr(totals, figure))
         comparisons.append(_comparison(f'forced/cache {figure}', ours, reference, 0.0, ours,
                                        label))
-      ours, reference = (
-          float(search.cache_metrics(totals)[row.target])
-          for totals in (winners[row.target].totals, cache.CacheTotals(**row.figures, valid=True)))
+      with precision.float64():
+        ours, reference = (float(search.cache_metrics(totals)[row.target]) for totals in (
+            winners[row.target].totals, cache.CacheTotals(**row.figures, valid=True)))
       comparisons.append(Comparison(f'winner/{row.target.name}', max(0.0, ours / reference - 1),
                                     ours, reference, label))
   return comparisons

@@ -5,8 +5,7 @@
 
 with width w = spacing s = pitch / 2, thickness t = aspect w, barrier b, dielectric height h and
 constant k between neighbours (Miller factor 1.5). Geometry: NVSim's Wire.cpp (CACTI 6.5 and the
-ITRS interconnect chapters); a node between two rows uses the wires of the coarser one. Wires are
-unrepeated: delay 2.3 R' C' L^2 / 2, energy C' L Vdd^2, no leakage.
+ITRS interconnect chapters); a node between two rows uses the wires of the coarser one.
 """
 
 import enum
@@ -120,4 +119,4 @@ def wire(node_nm: int, layer: Layer, temperature_k: float = 350.0) -> structures
   plates = VERTICAL_DIELECTRIC * width / row.dielectric_um
   sidewalls = MILLER_FACTOR * row.dielectric_constant * thickness / spacing
   capacitance = 2 * VACUUM_PERMITTIVITY_FF_PER_UM * (plates + sidewalls) + FRINGE_FF_PER_UM
-  return structures.Wire(resistance, capacitance)
+  return structures.Wire(row.pitch_um, resistance, capacitance)

@@ -38,6 +38,7 @@ class Trained(NamedTuple):
 
 def train(model: nn.Module, recipe: Recipe, members: Members, dataset: data.Dataset, *,
           batch_size: int, checkpoints: Checkpoints, checkpoint_steps: int = 0,
+          initial: TrainState | None = None,
           on_step: Callable[[int], Any] = lambda step: None,
           on_epoch: Callable[[int, TrainState], Any] = lambda epoch, state: None,
           stop: Callable[[], bool] = lambda: False) -> Trained:
@@ -54,6 +55,8 @@ def train(model: nn.Module, recipe: Recipe, members: Members, dataset: data.Data
     batch_size: images a step and member.
     checkpoints: where state is kept.
     checkpoint_steps: steps between two checkpoints; 0 for one an epoch.
+    initial: state to start from where there is no checkpoint, such as a trained network's to be
+      fine-tuned; its memory is given up. None for random weights.
     on_step: called after each step with the number of steps taken.
     on_epoch: called after each epoch with the number of epochs done and the state.
     stop: asked after each step; True saves the state and raises `Stopped`.
@@ -65,7 +68,8 @@ def train(model: nn.Module, recipe: Recipe, members: Members, dataset: data.Data
     Stopped: if `stop()` became true.
   """
   setting = model, recipe, members, dataset.image_shape
-  state, seconds = checkpoints.restore(abstract_state(*setting)) or (init_state(*setting), 0.0)
+  state, seconds = checkpoints.restore(abstract_state(*setting)) or (
+      initial or init_state(*setting), 0.0)
   start = time.perf_counter() - seconds
   train_step = make_train_step(model, recipe)
   seeds, batch_of = np.unique(np.asarray(members.seed), return_inverse=True)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jax.lax import ConvDimensionNumbers
 
+from cnnopt_jax.workload.dataflow import Dataflow
+
 ROLES = ('weight', 'bias', 'norm', 'other')
 
 
@@ -112,9 +114,12 @@ class LayerTable:
   Attributes:
     layers: one `Layer` for each convolution and matrix product.
     parameters: one `Parameter` for each array of the tree.
+    dataflow: the arrays in memory and the kernels between them; None for a program with loops or
+      branches, and for a table put together by hand. Not part of a table's equality or print.
   """
   layers: tuple[Layer, ...]
   parameters: tuple[Parameter, ...]
+  dataflow: Dataflow | None = dataclasses.field(default=None, compare=False, repr=False)
 
   def __len__(self) -> int:
     return len(self.layers)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from cnnopt_jax.workload import provenance
+from cnnopt_jax.workload.dataflow import trace_dataflow
 from cnnopt_jax.workload.paths import path_string
 from cnnopt_jax.workload.scopes import module_paths, parent
 from cnnopt_jax.workload.table import Layer, LayerTable, Parameter
@@ -82,7 +83,8 @@ def trace_layers(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any)
   found = []
   walk(jaxpr, origins, found)
   avals = [var.aval for var in variables[:len(paths)]]
-  return LayerTable(_layers(found), _parameters(dict(zip(paths, avals)), found))
+  return LayerTable(_layers(found), _parameters(dict(zip(paths, avals)), found),
+                    trace_dataflow(jaxpr, paths, len(found)))
 
 
 def _channels(found: Found) -> int:

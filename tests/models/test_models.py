@@ -25,6 +25,8 @@ def parameters(name, num_classes, image_shape, **kwargs):
     # torchvision's mobilenet_v2.
     ('mobilenet_v2', 1000, (224, 224, 3), 3_504_872),
     ('mobilenet_v2', 10, (32, 32, 3), 3_504_872 - 990 * 1281),
+    # The published file: 4,694,073 numbers less 42,016 statistics and 49 counts of the norms.
+    ('efficientnet_lite0', 1000, (224, 224, 3), 4_652_008),
     # torchvision's vgg11 has 9,220,480 parameters in its convolutions, 2,752 of them biases, which
     # a norm's scale and shift of 5,504 replace here; one dense layer follows.
     ('vgg11', 10, (32, 32, 3), 9_220_480 - 2_752 + 5_504 + 5_130),
@@ -65,5 +67,5 @@ def test_size_grows_with_width(name):
 
 
 def test_unknown_name_is_refused():
-  with pytest.raises(ValueError, match="model='alexnet'.*resnet20"):
-    models.create('alexnet', num_classes=10)
+  with pytest.raises(ValueError, match="model='lenet'.*resnet20"):
+    models.create('lenet', num_classes=10)

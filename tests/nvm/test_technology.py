@@ -55,7 +55,7 @@ def test_what_has_no_table_is_refused(arguments, named):
 
 def test_a_technology_is_a_pytree_of_numbers():
   leaves = jax.tree.leaves(nvm.technology(22))
-  assert len(leaves) == 25 and all(isinstance(leaf, float) for leaf in leaves)
+  assert len(leaves) == 29 and all(isinstance(leaf, (float, int)) for leaf in leaves)
 
 
 def test_roadmaps_trade_leakage_for_speed():

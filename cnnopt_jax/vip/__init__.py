@@ -1,0 +1,55 @@
+"""ViP, virtual pooling (Chen et al., WACV 2020, arXiv 1906.07912).
+
+A convolution runs at twice its stride, and its map is restored by linear interpolation: a
+`VirtualMap`. What reads such a map here reads through the interpolation, exactly, and the full map
+is written only where nothing else will do.
+"""
+
+from cnnopt_jax.vip.convolution import FORMS, conv, conv_form, conv_forms
+from cnnopt_jax.vip.elementwise import add, add_relu, on_samples, relu
+from cnnopt_jax.vip.folding import FoldedKernel, fold, fold_kernel
+from cnnopt_jax.vip.plans import MASK, MASKS, PLANS, Plan, masks, random_plans, resolve, within
+from cnnopt_jax.vip.pooling import avg_pool, global_mean, max_pool
+from cnnopt_jax.vip.sensitivity import (
+  Difference,
+  make_predictor,
+  order_units,
+  paired_difference,
+  plan_masks,
+  rounds,
+)
+from cnnopt_jax.vip.virtual_map import VirtualMap, materialize, written_maps
+
+__all__ = [
+  'FORMS',
+  'MASK',
+  'MASKS',
+  'PLANS',
+  'Difference',
+  'FoldedKernel',
+  'Plan',
+  'VirtualMap',
+  'add',
+  'add_relu',
+  'avg_pool',
+  'conv',
+  'conv_form',
+  'conv_forms',
+  'fold',
+  'fold_kernel',
+  'global_mean',
+  'make_predictor',
+  'masks',
+  'materialize',
+  'max_pool',
+  'on_samples',
+  'order_units',
+  'paired_difference',
+  'plan_masks',
+  'random_plans',
+  'relu',
+  'resolve',
+  'rounds',
+  'within',
+  'written_maps',
+]

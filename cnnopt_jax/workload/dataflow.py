@@ -1,0 +1,255 @@
+"""Which arrays a program writes to memory and reads back: its kernels after fusion.
+
+A convolution, a matrix product or a pooling window is a kernel of its own. Element-wise operations,
+moves and reductions that follow one another fuse into one kernel, which reads each array from
+outside once and writes what others read: a reduction ends a kernel, as what uses its result has to
+wait for all of it. Arrays of one axis, such as a norm's statistics, are neglected.
+"""
+
+import collections
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jax.extend.core import JaxprEqn, Literal
+
+from cnnopt_jax.workload.compute import compute_rule
+from cnnopt_jax.workload.primitives import CALLS
+from cnnopt_jax.workload.scopes import merge_methods, parse_scopes
+
+# Where they keep every element, these show an array in another way.
+_VIEWS = frozenset(('reshape', 'squeeze', 'copy', 'stop_gradient', 'broadcast_in_dim', 'name',
+                    'optimization_barrier', 'transpose', 'convert_element_type', 'slice', 'pad'))
+_LOOPS = frozenset(('scan', 'while', 'cond', 'call_hi_primitive'))
+
+
+class Tensor(NamedTuple):
+  """An array in memory.
+
+  Attributes:
+    elements: of the traced call, its batch included.
+    role: 'parameter', 'input' (data of the call) or 'activation'.
+    path: of a parameter's leaf; '' for others.
+  """
+  elements: int
+  role: str
+  path: str = ''
+
+
+class Kernel(NamedTuple):
+  """What reads and writes memory at once.
+
+  Attributes:
+    path: module of the last operation in it, without the outermost scope.
+    layer: index of the convolution or matrix product in the table's layers; -1 for others.
+    reads: indices of the tensors read; of a layer the activation operand first, then the kernel.
+    writes: indices of the tensors written.
+  """
+  path: str
+  layer: int
+  reads: tuple[int, ...]
+  writes: tuple[int, ...]
+
+
+class Dataflow(NamedTuple):
+  """Tensors of a program, and its kernels in an order of execution.
+
+  Attributes:
+    tensors: all arrays in memory.
+    kernels: those whose results are used, each after what it reads is written.
+  """
+  tensors: tuple[Tensor, ...]
+  kernels: tuple[Kernel, ...]
+
+
+class _Value(NamedTuple):
+  """A value of the flat program: its identity, the array's size, whether data decide it."""
+  key: int
+  elements: int
+  is_map: bool
+  from_data: bool
+
+
+class _Operation(NamedTuple):
+  """An equation of the flat program."""
+  kind: str  # 'layer', 'window', 'reduction' or 'fusible'.
+  scopes: tuple[str, ...]
+  layer: int
+  inputs: tuple[_Value, ...]
+  outputs: tuple[_Value, ...]
+
+
+class _Program:
+  """The equations of a jaxpr with all calls inlined, and views replaced by what they show."""
+
+  def __init__(self):
+    self.operations: list[_Operation] = []
+    self.layers = 0
+    self.values = 0
+
+  def value(self, aval: Any, from_data: bool) -> _Value:
+    shape = tuple(getattr(aval, 'shape', ()))
+    # One axis, or one axis that others were put before, holds channels and no map.
+    is_map = len(shape) == 2 or len(shape) > 2 and math.prod(shape[:-1]) > 1
+    self.values += 1
+    return _Value(self.values, math.prod(shape), is_map, from_data)
+
+  def inline(self, jaxpr: Any, inputs: Sequence[_Value], scopes: tuple[str, ...]) -> list[_Value]:
+    """Appends a jaxpr's equations; returns the values of its results."""
+    jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)
+    env = dict(zip(jaxpr.invars, inputs, strict=True))
+
+    def read(atom):
+      if isinstance(atom, Literal) or atom not in env:
+        return self.value(atom.aval, False)._replace(is_map=False)
+      return env[atom]
+
+    for eqn in jaxpr.eqns:
+      operands = [read(atom) for atom in eqn.invars]
+      env.update(zip(eqn.outvars, self._equation(eqn, operands, scopes), strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+  def _equation(self, eqn: JaxprEqn, operands, scopes) -> list[_Value]:
+    name = eqn.primitive.name
+    scopes = scopes + parse_scopes(str(eqn.source_info.name_stack))
+    if name in CALLS:
+      return self.inline(eqn.params[CALLS[name]], operands, scopes)
+    if name in _LOOPS:
+      raise _UnfollowedError
+    outputs = [self.value(var.aval, any(operand.from_data for operand in operands))
+               for var in eqn.outvars]
+    if name in _VIEWS and outputs[0].elements == operands[0].elements:
+      return [operand._replace(is_map=operand.is_map or output.is_map)
+              for operand, output in zip(operands, outputs)]
+    kind, layer = 'fusible', -1
+    if (rule := compute_rule(eqn)) is not None:
+      kind, layer = 'layer', self.layers
+      self.layers += 1
+      if rule.kind == 'dense' and operands[0].from_data is False:
+        operands = operands[::-1]  # The weight stood on the left.
+    elif name.startswith(('reduce_window', 'select_and_')):
+      # A window along one axis, as of local response normalisation, is a loop within a kernel.
+      if sum(size > 1 for size in eqn.params.get('window_dimensions', (2, 2))) > 1:
+        kind = 'window'
+    elif name.startswith(('reduce_', 'arg', 'cum', 'sort', 'top_k')) and name != 'reduce_precision':
+      kind = 'reduction'
+    self.operations.append(_Operation(kind, scopes, layer, tuple(operands), tuple(outputs)))
+    return outputs
+
+
+class _UnfollowedError(Exception):
+  """A loop or branch."""
+
+
+def trace_dataflow(jaxpr: Any, paths: Sequence[str], layers: int) -> Dataflow | None:
+  """Finds the kernels of a program.
+
+  Args:
+    jaxpr: the program, closed; its first inputs are the parameters.
+    paths: of the parameters' leaves.
+    layers: how many convolutions and matrix products the program has.
+
+  Returns:
+    The dataflow; None if the program has loops or branches, which are not followed.
+  """
+  program = _Program()
+  inputs = [program.value(var.aval, i >= len(paths)) for i, var in enumerate(jaxpr.jaxpr.invars)]
+  try:
+    results = program.inline(jaxpr, inputs, ())
+  except _UnfollowedError:
+    return None
+  assert program.layers == layers
+  return _kernels(_live(program.operations, results), inputs, paths, results)
+
+
+def _live(operations, results) -> list[_Operation]:
+  """The operations whose results are used."""
+  used, kept = {value.key for value in results}, []
+  for operation in reversed(operations):
+    if any(value.key in used for value in operation.outputs):
+      used.update(value.key for value in operation.inputs)
+      kept.append(operation)
+  return kept[::-1]
+
+
+def _kernels(operations, inputs, paths, results) -> Dataflow:
+  stages = _stages(operations)
+  writer = {value.key: i for i, operation in enumerate(operations) for value in operation.outputs}
+  group = _fused(operations, stages, writer)
+  members = collections.defaultdict(list)
+  for i in range(len(operations)):
+    members[group[i]].append(i)
+  # Every stage waits for those before it only, so their order is an order of execution.
+  order = sorted(members, key=lambda leader: (stages[leader], leader))
+
+  known = {value.key: (value, Tensor(value.elements, 'parameter', path))
+           for value, path in zip(inputs, paths)}
+  known |= {value.key: (value, Tensor(value.elements, 'input')) for value in inputs[len(paths):]}
+  index, tensors = {}, []
+
+  def tensor(value):
+    if value.key not in index:
+      index[value.key] = len(tensors)
+      role = 'activation' if value.from_data else 'parameter'
+      tensors.append(known.get(value.key, (None, Tensor(value.elements, role)))[1])
+    return index[value.key]
+
+  outside = {value.key for value in results}
+  for i, operation in enumerate(operations):
+    outside.update(value.key for value in operation.inputs
+                   if value.key in writer and group[writer[value.key]] != group[i])
+  kernels = []
+  for leader in order:
+    own = [operations[i] for i in members[leader]]
+    made = {value.key for operation in own for value in operation.outputs}
+    reads = dict.fromkeys(tensor(value) for operation in own for value in operation.inputs
+                          if value.is_map and value.key not in made)
+    writes = dict.fromkeys(tensor(value) for operation in own for value in operation.outputs
+                           if value.is_map and value.key in outside)
+    if reads or writes:
+      path = '/'.join(merge_methods(own[-1].scopes)[1:])
+      kernels.append(Kernel(path, own[0].layer, tuple(reads), tuple(writes)))
+  return Dataflow(tuple(tensors), tuple(kernels))
+
+
+def _stages(operations) -> list[int]:
+  """For each operation the earliest step at which it can run, fused where it may be."""
+  made, available, stages = {}, {}, []
+  for operation in operations:
+    keys = [value.key for value in operation.inputs]
+    if operation.kind in ('layer', 'window'):  # These fuse with nothing before them.
+      stage = 1 + max((made.get(key, -1) for key in keys), default=-1)
+      stage = max([stage, *(available.get(key, 0) for key in keys)])
+    else:
+      stage = max((available.get(key, 0) for key in keys), default=0)
+    stages.append(stage)
+    for value in operation.outputs:
+      made[value.key] = stage
+      available[value.key] = stage + (operation.kind != 'fusible')
+  return stages
+
+
+def _fused(operations, stages, writer) -> list[int]:
+  """For each operation the first one of its kernel."""
+  leader = list(range(len(operations)))
+
+  def find(i):
+    while leader[i] != i:
+      leader[i] = i = leader[leader[i]]
+    return i
+
+  readers = {}
+  for i, operation in enumerate(operations):
+    if operation.kind in ('layer', 'window'):
+      continue
+    for value in operation.inputs:
+      if not value.is_map:
+        continue
+      # With the operation that made it, and with others that read it at the same time.
+      others = [writer.get(value.key), readers.setdefault((value.key, stages[i]), i)]
+      for other in others:
+        if other is not None and stages[other] == stages[i] and (
+            operations[other].kind not in ('layer', 'window')):
+          a, b = sorted((find(i), find(other)))
+          leader[b] = a
+  return [find(i) for i in range(len(operations))]

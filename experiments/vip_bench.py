@@ -1,0 +1,285 @@
+"""How much faster virtual pooling makes networks of published size.
+
+    python -m experiments.vip_bench --workdir runs/vip_bench
+
+Every figure is a ratio of medians of calls taken in turn in this run, against the fastest dense
+program found: the network in one jit, its convolutions and its head apart, and unit by unit, each
+with the first layer, of three input channels, as a convolution and as a product of patches. The
+virtual programs are tried in the same divisions. bench.json names the fastest of each.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from ml_collections import config_dict
+
+from cnnopt_jax import measure, models, vip
+from cnnopt_jax.models.vgg import THINET_STAGES, VGG16_STAGES, Head
+from experiments import launch
+from experiments.launch import integer
+
+SPEC = {
+    'batch_size': integer(1),
+    'image_size': integer(32),
+    'rounds': integer(1),
+    'training_rounds': integer(1),
+    'form_rounds': integer(1),
+}
+NUM_CLASSES = 1000
+HIDDEN = (4096, 4096)
+
+
+def unit_names(stages) -> tuple[str, ...]:
+  return tuple(f'conv{stage}_{unit}' for stage, units in enumerate(stages, 1)
+               for unit in range(1, len(units) + 1))
+
+
+def vgg_units(stages, plan: vip.Plan, *, written: bool = False,
+              patches: bool = False) -> list[tuple[str, Callable[..., Any]]]:
+  """VGG's convolutions and pools as functions of (parameters of the unit, map).
+
+  Args:
+    stages: channels of each stage.
+    plan: virtual units.
+    written: virtual maps are written in full before they are read.
+    patches: the first layer is a product of patches where it is dense.
+
+  Returns:
+    (name of the unit, or '' for a pool; function), in order.
+  """
+  def unit(params, x, virtual, first):
+    kernel, bias = params['conv']['kernel'], params['conv']['bias']
+    form = 'materialized' if written and isinstance(x, vip.VirtualMap) else None
+    form = 'patches' if patches and first and not virtual else form
+    y = vip.conv(x, kernel, virtual=virtual, form=form)
+    return vip.on_samples(lambda y: nn.relu(y + bias), y)
+
+  def pool(params, x):
+    return vip.max_pool(vip.materialize(x) if written else x, 2, 2)
+
+  names = iter(unit_names(stages))
+  steps = []
+  for channels in stages:
+    for _ in channels:
+      name = next(names)
+      steps.append((name, functools.partial(unit, virtual=name in plan, first=name == 'conv1_1')))
+    steps.append(('', pool))
+  return steps
+
+
+def whole(steps):
+  """All steps as one function of (parameters, images)."""
+  def convolutions(params, x):
+    for name, step in steps:
+      x = step(params.get(name), x)
+    return x
+  return convolutions
+
+
+def programs(params, x, steps, head=None) -> dict[str, Callable[[], Any]]:
+  """The ways to divide a network into jits: name to a function without arguments."""
+  jitted = [(name, jax.jit(step)) for name, step in steps]
+
+  def by_unit():
+    y = x
+    for name, step in jitted:
+      y = step(params.get(name), y)
+    return y if head is None else head_apart(params['head'], y)
+
+  convolutions = jax.jit(whole(steps))
+  if head is None:
+    return {'one jit': lambda: convolutions(params, x), 'unit by unit': by_unit}
+  head_apart = jax.jit(head)
+  one = jax.jit(lambda params, x: head(params['head'], whole(steps)(params, x)))
+  return {'one jit': lambda: one(params, x),
+          'convolutions and head apart':
+              lambda: head_apart(params['head'], convolutions(params, x)),
+          'unit by unit': by_unit}
+
+
+def quick_init(model: nn.Module, x: jax.Array) -> Any:
+  """Random variables; unoptimised code draws them ten times as soon."""
+  quickly = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+  return jax.jit(model.init, compiler_options=quickly)(jax.random.key(0), x[:1])
+
+
+class Bench:
+  """Times groups of programs, and turns medians into rows."""
+
+  def __init__(self, config):
+    self.rows = []
+    self._setting = dict(batch_size=config.batch_size, image_size=config.image_size,
+                         device=jax.devices()[0].device_kind)
+
+  def fastest(self, name: str, programs: dict[str, Callable[[], Any]],
+              rounds: int) -> tuple[str, Callable[[], Any]]:
+    """Tries the forms of one computation: the name of the fastest, and its program."""
+    timings = self._time(programs, rounds)
+    best = min(timings, key=lambda form: timings[form].lower_quartile_s)
+    print(f'{name}: ' + ', '.join(f'{form} {1e3 * t.median_s:.1f} ms'
+                                  for form, t in timings.items()), flush=True)
+    return best, programs[best]
+
+  def compare(self, programs: dict[str, tuple[str, Callable[[], Any]]], ratios: dict[str, tuple],
+              rounds: int) -> None:
+    """Times programs in turn; `ratios` maps a row's name to the programs divided."""
+    timings = self._time({name: program for name, (_, program) in programs.items()}, rounds)
+    for name, (slow, fast) in ratios.items():
+      self.rows.append(dict(name=name, value=timings[slow].median_s / timings[fast].median_s,
+                            unit='ratio', dense_form=programs[slow][0], form=programs[fast][0],
+                            **self._setting))
+    for name, t in timings.items():
+      self.rows.append(dict(name=f'{name}_ms', value=1e3 * t.median_s, unit='ms',
+                            p25=round(1e3 * t.lower_quartile_s, 1),
+                            p75=round(1e3 * t.upper_quartile_s, 1), form=programs[name][0]))
+
+  def _time(self, programs, rounds):
+    seconds = measure.interleaved_seconds(programs, rounds=rounds)
+    return {name: measure.summarize(s) for name, s in seconds.items()}
+
+
+def bench_vgg(bench: Bench, config, x: jax.Array) -> None:
+  """VGG-16's convolutions, all virtual; whole networks; a training step; ThiNet's widths."""
+  rounds = config.rounds
+  side = config.image_size
+  dense_params, thinet_params = (
+      quick_init(models.create(name, num_classes=NUM_CLASSES), x)['params']
+      for name in ('vgg16', 'thinet'))
+
+  def folded(name, params, plan):
+    model = models.create(name, num_classes=NUM_CLASSES, plan=plan)
+    return vip.fold(params, models.virtual_inputs(model, (side, side, 3)))
+
+  every = unit_names(VGG16_STAGES)
+  def dense_forms(head=None):
+    forms = {}
+    for patches in (False, True):
+      for form, program in programs(dense_params, x,
+                                    vgg_units(VGG16_STAGES, (), patches=patches), head).items():
+        forms[form + ', first layer by patches' * patches] = program
+    return forms
+
+  all_folded = folded('vgg16', dense_params, every)
+  dense = bench.fastest('VGG-16 convolutions, dense', dense_forms(), 3)
+  virtual = bench.fastest('VGG-16 convolutions, all virtual',
+                          programs(all_folded, x, vgg_units(VGG16_STAGES, every)), 3)
+  written = bench.fastest('the same, written', programs(
+      dense_params, x, vgg_units(VGG16_STAGES, every, written=True)), 3)
+  in_call = bench.fastest('the same, folded in the call', programs(
+      dense_params, x, vgg_units(VGG16_STAGES, every)), 3)
+  a, b = virtual[1](), written[1]()
+  difference = float(jnp.abs(a - b).max() / jnp.abs(b).max())
+  bench.rows.append(dict(name='vgg16_all_virtual_difference', value=difference,
+                         unit='largest difference to the written form, of the largest value'))
+
+  thinet_steps = vgg_units(THINET_STAGES, vip.PLANS['thinet_round3'])
+  thinet_folded = folded('thinet', thinet_params, 'thinet_round3')
+  thinet = bench.fastest("ThiNet's convolutions, round 3",
+                         programs(thinet_folded, x, thinet_steps), 3)
+  thinet_dense = bench.fastest("ThiNet's convolutions, dense", programs(
+      thinet_params, x, vgg_units(THINET_STAGES, ())), 3)
+  bench.compare(
+      {'vgg16_dense': dense, 'vgg16_all_virtual': virtual, 'vgg16_materialised': written,
+       'vgg16_folded_in_call': in_call, 'thinet_dense': thinet_dense, 'thinet_vip': thinet},
+      {'vgg16_all_virtual_vs_dense': ('vgg16_dense', 'vgg16_all_virtual'),
+       'vgg16_all_virtual_vs_materialised': ('vgg16_materialised', 'vgg16_all_virtual'),
+       'vgg16_folded_in_call_vs_dense': ('vgg16_dense', 'vgg16_folded_in_call'),
+       'vgg16_materialised_vs_dense': ('vgg16_dense', 'vgg16_materialised'),
+       'thinet_vip_convs_vs_vgg16_dense': ('vgg16_dense', 'thinet_vip'),
+       'thinet_vip_convs_vs_thinet_dense': ('thinet_dense', 'thinet_vip')}, rounds)
+
+  head_model = Head(NUM_CLASSES, HIDDEN)
+  head = lambda params, y: head_model.apply({'params': params}, y)
+  dense = bench.fastest('VGG-16 with its head, dense', dense_forms(head), 3)
+  plan = vip.PLANS['vgg16_round4']
+  round4 = bench.fastest('VGG-16 with its head, round 4', programs(
+      folded('vgg16', dense_params, plan), x, vgg_units(VGG16_STAGES, plan), head), 3)
+  thinet = bench.fastest("ThiNet's VGG-16 with its head, round 3",
+                         programs(thinet_folded, x, thinet_steps, head), 3)
+  bench.compare(
+      {'vgg16_whole_dense': dense, 'vgg16_whole_round4': round4, 'thinet_whole_vip': thinet},
+      {'vgg16_round4_whole_vs_dense': ('vgg16_whole_dense', 'vgg16_whole_round4'),
+       'thinet_vip_whole_vs_vgg16_dense': ('vgg16_whole_dense', 'thinet_whole_vip')}, rounds)
+
+  def training_step(plan):
+    convolutions = whole(vgg_units(VGG16_STAGES, plan))
+    loss = lambda params: jnp.mean(convolutions(params, x)**2)
+    step = jax.jit(lambda params: jax.tree.map(lambda p, g: p - 1e-6 * g, params,
+                                               jax.grad(loss)(params)))
+    params = {name: dense_params[name] for name in every}
+    return 'one jit', lambda: step(params)
+
+  bench.compare({'vgg16_training_dense': training_step(()),
+                 'vgg16_training_virtual': training_step(every)},
+                {'vgg16_training_step_vs_dense': ('vgg16_training_dense',
+                                                  'vgg16_training_virtual')},
+                config.training_rounds)
+
+
+def bench_network(bench: Bench, config, name: str, plan: str, x: jax.Array, row: str) -> None:
+  """A network in one jit against itself under a plan."""
+  model = models.create(name, num_classes=NUM_CLASSES)
+  virtual = models.with_plan(model, plan)
+  variables = quick_init(model, x)
+  folded = {**variables, 'params': vip.fold(
+      variables['params'], models.virtual_inputs(virtual, x.shape[1:]))}
+  apply = {False: jax.jit(model.apply), True: jax.jit(virtual.apply)}
+  bench.compare({f'{name}_dense': ('one jit', lambda: apply[False](variables, x)),
+                 f'{name}_virtual': ('one jit', lambda: apply[True](folded, x))},
+                {row: (f'{name}_dense', f'{name}_virtual')}, config.rounds)
+
+
+def bench_forms(bench: Bench, config) -> None:
+  """Each form of the convolution of a virtual map, at VGG-16's shapes; the form chosen is named."""
+  sides = [config.image_size // 2**(i + 1) for i in range(5)]
+  for virtual in (True, False):
+    for side, stage in zip(sides, VGG16_STAGES):
+      channels = stage[-1]
+      samples = jax.random.normal(jax.random.key(0), (config.batch_size, side, side, channels))
+      kernel = jax.random.normal(jax.random.key(1), (3, 3, channels, channels))
+      x = vip.VirtualMap(samples, (2 * side, 2 * side))
+      setting = (x, kernel.shape, 2 if virtual else 1, ((1, 1), (1, 1)), 1)
+      chosen = vip.conv_form(*setting, virtual)
+      runs = {}
+      for form in vip.conv_forms(*setting):
+        run = jax.jit(functools.partial(vip.conv, virtual=virtual, form=form))
+        weights = vip.fold_kernel(kernel) if virtual and form != 'materialized' else kernel
+        runs[form] = functools.partial(run, x, weights)
+      seconds = measure.interleaved_seconds(runs, rounds=config.form_rounds)
+      medians = {form: float(np.median(s)) for form, s in seconds.items()}
+      bench.rows.append(dict(
+          name=f'conv_of_virtual_{side}x{side}x{channels}_{"virtual" if virtual else "dense"}',
+          value=medians['materialized'] / medians[chosen], unit='ratio, materialised to chosen',
+          chosen=chosen, **{form: f'{1e3 * s:.2f} ms' for form, s in medians.items()}))
+
+
+def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """Times everything and writes bench.json.
+
+  Args:
+    config: with the fields of `SPEC`, checked.
+    workdir: folder of the result.
+
+  Returns:
+    The rows of bench.json.
+  """
+  image = (config.image_size, config.image_size, 3)
+  x = jax.random.normal(jax.random.key(2), (config.batch_size, *image))
+  bench = Bench(config)
+  bench_vgg(bench, config, x)
+  bench_network(bench, config, 'resnet50', 'resnet50_round2', x, 'resnet50_round2_vs_dense')
+  small = jax.random.normal(jax.random.key(2), (16 * config.batch_size, 32, 32, 3))
+  bench_network(bench, config, 'all_cnn', 'all', small, 'all_cnn_32x32_all_virtual_vs_dense')
+  bench_forms(bench, config)
+  launch.write_bench(workdir, bench.rows)
+  return bench.rows
+
+
+if __name__ == '__main__':
+  launch.main(run, SPEC, 'configs/vip_bench.py', 'runs/vip_bench')

@@ -1,0 +1,182 @@
+"""Convolutions that read and write virtual maps, against NumPy loops over the full map."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from cnnopt_jax import vip
+from tests.vip import oracle
+from tests.vip.maps import SIZES, compiled, full, random, random_map
+
+
+def cases(size):
+  """(kernel side, padding, stride, groups)."""
+  for k, p in ((1, 0), (3, 1), (3, 0), (5, 2), (3, 2)):
+    for stride in (1, 2, 3, 4) if (k, p) == (3, 1) else (1, 2):
+      for groups in (1, 2, 4) if (k, p, stride) in ((3, 1, 1), (3, 1, 2)) else (1,):
+        if min(size) + 2 * p >= k:
+          yield k, p, stride, groups
+
+
+def kernel_of(case, features=8):
+  return random((case[0], case[0], 4 // case[3], features), 1)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_every_form_reads_the_full_map(size):
+  x = random_map(size, 4)
+
+  def read(x):
+    results = {}
+    for case in cases(size):
+      k, p, stride, groups = case
+      setting = dict(stride=stride, padding=((p, p), (p, p)), groups=groups)
+      for form in (None, *vip.conv_forms(x, (k, k), *setting.values())):
+        results[*case, str(form)] = vip.conv(x, kernel_of(case), form=form, **setting)
+    return results
+
+  results = jax.tree.map(np.asarray, compiled(read)(x))
+  assert {key[-1] for key in results} == set(vip.FORMS) - {'direct'} | {'None'}
+  for (k, p, stride, groups, form), got in results.items():
+    kernel = np.asarray(kernel_of((k, p, stride, groups)))
+    want = oracle.conv(full(x), kernel, stride, ((p, p), (p, p)), groups)
+    assert got.shape == want.shape, (k, p, stride, groups, form)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-13, err_msg=f'{k, p, stride, form}')
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_virtual_result_samples_the_dense_one(size):
+  x, array = random_map(size, 4), random((2, *size, 4))
+
+  def write(x, array):
+    results = {}
+    for case in cases(size):
+      k, p, stride, groups = case
+      setting = dict(stride=stride, padding=((p, p), (p, p)), groups=groups, virtual=True)
+      for source in (x, array):
+        forms = vip.conv_forms(source, (k, k), 2 * stride, setting['padding'], groups)
+        for form in (None, *forms):
+          results[*case, type(source) is vip.VirtualMap, str(form)] = vip.conv(
+              source, kernel_of(case), form=form, **setting)
+    return results
+
+  results = compiled(write)(x, array)
+  for (k, p, stride, groups, reads_virtual, form), got in results.items():
+    source = full(x) if reads_virtual else np.asarray(array)
+    kernel = np.asarray(kernel_of((k, p, stride, groups)))
+    want = oracle.conv(source, kernel, stride, ((p, p), (p, p)), groups)
+    assert got.size == want.shape[1:3]
+    np.testing.assert_allclose(got.samples, want[:, ::2, ::2], rtol=0, atol=1e-13,
+                               err_msg=f'{k, p, stride, groups, form}')
+
+
+def test_array_in_array_out_is_lax():
+  x, kernel = random((2, 7, 6, 4)), random((3, 5, 2, 6), 1)
+  got = vip.conv(x, kernel, stride=2, padding=((0, 2), (2, 1)), groups=2)
+  want = lax.conv_general_dilated(x, kernel, (2, 2), ((0, 2), (2, 1)), feature_group_count=2,
+                                  dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  np.testing.assert_allclose(got, want, rtol=1e-14)
+
+
+def test_uneven_padding_and_oblong_kernels():
+  x, kernel = random_map((7, 10), 4), random((3, 5, 4, 6), 1)
+  for stride in (1, 2):
+    padding = ((0, 2), (2, 1))
+    want = oracle.conv(full(x), np.asarray(kernel), stride, padding)
+    for form in (None, *vip.conv_forms(x, kernel.shape, stride, padding, 1)):
+      conv = functools.partial(vip.conv, stride=stride, padding=padding, form=form)
+      np.testing.assert_allclose(compiled(conv)(x, kernel), want, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize('size', [(2, 2), (5, 6), (9, 8)])
+def test_folded_kernel_reads_maps_and_arrays(size):
+  x, array = random_map(size, 4), random((2, *size, 4))
+  kernel = random((3, 3, 4, 6), 1)
+  folded = vip.fold_kernel(kernel)
+  assert folded.shape == kernel.shape
+  np.testing.assert_allclose(folded.unfold(), kernel, atol=1e-15)
+
+  def both(kernel):
+    results = [vip.conv(source, kernel, stride=stride, virtual=virtual)
+               for source in (x, array) for stride in (1, 2) for virtual in (False, True)]
+    forms = vip.conv_forms(x, kernel.shape, 2, ((1, 1), (1, 1)), 1)
+    return results + [vip.conv(x, kernel, virtual=True, form=form) for form in forms]
+
+  for got, want in zip(*map(jax.tree.leaves, (compiled(both)(folded), compiled(both)(kernel)))):
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize('form', ['ring', 'padded', 'patches', 'strips', 'phases', 'pointwise'])
+def test_gradients_are_those_through_the_full_map(form):
+  k, stride = (1, 1) if form == 'pointwise' else (3, 1 if form == 'phases' else 2)
+  padding = ((k // 2,) * 2,) * 2
+  x, kernel = random_map((5, 6), 3), random((k, k, 3, 2), 1)
+
+  def gradients(form):
+    def loss(samples, kernel):
+      y = vip.conv(vip.VirtualMap(samples, x.size), kernel, stride=stride, padding=padding,
+                   form=form)
+      return jnp.sum(jnp.sin(y))
+    return compiled(jax.grad(loss, (0, 1)))(x.samples, kernel)
+
+  for got, want in zip(gradients(form), gradients('materialized')):
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_dtypes_are_kept_and_exact_to_their_rounding(dtype):
+  # 36 products of numbers of order 1, each rounded a few times.
+  tolerance = 4 * 36**0.5 * float(jnp.finfo(dtype).eps) * 3
+  x = random_map((9, 8), 4, dtype=np.float32)
+  x, kernel = x.replace(samples=x.samples.astype(dtype)), random((3, 3, 4, 6), 1).astype(dtype)
+  for stride in (1, 2):
+    want = oracle.conv(full(x), np.asarray(kernel, np.float64), stride, ((1, 1), (1, 1)))
+    for form in (None, *vip.conv_forms(x, kernel.shape, stride, ((1, 1), (1, 1)), 1)):
+      got = compiled(functools.partial(vip.conv, stride=stride, form=form))(x, kernel)
+      assert got.dtype == dtype
+      np.testing.assert_allclose(np.asarray(got, np.float64), want, rtol=0, atol=tolerance)
+
+
+def test_vmap_over_maps_and_kernels():
+  samples, kernels = random((3, 2, 3, 4, 4)), random((3, 3, 3, 4, 5), 1)
+  conv = lambda s, k: vip.conv(vip.VirtualMap(s, (6, 7)), k, virtual=True)
+  got = compiled(jax.vmap(conv))(samples, kernels)
+  assert got.size == (6, 7)
+  for i in range(3):
+    np.testing.assert_allclose(got.samples[i], conv(samples[i], kernels[i]).samples, atol=1e-13)
+  shared = compiled(jax.vmap(conv, (0, None)))(samples, kernels[0])
+  np.testing.assert_allclose(shared.samples[2], conv(samples[2], kernels[0]).samples, atol=1e-13)
+
+
+@pytest.mark.parametrize('kwargs, words', [
+    (dict(form='phases'), "form='phases'; allowed here: materialized, strips, padded, patches"),
+    (dict(stride=0), 'stride=0; allowed'),
+    (dict(groups=3), r'groups=3; allowed: \[N, H, W, Cin\]'),
+    (dict(padding=((0, 0), (0, 0))), 'does not fit into a map'),
+])
+def test_wrong_arguments_are_named(kwargs, words):
+  x, kernel = random_map((2, 2), 4), random((3, 3, 4, 2))
+  with pytest.raises(ValueError, match=words):
+    vip.conv(x, kernel, **{'stride': 2, **kwargs})
+
+
+def test_fold_leaves_everything_else_alone():
+  params = {'a': {'conv': {'kernel': random((3, 3, 4, 4))}, 'norm': {'scale': random((4,))}},
+            'b': {'c': {'conv': {'kernel': random((1, 1, 4, 4))}}},
+            'raw': {'kernel': random((3, 3, 1, 1))}}
+  folded = vip.fold(params, ('a', 'b/c', 'raw'))
+  assert isinstance(folded['a']['conv']['kernel'], vip.FoldedKernel)
+  assert isinstance(folded['raw']['kernel'], vip.FoldedKernel)
+  assert folded['b'] == params['b'] and folded['a']['norm'] is params['a']['norm']
+  assert not isinstance(params['a']['conv']['kernel'], vip.FoldedKernel)
+  again = vip.fold(folded, ('a',))
+  assert again['a']['conv']['kernel'] is folded['a']['conv']['kernel']
+  for name in ('x', 'a/x', 'b'):
+    with pytest.raises(ValueError, match=f'plan: {name!r}'):
+      vip.fold(params, (name,))
+  with pytest.raises(ValueError, match=r'shape \(5, 5, 1, 1\)'):
+    vip.fold_kernel(random((5, 5, 1, 1)))

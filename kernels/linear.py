@@ -71,8 +71,9 @@ def _compiled(compute, **params):
 
 def _abstract_eval(compute, *args, **params):
   types = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args]
-  outs = jax.eval_shape(functools.partial(compute, **params), *types)
-  return [jax.core.ShapedArray(out.shape, out.dtype) for out in outs]
+  program = jax.make_jaxpr(functools.partial(compute, **params))(*types)
+  # Effects are those of an interpreted kernel, whose callbacks come in order.
+  return program.out_avals, program.effects
 
 
 def _jvp(primals, tangents, *, linear: int, **params):
@@ -99,16 +100,17 @@ def _batched(primitive, args, dims, **params):
   folded = []
   for x, dim in zip(args, dims):
     x = (jnp.broadcast_to(x, (members, *x.shape)) if dim is None else jnp.moveaxis(x, dim, 0))
-    folded.append(x.reshape(-1, *x.shape[2:]))
+    folded.append(x.reshape(members * x.shape[1], *x.shape[2:]))
   outs = primitive.bind(*folded, **params)
-  return [out.reshape(members, -1, *out.shape[1:]) for out in outs], [0] * len(outs)
+  outs = [out.reshape(members, out.shape[0] // members, *out.shape[1:]) for out in outs]
+  return outs, [0] * len(outs)
 
 
 for _primitive, _compute in ((linear_p, _compute_linear), (call_p, _compute_call)):
   _primitive.multiple_results = True
   _primitive.def_impl(
       lambda *args, _compute=_compute, **params: _compiled(_compute, **params)(*args))
-  _primitive.def_abstract_eval(functools.partial(_abstract_eval, _compute))
+  _primitive.def_effectful_abstract_eval(functools.partial(_abstract_eval, _compute))
   mlir.register_lowering(_primitive, mlir.lower_fun(_compute, multiple_results=True))
   batching.primitive_batchers[_primitive] = functools.partial(_batched, _primitive)
 ad.primitive_jvps[linear_p] = _jvp

@@ -3,7 +3,8 @@
 import jax
 
 from cnnopt_jax.kernels import dispatch, linear
-from cnnopt_jax.kernels.border_pad import reference
+from cnnopt_jax.kernels.border_pad import mosaic, reference
+from cnnopt_jax.kernels.border_pad.tuned import TILES
 
 
 def border_pad(samples: jax.Array, size: tuple[int, int], *,
@@ -29,5 +30,8 @@ def border_pad(samples: jax.Array, size: tuple[int, int], *,
     ValueError: on arguments that do not fit, or a kernel that cannot run.
   """
   size = dispatch.check_samples('samples', samples, size)
-  dispatch.choose(implementation, lambda: 'the kernel is not written yet')
-  return linear.apply(reference.OP, (samples,), size=size)[0]
+  tile = dispatch.choose(implementation, samples, size, tuned=TILES, op=border_pad,
+                         position_bytes=mosaic.POSITION_BYTES)
+  if tile is None:
+    return linear.apply(reference.OP, (samples,), size=size)[0]
+  return linear.apply(mosaic.OP, (samples,), size=size, tile=tile)[0]

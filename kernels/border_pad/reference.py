@@ -1,7 +1,21 @@
-"""Border-exact padding and its transpose in terms of XLA; `taps.py` says how maps are read."""
+"""Border-exact padding and its transpose in terms of XLA; `taps.py` says how maps are read.
+
+float32 on 2 CPU cores, JAX 0.10.2, ms (median of 11 interleaved calls); forward, and transposes:
+
+| form                                    | [4,112,112,64] | [4,28,28,256], odd size |
+|-----------------------------------------|---------------:|------------------------:|
+| clamped taps (used)                     |           1.37 |                    0.24 |
+| transpose: taps, an axis at a time      |           1.08 |                    0.25 |
+| transpose: nine taps                    |           1.50 |                    0.45 |
+| transpose: concatenated strips          |           1.75 |                    0.32 |
+| transpose: strips added in place        |           2.62 |                    0.48 |
+| transpose: strips zero-padded and added |           24.3 |                    1.00 |
+
+Other forward forms, in another run where taps took 1.45 and 0.33: concatenated 2.67 and 0.44,
+edge-padded and multiplied 2.53 and 0.33, borders set 6.51 and 0.53.
+"""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cnnopt_jax.kernels import taps
@@ -28,25 +42,22 @@ def border_pad(samples: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]
   return (taps.read(samples, (rows,), (columns,)).astype(samples.dtype),)
 
 
+def transposed_taps(size: int) -> tuple[Tap, Tap, Tap]:
+  """A sample's own position; the first takes the border before it, the last the one after."""
+  samples = taps.samples_of(size)
+  i = np.arange(samples)
+  return (Tap(i + 1), Tap(0 * i, np.where(i == 0, -1.0, 0.0)),
+          Tap(0 * i + samples + 1, np.where(i == samples - 1, last_sign(size), 0.0)))
+
+
 def border_pad_transposed(cotangent: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]:
   """Cotangent of the padded map `[N, h + 2, w + 2, C]` to that of the samples `[N, h, w, C]`."""
-  g = taps.widen(cotangent)
-  for axis, positions in zip((1, 2), size):
-    g = _unpad(g, axis, last_sign(positions))
+  rows, columns = map(transposed_taps, size)
+  every = lambda n: (Tap(np.arange(n)),)
+  # An axis at a time: six terms instead of nine.
+  g = taps.read(cotangent, rows, every(cotangent.shape[2]))
+  g = taps.read(g, every(g.shape[1]), columns)
   return (g.astype(cotangent.dtype),)
-
-
-def _unpad(g: jax.Array, axis: int, sign: int) -> jax.Array:
-  """The inner part; its first takes the negative of the border before it, its last the one after.
-
-  Slices and zero pads: taps would read three positions for each although only the ends need them.
-  """
-  samples = g.shape[axis] - 2
-  cut = lambda start, stop: jax.lax.slice_in_dim(g, start, stop, axis=axis)
-  place = lambda x, before: jax.lax.pad(x, jnp.zeros((), x.dtype), [
-      (before, samples - 1 - before, 0) if a == axis else (0, 0, 0) for a in range(4)])
-  first, last = cut(0, 1), cut(samples + 1, samples + 2)
-  return cut(1, samples + 1) - place(first, 0) + sign * place(last, samples - 1)
 
 
 OP = Linear(border_pad, border_pad_transposed)

@@ -3,7 +3,8 @@
 import jax
 
 from cnnopt_jax.kernels import dispatch, linear
-from cnnopt_jax.kernels.interp2x import reference
+from cnnopt_jax.kernels.interp2x import mosaic, reference
+from cnnopt_jax.kernels.interp2x.tuned import TILES
 
 
 def interp2x(samples: jax.Array, size: tuple[int, int], *,
@@ -26,5 +27,8 @@ def interp2x(samples: jax.Array, size: tuple[int, int], *,
     ValueError: on arguments that do not fit, or a kernel that cannot run.
   """
   size = dispatch.check_samples('samples', samples, size)
-  dispatch.choose(implementation, lambda: 'the kernel is not written yet')
-  return linear.apply(reference.OP, (samples,), size=size)[0]
+  tile = dispatch.choose(implementation, samples, size, tuned=TILES, op=interp2x,
+                         position_bytes=mosaic.POSITION_BYTES)
+  if tile is None:
+    return linear.apply(reference.OP, (samples,), size=size)[0]
+  return linear.apply(mosaic.OP, (samples,), size=size, tile=tile)[0]

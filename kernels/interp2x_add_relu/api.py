@@ -5,7 +5,8 @@ import functools
 import jax
 
 from cnnopt_jax.kernels import dispatch, linear
-from cnnopt_jax.kernels.interp2x_add_relu import reference
+from cnnopt_jax.kernels.interp2x_add_relu import mosaic, reference
+from cnnopt_jax.kernels.interp2x_add_relu.tuned import TILES
 
 
 def interp2x_add_relu(a: jax.Array, b: jax.Array, size: tuple[int, int], *,
@@ -36,19 +37,37 @@ def interp2x_add_relu(a: jax.Array, b: jax.Array, size: tuple[int, int], *,
   if a.dtype != b.dtype or (a.shape[0], a.shape[3]) != (b.shape[0], b.shape[3]):
     raise ValueError(f'a is {a.dtype}{list(a.shape)}, b is {b.dtype}{list(b.shape)}; '
                      'allowed: one type, one batch size and one number of channels')
-  dispatch.choose(implementation, lambda: 'the kernel is not written yet')
   if not (a_virtual or b_virtual):
+    if implementation == 'mosaic':
+      raise ValueError("implementation='mosaic': neither operand is virtual; allowed: 'xla', None")
     return jax.nn.relu(a + b)
-  return _add_relu(*((a, b) if a_virtual else (b, a)), size, a_virtual and b_virtual)
+  virtual, other = (a, b) if a_virtual else (b, a)
+  tile = dispatch.choose(implementation, virtual, size, tuned=TILES, op=_probed,
+                         position_bytes=mosaic.POSITION_BYTES)
+  return _add_relu(virtual, other, size, a_virtual and b_virtual, tile)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _add_relu(virtual, other, size, other_virtual):
-  return linear.call(reference.add_relu, virtual, other, size=size, other_virtual=other_virtual)[0]
+def _probed(samples, size, implementation):
+  """Both of its kernels in one function of one array."""
+  tail = functools.partial(interp2x_add_relu, size=size, implementation=implementation)
+  return tail(samples, tail(samples, -2 * samples), b_virtual=False)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def _add_relu(virtual, other, size, other_virtual, tile):
+  if tile is None:
+    return linear.call(reference.add_relu, virtual, other, size=size,
+                       other_virtual=other_virtual)[0]
+  return linear.call(mosaic.add_relu, virtual, other, size=size, other_virtual=other_virtual,
+                     tile=tile)[0]
 
 
 @_add_relu.defjvp
-def _add_relu_jvp(size, other_virtual, primals, tangents):
-  out = _add_relu(*primals, size, other_virtual)
-  return out, linear.apply(reference.OP, tangents, (out,), size=size,
-                           other_virtual=other_virtual)[0]
+def _add_relu_jvp(size, other_virtual, tile, primals, tangents):
+  out = _add_relu(*primals, size, other_virtual, tile)
+  if tile is None:
+    # A byte a position instead of the map: what the transpose reads nine times is small.
+    return out, linear.apply(reference.OP, tangents, (out > 0,), size=size,
+                             other_virtual=other_virtual)[0]
+  return out, linear.apply(mosaic.OP, tangents, (out,), size=size, other_virtual=other_virtual,
+                           tile=tile)[0]

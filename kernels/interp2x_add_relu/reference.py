@@ -27,17 +27,17 @@ def _sum(virtual, other, size, other_virtual):
   return _full(virtual + other, size) if other_virtual else _full(virtual, size) + other
 
 
-def tangent(virtual: jax.Array, other: jax.Array, out: jax.Array, *, size: tuple[int, int],
+def tangent(virtual: jax.Array, other: jax.Array, positive: jax.Array, *, size: tuple[int, int],
             other_virtual: bool) -> tuple[jax.Array]:
-  """Tangents of the operands to that of `out`, which says where the sum was positive."""
+  """Tangents of the operands to that of the map; `positive` says where the sum was."""
   total = _sum(virtual, other, size, other_virtual)
-  return (jnp.where(out > 0, total, 0).astype(out.dtype),)
+  return (jnp.where(positive, total, 0).astype(virtual.dtype),)
 
 
-def transposed(cotangent: jax.Array, out: jax.Array, *, size: tuple[int, int],
+def transposed(cotangent: jax.Array, positive: jax.Array, *, size: tuple[int, int],
                other_virtual: bool) -> tuple[jax.Array, jax.Array]:
   """Cotangent of the map to those of both operands."""
-  masked = jnp.where(out > 0, cotangent, 0)
+  masked = jnp.where(positive, cotangent, 0)
   virtual, = interp2x.interp2x_transposed(masked, size=size)
   return virtual, virtual if other_virtual else masked
 

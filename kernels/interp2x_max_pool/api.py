@@ -5,7 +5,8 @@ import functools
 import jax
 
 from cnnopt_jax.kernels import dispatch, linear
-from cnnopt_jax.kernels.interp2x_max_pool import reference
+from cnnopt_jax.kernels.interp2x_max_pool import mosaic, reference
+from cnnopt_jax.kernels.interp2x_max_pool.tuned import TILES
 
 
 def interp2x_max_pool(samples: jax.Array, size: tuple[int, int], *,
@@ -28,16 +29,21 @@ def interp2x_max_pool(samples: jax.Array, size: tuple[int, int], *,
     ValueError: on arguments that do not fit, or a kernel that cannot run.
   """
   size = dispatch.check_samples('samples', samples, size)
-  dispatch.choose(implementation, lambda: 'the kernel is not written yet')
-  return _max_pool(samples, size)
+  tile = dispatch.choose(implementation, samples, size, tuned=TILES, op=interp2x_max_pool,
+                         position_bytes=mosaic.POSITION_BYTES)
+  return _max_pool(samples, size, tile)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_pool(samples, size):
-  return linear.call(reference.max_pool, samples, size=size)[0]
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _max_pool(samples, size, tile):
+  if tile is None:
+    return linear.call(reference.max_pool, samples, size=size)[0]
+  return linear.call(mosaic.max_pool, samples, size=size, tile=tile)[0]
 
 
 @_max_pool.defjvp
-def _max_pool_jvp(size, primals, tangents):
-  out = _max_pool(*primals, size)
-  return out, linear.apply(reference.OP, tangents, primals, size=size)[0]
+def _max_pool_jvp(size, tile, primals, tangents):
+  out = _max_pool(*primals, size, tile)
+  if tile is None:
+    return out, linear.apply(reference.OP, tangents, primals, size=size)[0]
+  return out, linear.apply(mosaic.OP, tangents, primals, size=size, tile=tile)[0]

@@ -4,7 +4,8 @@ A window at (i, j) holds the sample x[i, j], the means with the sample on its ri
 below, and the mean of all four. Which of the four wins is two bits: below * 2 + right. The first
 wins a tie, as in `flax.linen.max_pool`; after a ReLU ties at 0 are the rule.
 
-float32 on 2 CPU cores, JAX 0.10.2, ms (median of 7 interleaved calls), forward and backward:
+float32 on 2 CPU cores, JAX 0.10.2, ms (medians of interleaved calls), forward and backward; the
+last two lines are from a run of their own:
 
 | form                                    | [4,112,112,64] -> 112 | [4,28,28,256] -> 27 |
 |-----------------------------------------|----------------------:|--------------------:|
@@ -12,7 +13,8 @@ float32 on 2 CPU cores, JAX 0.10.2, ms (median of 7 interleaved calls), forward 
 | neighbours by concatenation             |           2.01 / 30.5 |         0.24 / 1.54 |
 | neighbours cut from an edge-padded copy |           7.72 / 33.6 |         0.24 / 1.06 |
 | clamped taps, transposed by JAX         |           1.46 / 46.9 |         0.22 / 4.50 |
-| clamped taps both ways (used)           |           1.46 /  6.5 |         0.22 / 0.86 |
+| interpolated, then pooled, again        |           15.4 /  204 |         1.65 / 54.0 |
+| clamped taps both ways (used)           |           1.05 / 3.16 |         0.33 / 0.94 |
 """
 
 import jax
@@ -29,32 +31,48 @@ def _window(samples: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, ...]:
   x = taps.widen(samples)
   (row, below), (column, right) = (
       (np.arange(n // 2), taps.next_index(taps.samples_of(n))[:n // 2]) for n in size)
-  here, beside = taps.gather(x, row, column), taps.gather(x, row, right)
-  under, across = taps.gather(x, below, column), taps.gather(x, below, right)
+  return values(taps.gather(x, row, column), taps.gather(x, row, right),
+                taps.gather(x, below, column), taps.gather(x, below, right))
+
+
+def values(here: jax.Array, beside: jax.Array, under: jax.Array,
+           across: jax.Array) -> tuple[jax.Array, ...]:
+  """The four values of windows from a sample and its neighbours, in row-major order.
+
+  Added up such that a neighbour that repeats the sample gives exactly equal values: what is
+  interpolated with itself ties with what is not, and so never wins.
+  """
   return (here, (here + beside) * 0.5, (here + under) * 0.5,
-          (here + beside + under + across) * 0.25)
+          ((here + under) + (beside + across)) * 0.25)
 
 
-def _winner(values: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-  """The maximum of four, and which it is, int8. `not <=` lets a NaN win: the last value has it."""
-  best, which = values[0], jnp.zeros(values[0].shape, jnp.int8)
-  for k, value in enumerate(values[1:], 1):
-    keep = value <= best
-    best, which = jnp.where(keep, best, value), jnp.where(keep, which, jnp.int8(k))
-  return best, which
+def winner(values: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The maximum of four values, and 1 or 0 for whether it is in the lower and in the right half.
+
+  A later value wins unless `<=`, so that a NaN does: the mean of four has it. Selections only:
+  Mosaic has no arithmetic on booleans.
+  """
+  first, right, below, centre = values
+  zero, one = jnp.zeros_like(first), jnp.ones_like(first)
+  keeps = right <= first
+  best, odd = jnp.where(keeps, first, right), jnp.where(keeps, zero, one)
+  keeps = below <= best
+  best, low, odd = (jnp.where(keeps, best, below), jnp.where(keeps, zero, one),
+                    jnp.where(keeps, odd, zero))
+  keeps = centre <= best
+  return jnp.where(keeps, best, centre), jnp.where(keeps, low, one), jnp.where(keeps, odd, one)
 
 
 def max_pool(samples: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]:
   """Samples `[N, h, w, C]` to the pooled map `[N, H // 2, W // 2, C]`."""
-  return (_winner(_window(samples, size))[0].astype(samples.dtype),)
+  return (winner(_window(samples, size))[0].astype(samples.dtype),)
 
 
 def tangent(dx: jax.Array, samples: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]:
   """Tangent of the samples to that of the pooled map, where `samples` say which value won."""
-  which = _winner(_window(samples, size))[1]
+  _, low, odd = winner(_window(samples, size))
   here, right, below, centre = _window(dx, size)
-  odd, low = which % 2 == 1, which >= 2
-  out = jnp.where(low, jnp.where(odd, centre, below), jnp.where(odd, right, here))
+  out = jnp.where(low > 0, jnp.where(odd > 0, centre, below), jnp.where(odd > 0, right, here))
   return (out.astype(dx.dtype),)
 
 
@@ -62,13 +80,12 @@ def _shares(size: int) -> tuple[tuple[Tap, Tap], ...]:
   """For a sample: its own window and the one before, with the shares of its gradient that it takes.
 
   The first tap of a pair has the share where the window's winner is not interpolated along this
-  axis, the second where it is. A window whose second sample repeats its first gives it both halves.
+  axis, the second where it is.
   """
   i, windows = np.arange(taps.samples_of(size)), size // 2
   own = np.where(i < windows, 1.0, 0.0)
-  interpolated = own * np.where((i == i[-1]) & (size % 2 == 0), 1.0, 0.5)
   index, before = np.minimum(i, windows - 1), np.maximum(i - 1, 0)
-  return ((Tap(index, own), Tap(index, interpolated)),
+  return ((Tap(index, own), Tap(index, own * 0.5)),
           (Tap(before, 0.0 * i), Tap(before, np.where(i > 0, 0.5, 0.0))))
 
 
@@ -77,7 +94,8 @@ def transposed(cotangent: jax.Array, samples: jax.Array, *,
   """Cotangent of the pooled map to that of the samples `[N, h, w, C]`."""
   if not cotangent.size:
     return (jnp.zeros(samples.shape, cotangent.dtype),)
-  which = _winner(_window(samples, size))[1]
+  _, low, odd = winner(_window(samples, size))
+  which = (2 * low + odd).astype(jnp.int8)
   g = taps.widen(cotangent)
   rows, columns = map(_shares, size)
   total = 0.0

@@ -1,0 +1,46 @@
+"""The kernels' benchmark: what it writes, on what it depends, and its GPU path, interpreted."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from cnnopt_jax.kernels import pallas, rows
+from experiments import kernel_bench
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+
+
+def test_on_a_cpu_it_times_xla_and_says_so(tmp_path, capsys):
+  found = kernel_bench.run(tmp_path, batches=[1], layers=['cifar_3'], rounds=1)
+  assert 'No NVIDIA GPU of capability 9.0 was there' in capsys.readouterr().out
+  assert 'No NVIDIA GPU' in (tmp_path / 'report.md').read_text()
+  assert json.loads((tmp_path / 'bench.json').read_text()) == found
+  assert {row['form'] for row in found[1:]} == {'xla', 'resize', 'materialised'}
+  row = found[1]
+  assert row['name'] == 'cifar_3_interp2x_forward_xla'
+  assert row['least_mb'] * 1e6 == pytest.approx(5 * 4 * 4 * 64 * 4, abs=500)
+
+
+def test_its_gpu_path_runs_interpreted():
+  case = kernel_bench.Case('max_pool', 'tiny', 1, (4, 9), 32, 'float32')
+  with pallas.interpreted():
+    found = kernel_bench.bench(case, True, 1e9, rounds=1)
+    entry = kernel_bench.tune(case, rounds=1)
+  kernel = [row for row in found if row['form'] == 'mosaic']
+  assert [row['direction'] for row in kernel] == ['forward', 'backward']
+  assert all(row['error_against_xla'] < 1e-6 for row in kernel)
+  assert entry.startswith("interp2x_max_pool: (5, 32, 'float32'): Tile(columns=4, channels=32")
+  assert rows.Tile(4, 32, 1) in rows.candidates(5, 32, 'float32', 20)
+
+
+def test_needs_nothing_that_a_gpu_machine_may_lack():
+  program = '''
+import sys
+for name in ('ml_collections', 'matplotlib', 'chex', 'tensorflow_datasets'):
+  sys.modules[name] = None
+import experiments.kernel_bench
+'''
+  subprocess.run([sys.executable, '-c', program], check=True, cwd=REPO)

@@ -225,13 +225,43 @@ def run(workdir: pathlib.Path, *, batches=None, dtype=None, layers=tuple(LAYERS)
         if tune_tiles and gpu:
           entries.append(tune(case, rounds))
           print(entries[-1], flush=True)
+  if gpu:
+    network = end_to_end(32, 224, dtype, rounds)
+    rows_ += network
+    notes.append(f'VGG-16 with its head, {dtype}, batch 32, in one jit: ' + ', '.join(
+        f'{row["name"]} {row["value"]:.4g} {row["unit"]}' for row in network))
+    print(notes[-1], flush=True)
   workdir.mkdir(parents=True, exist_ok=True)
   (workdir / 'bench.json').write_text(json.dumps(rows_, indent=1) + '\n')
-  parts = ['# Interpolation ops', *notes, table(rows_[1:])]
+  parts = ['# Interpolation ops', *notes, table([row for row in rows_ if 'op' in row])]
   if entries:
     parts.append('\n'.join(['```', *entries, '```']))
   (workdir / 'report.md').write_text('\n\n'.join(parts) + '\n')
   return rows_
+
+
+def end_to_end(batch: int, size: int, dtype: str, rounds: int, network: str = 'vgg16'
+               ) -> list[dict]:
+  """A network under no plan and with every unit virtual, folded, in one jit each."""
+  # Needs chex and optax too, which the ops do without.
+  from cnnopt_jax import models, vip
+  dense = models.create(network, num_classes=1000)
+  virtual = models.with_plan(dense, 'all')
+  images = jax.random.normal(jax.random.key(0), (batch, size, size, 3), dtype)
+  shapes = jax.eval_shape(dense.init, jax.random.key(0), images)
+  # Of the size that keeps maps of order one.
+  params = jax.tree.map(lambda s: (jax.random.normal(jax.random.key(1), s.shape, jnp.float32)
+                                   * (2 / max(1, np.prod(s.shape[:-1])))**0.5).astype(dtype),
+                        shapes['params'])
+  folded = vip.fold(params, models.virtual_inputs(virtual, images.shape[1:]))
+  programs = {name: (jax.jit(model.apply), {'params': weights}) for name, model, weights in
+              (('dense', dense, params), ('all_virtual', virtual, folded))}
+  took = seconds({name: lambda i, program=program: program[0](program[1], images)
+                  for name, program in programs.items()}, rounds)
+  found = [dict(name=f'{network}_{name}', value=1e6 * t, unit='us', batch=batch, size=size,
+                dtype=dtype) for name, t in took.items()]
+  return [*found, dict(name=f'{network}_all_virtual_vs_dense', unit='ratio',
+                       value=took['dense'] / took['all_virtual'])]
 
 
 def table(rows_: list[dict], header: bool = True) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from cnnopt_jax.models.efficientnet import STAGES, EfficientNetLite0
 from cnnopt_jax.models.torch_file import TorchFileError, read_torch_file
@@ -89,6 +88,8 @@ def prepare_image(image: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:
   Raises:
     ValueError: if the image is not uint8 [H, W, 3].
   """
+  from PIL import Image  # Late: nothing else here needs it.
+
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
     raise ValueError(f'image: {image.dtype} {list(image.shape)}; allowed: uint8 [H, W, 3]')
   height, width = image.shape[:2]

@@ -36,6 +36,11 @@ def test_its_gpu_path_runs_interpreted():
   assert rows.Tile(4, 32, 1) in rows.candidates(5, 32, 'float32', 20)
 
 
+def test_the_whole_network_is_timed():
+  dense, virtual, ratio = kernel_bench.end_to_end(1, 16, 'bfloat16', 1, network='vgg8')
+  assert ratio['value'] == pytest.approx(dense['value'] / virtual['value'])
+
+
 def test_needs_nothing_that_a_gpu_machine_may_lack():
   program = '''
 import sys

@@ -37,7 +37,7 @@ def test_its_gpu_path_runs_interpreted():
 
 
 def test_the_whole_network_is_timed():
-  dense, virtual, ratio = kernel_bench.end_to_end(1, 16, 'bfloat16', 1, network='vgg8')
+  dense, virtual, ratio = kernel_bench.end_to_end(1, 16, 'bfloat16', 1, network='all_cnn')
   assert ratio['value'] == pytest.approx(dense['value'] / virtual['value'])
 
 

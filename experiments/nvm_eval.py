@@ -22,11 +22,21 @@ from cnnopt_jax.nvm import gpus, published, system
 from cnnopt_jax.nvm.traffic import Traffic, traffic
 from experiments import launch, nvm_eval_report
 
+TECHNOLOGIES = ('sram', 'stt', 'sot')
 ANALYSES = ('iso_capacity', 'iso_area', 'scaling', 'batch')
 DRAMS = {'gddr5x': system.GDDR5X, 'hbm': system.HBM}
 IMAGE_SIZES = {'alexnet': 227}  # 224 otherwise.
 MIB = 1 << 20
 
+# Fields of a config that say what caches are made of.
+CACHE_SPEC = {
+    'stt_cell': launch.one_of(*nvm.CELLS),
+    'sot_cell': launch.one_of(*nvm.CELLS),
+    'tag_cell': launch.one_of('same', *nvm.CELLS),
+    'node_nm': launch.integer(16, 120),
+    'roadmap': launch.one_of('HP', 'LSTP', 'LOP'),
+    'temperature_k': launch.integer(300, 400),
+}
 _BATCHES = launch.tuple_of(launch.integer(1, 4096), min_length=0)
 SPEC = {
     'analysis': launch.one_of(*ANALYSES),
@@ -37,12 +47,7 @@ SPEC = {
     'dram': launch.one_of(*DRAMS),
     'baseline_mib': launch.integer(1, 64),
     'capacities_mib': launch.tuple_of(launch.integer(1, 1024)),
-    'stt_cell': launch.one_of(*nvm.CELLS),
-    'sot_cell': launch.one_of(*nvm.CELLS),
-    'tag_cell': launch.one_of('same', *nvm.CELLS),
-    'node_nm': launch.integer(16, 120),
-    'roadmap': launch.one_of('HP', 'LSTP', 'LOP'),
-    'temperature_k': launch.integer(300, 400),
+    **CACHE_SPEC,
 }
 FIGURES = ('area_mm2', 'dynamic_energy_j', 'leakage_energy_j', 'dram_energy_j', 'total_energy_j',
            'delay_s', 'edp_js')
@@ -82,23 +87,28 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   return rows
 
 
-def all_caches(config) -> tuple[list[Cache], dict[tuple[str, str, int], system.CacheFigures]]:
-  """What to evaluate, and `{(source, technology, MiB): figures}` of every cache."""
+def tuned(config, technologies, capacities_mib) -> dict[tuple[str, int], system.CacheFigures]:
+  """`{(technology, MiB): figures}` of our own model's EDAP-tuned caches."""
   try:
     tech = nvm.technology(config.node_nm, config.roadmap, config.temperature_k)
   except ValueError as error:
     raise launch.ConfigError(f'config.{error}') from None
-  cells = {'sram': nvm.CELLS['sram'], 'stt': nvm.CELLS[config.stt_cell],
-           'sot': nvm.CELLS[config.sot_cell]}
-  tag_cell = None if config.tag_cell == 'same' else nvm.CELLS[config.tag_cell]
+  names = {'sram': 'sram', 'stt': config.stt_cell, 'sot': config.sot_cell}
+  found = nvm.edap_tuned(
+      {name: nvm.CELLS[names[name]] for name in technologies}, tech,
+      [mib * MIB for mib in capacities_mib],
+      tag_cell=None if config.tag_cell == 'same' else nvm.CELLS[config.tag_cell])
+  return {(name, capacity // MIB): system.CacheFigures(*map(
+      float, system.CacheFigures.of(winner.totals))) for (name, capacity), winner in found.items()}
+
+
+def all_caches(config) -> tuple[list[Cache], dict[tuple[str, str, int], system.CacheFigures]]:
+  """What to evaluate, and `{(source, technology, MiB): figures}` of every cache."""
   figures = {('published', *key): value for key, value in published.RECALLED_CACHES.items()}
 
   def tune(technologies, capacities_mib):
-    tuned = nvm.edap_tuned({name: cells[name] for name in technologies}, tech,
-                           [mib * MIB for mib in capacities_mib], tag_cell=tag_cell)
-    for (name, capacity), winner in tuned.items():
-      figures['model', name, capacity // MIB] = system.CacheFigures(*map(
-          float, system.CacheFigures.of(winner.totals)))
+    figures.update({('model', *key): value
+                    for key, value in tuned(config, technologies, capacities_mib).items()})
 
   base = config.baseline_mib
   if config.analysis == 'iso_area':
@@ -116,9 +126,9 @@ def all_caches(config) -> tuple[list[Cache], dict[tuple[str, str, int], system.C
               for source in ('published', 'model') for name, mib in sizes_of[source].items()]
   else:
     capacities = config.capacities_mib if config.analysis == 'scaling' else (base,)
-    tune(cells, capacities)
+    tune(TECHNOLOGIES, capacities)
     caches = [Cache(source, name, mib, mib) for source in ('published', 'model')
-              for mib in capacities for name in cells if (source, name, mib) in figures]
+              for mib in capacities for name in TECHNOLOGIES if (source, name, mib) in figures]
   # The published table has SRAM at 3 MB only.
   caches = [c for c in caches if (c.source, 'sram', c.sram_mib) in figures]
   used = {(c.source, c.technology, c.capacity_mib) for c in caches}

@@ -193,8 +193,9 @@ def _source_sectors(gpu: Gpu, g: Geometry, pixels: float, element_bytes: float) 
     rows = min(g.height.source, g.height.taps)
     columns = min(g.width.source, pixels * g.width.step + max(g.width.taps - g.width.step, 0))
     runs = rows
-  # A run starts anywhere in a sector.
-  sectors = rows * columns * element + runs * (1 - element)
+  # A run starts anywhere in a sector, but where tiles and planes are whole numbers of them.
+  aligned = g.taps == g.width.step == 1 and (g.source_plane * element_bytes) % gpu.sector_bytes == 0
+  sectors = rows * columns * element + (0 if aligned else runs * (1 - element))
   channels = max(1.0, gpu.tile_depth / g.taps)  # Loaded at a time.
   if rows * columns * channels * element_bytes > gpu.l1_bytes / gpu.blocks_per_sm:
     # What one tap has loaded is gone before the next one needs it.

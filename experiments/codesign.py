@@ -51,6 +51,7 @@ COLUMNS = ('model', 'width_multiplier', 'bits', 'plan', 'technology', 'capacity_
            'test_accuracy', 'seeds', 'weight_kib', 'macs', 'area_mm2', 'l2_reads', 'l2_writes',
            'dram_accesses', 'dynamic_energy_j', 'leakage_energy_j', 'dram_energy_j',
            'total_energy_j', 'delay_s', 'edp_js', 'edp_reduction', 'pareto')
+_SHOWN = 30  # Rows of the front in the report.
 _COLORS = {'sram': '0.4', 'stt': 'C0', 'sot': 'C1'}
 
 
@@ -191,12 +192,12 @@ def as_report(config, rows, base) -> str:
   known = any(r['test_accuracy'] is not None for r in rows)
   front = sorted((r for r in rows if r['pareto']), key=lambda r: r['edp_js'])
   head = ['bits', 'plan', 'width', 'technology', 'MiB', 'accuracy', 'weights, KiB', 'MMAC',
-          'area, mm2', 'energy, mJ', 'delay, ms', 'EDP, uJ s', 'EDP gain']
+          'area, mm2', 'energy, mJ', 'delay, ms', 'EDP, mJ s', 'EDP gain']
   cells = lambda r: [
       r['bits'], r['plan'], f'{r["width_multiplier"]:.3g}', r['technology'], r['capacity_mib'],
       '-' if r['test_accuracy'] is None else f'{r["test_accuracy"]:.4f}',
       f'{r["weight_kib"]:,.0f}', f'{r["macs"] / 1e6:,.0f}', f'{r["area_mm2"]:.3g}',
-      f'{1e3 * r["total_energy_j"]:.4g}', f'{1e3 * r["delay_s"]:.4g}', f'{1e6 * r["edp_js"]:.4g}',
+      f'{1e3 * r["total_energy_j"]:.4g}', f'{1e3 * r["delay_s"]:.4g}', f'{1e3 * r["edp_js"]:.4g}',
       f'{r["edp_reduction"]:.3g}']
   criteria = ('by EDP, area and accuracy' if known else 'by EDP and area, where more bits and more '
               'MACs count as no less accurate: **no accuracy is known here** (`results` names runs '
@@ -210,7 +211,9 @@ def as_report(config, rows, base) -> str:
       f'{base["bits"]} bits, plan {base["plan"]}, {base["capacity_mib"]} MiB of '
       f'{base["technology"].upper()}.', '',
       f'## The {len(front)} combinations that no other beats', '', f'{criteria[0].upper()}'
-      f'{criteria[1:]}.', '', report.to_markdown([cells(r) for r in front], head),
+      f'{criteria[1:]}.' + (f' The first {_SHOWN} by EDP; results.csv has all.'
+                            if len(front) > _SHOWN else ''), '',
+      report.to_markdown([cells(r) for r in front[:_SHOWN]], head),
       '## What each choice alone does to EDP', '',
       'Geometric mean over all else of the EDP of the first option over that of this one.', '',
       report.to_markdown(main_effects(rows), ['choice', 'option', 'EDP gain']), '',
@@ -246,8 +249,9 @@ def plot(config, rows, path: pathlib.Path) -> None:
     axes.set(xscale='log', xlabel='EDP of cache and DRAM, J s', title=f'plan {plan}')
     if not known:
       axes.set_yscale('log', base=2)
-      axes.set_yticks(config.bits, list(map(str, config.bits)))
-      axes.minorticks_off()
+      ticks = [bits for bits in config.bits if bits & (bits - 1) == 0]
+      axes.set_yticks(ticks, list(map(str, ticks)))
+    axes.tick_params(axis='x', which='both', labelsize=6)
     axes.grid(alpha=0.3)
   panels[0].set_ylabel('test accuracy' if known else 'bits of a weight')
   panels[-1].legend(fontsize=6, frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))

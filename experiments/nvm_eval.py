@@ -106,33 +106,45 @@ def all_caches(config) -> tuple[list[Cache], dict[tuple[str, str, int], system.C
   """What to evaluate, and `{(source, technology, MiB): figures}` of every cache."""
   figures = {('published', *key): value for key, value in published.RECALLED_CACHES.items()}
 
-  def tune(technologies, capacities_mib):
-    figures.update({('model', *key): value
-                    for key, value in tuned(config, technologies, capacities_mib).items()})
+  def tuned_and_kept(technologies, capacities_mib):
+    found = tuned(config, technologies, capacities_mib)
+    figures.update({('model', *key): value for key, value in found.items()})
+    return found
 
   base = config.baseline_mib
   if config.analysis == 'iso_area':
-    tune(['sram'], [base])
+    tuned_and_kept(['sram'], [base])
     sizes = {'sram': base}
+    area = figures['model', 'sram', base].area_mm2
     for name in ('stt', 'sot'):
-      # The tuned area is not quite monotonic in the capacity: look at every size.
-      tune([name], range(base, 6 * base + 1))
-      sizes[name] = max((mib for source, other, mib in figures
-                         if (source, other) == ('model', name)
-                         and figures[source, other, mib].area_mm2
-                         <= figures['model', 'sram', base].area_mm2), default=base)
+      sizes[name] = largest_within(area, base, lambda mibs, name=name: {
+          mib: value.area_mm2 for (_, mib), value in tuned_and_kept([name], mibs).items()})
     sizes_of = {'model': sizes, 'published': {'sram': 3, 'stt': 7, 'sot': 10}}
     caches = [Cache(source, name, mib, sizes_of[source]['sram'])
               for source in ('published', 'model') for name, mib in sizes_of[source].items()]
   else:
     capacities = config.capacities_mib if config.analysis == 'scaling' else (base,)
-    tune(TECHNOLOGIES, capacities)
+    tuned_and_kept(TECHNOLOGIES, capacities)
     caches = [Cache(source, name, mib, mib) for source in ('published', 'model')
               for mib in capacities for name in TECHNOLOGIES if (source, name, mib) in figures]
   # The published table has SRAM at 3 MB only.
   caches = [c for c in caches if (c.source, 'sram', c.sram_mib) in figures]
   used = {(c.source, c.technology, c.capacity_mib) for c in caches}
   return caches, {key: value for key, value in figures.items() if key in used}
+
+
+def largest_within(area_mm2: float, start_mib: int, areas_of) -> int:
+  """The largest whole number of MiB whose cache fits an area, and at least `start_mib`.
+
+  A tuned cache's area is not quite monotonic in its capacity, so sizes are looked at four at a
+  time, until none of the four fits.
+  """
+  best, mib = start_mib, start_mib
+  while True:
+    fitting = [size for size, area in areas_of(range(mib, mib + 4)).items() if area <= area_mm2]
+    if not fitting:
+      return best
+    best, mib = max(fitting), mib + 4
 
 
 def all_traffic(config) -> dict[Case, Traffic]:

@@ -64,7 +64,7 @@ def test_source_sectors_against_enumeration(geometry, transposed):
   layer = _conv(*geometry).layers[0]
   g = implicit_gemm.forward_geometry(layer, 2)
   g = g.transposed() if transposed else g
-  sectors, cut = implicit_gemm.map_product(SMALL, g, (4.0, 4.0, 4.0), splittable=False)
+  sectors, cut = implicit_gemm.map_product(SMALL, g, (4.0,) * 3), implicit_gemm.map_tiling(SMALL, g)
   found = enumerated_source_sectors(layer, 2, cut.rows, transposed) * cut.column_tiles
   weights = cut.row_tiles * layer.weights * 4 / 32
   assert sectors.reads - weights == pytest.approx(found, rel=0.2)
@@ -76,29 +76,29 @@ def test_products_by_hand():
   table = trace_layers(lambda w, x: x @ w, jax.ShapeDtypeStruct((256, 96), jnp.float32),
                        jax.ShapeDtypeStruct((1, 256), jnp.float32))
   g = implicit_gemm.forward_geometry(table.layers[0], 64)
-  sectors, cut = implicit_gemm.map_product(SMALL, g, (4.0, 1.0, 4.0), splittable=True)
-  assert cut == implicit_gemm.Tiling(32, 32, 2, 3, 1)
+  sectors = implicit_gemm.map_product(SMALL, g, (4.0, 1.0, 4.0))
+  assert implicit_gemm.map_tiling(SMALL, g) == implicit_gemm.Tiling(32, 32, 2, 3, 1)
   # Every row of tiles reads the weights of one byte, every column the images of four.
   assert sectors == ((2 * 256 * 96 + 3 * 4 * 64 * 256) / 32, 4 * 64 * 96 / 32)
-  sectors, cut = implicit_gemm.weight_product(SMALL, g, (4.0, 4.0, 4.0))
+  sectors, cut = implicit_gemm.weight_product(SMALL, g, (4.0,) * 3), implicit_gemm.weight_tiling(
+      SMALL, g)
   assert (cut.row_tiles, cut.column_tiles, cut.splits) == (3, 8, 1)
   assert sectors == ((8 * 64 * 96 + 3 * 64 * 256) / 8, 256 * 96 / 8)
 
 
 def test_a_small_product_splits_its_reduction():
   g = implicit_gemm.Geometry(8, 1, 16, 4096, *[implicit_gemm.Axis(1, 1, 1, 1)] * 2, 16 * 4096)
-  cut = implicit_gemm.map_product(SMALL, g, (4.0,) * 3, splittable=True)[1]
-  assert cut.splits == 3 == SMALL.slots
-  whole, parts = (implicit_gemm.map_product(SMALL, g, (4.0,) * 3, splittable=s)[0]
-                  for s in (False, True))
+  assert implicit_gemm.map_tiling(SMALL, g).splits == 3 == SMALL.slots
+  # Three times the output is written and read again besides the operands: one tile, 16 x 32.
   written = 8 * 16 / 8
-  assert parts == (whole.reads + 3 * written, whole.writes + 3 * written)
+  assert implicit_gemm.map_product(SMALL, g, (4.0,) * 3) == (
+      (8 + 16) * 4096 / 8 + 3 * written, written + 3 * written)
 
 
 def test_groups_read_their_own_channels_only():
   whole, grouped = (_conv(14, 32, 32, 3, 1, 1, groups).layers[0] for groups in (1, 2))
-  reads = [implicit_gemm.map_product(SMALL, implicit_gemm.forward_geometry(layer, 1), (4.0,) * 3,
-                                     splittable=False)[0].reads for layer in (whole, grouped)]
+  reads = [implicit_gemm.map_product(SMALL, implicit_gemm.forward_geometry(layer, 1),
+                                     (4.0,) * 3).reads for layer in (whole, grouped)]
   assert reads[1] < reads[0] * 0.7
 
 

@@ -251,7 +251,11 @@ def plot(config, rows, path: pathlib.Path) -> None:
       axes.set_yscale('log', base=2)
       ticks = [bits for bits in config.bits if bits & (bits - 1) == 0]
       axes.set_yticks(ticks, list(map(str, ticks)))
-    axes.tick_params(axis='x', which='both', labelsize=6)
+    low, high = (pick(r['edp_js'] for r in rows) for pick in (min, max))
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [m * 10.0**e for e in decades for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    axes.set_xticks(ticks, [f'{tick:g}' for tick in ticks], fontsize=7)
+    axes.xaxis.minorticks_off()
     axes.grid(alpha=0.3)
   panels[0].set_ylabel('test accuracy' if known else 'bits of a weight')
   panels[-1].legend(fontsize=6, frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))

@@ -149,11 +149,11 @@ def _headlines(config, rows, figures) -> list[str]:
   return ['', '## Headline figures of the abstracts', '',
           to_markdown(table, ['version', 'technology', 'figure', 'abstract', 'published table',
                               'own model', 'by the table', 'by our model']),
-          'Reproduced and agrees: within a tenth. EDP depends on what the abstracts do not give: the '
-          'accesses that were measured, and the energy and time of DRAM. Ours are a model and '
-          'constants of our own, so an EDP that agrees is no confirmation, and one that does not is no '
-          'refutation. Area and capacity depend on the caches alone: by the recalled table they '
-          'check the recollection, by our model they check the model'
+          'Reproduced and agrees: within a tenth. EDP depends on what the abstracts do not give: '
+          'the accesses that were measured, and the energy and time of DRAM. Ours are a model and '
+          'constants of our own, so an EDP that agrees is no confirmation, and one that does not '
+          'is no refutation. Area and capacity depend on the caches alone: by the recalled table '
+          'they check the recollection, by our model they check the model'
           + (' (its 16 nm node is our own table).' if config.node_nm == 16 else '.'), *why]
 
 

@@ -2,7 +2,7 @@
 
     python -m experiments.codesign --config configs/codesign.py --workdir runs/codesign
 
-COST on two cores. Accuracies are joined from the results.csv of finished runs that `results`
+About four minutes on two cores. Accuracies are joined from the results.csv of finished runs that `results`
 names; without any, the front ranks by bits and MACs instead.
 """
 

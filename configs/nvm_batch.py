@@ -2,7 +2,7 @@
 
     python -m experiments.nvm_eval --config configs/nvm_batch.py --workdir runs/batch
 
-COST on two cores. Expected: gains that hardly depend on the batch.
+About two minutes on two cores. Expected: gains that hardly depend on the batch.
 """
 
 from ml_collections import config_dict

@@ -2,7 +2,7 @@
 
     python -m experiments.nvm_eval --config configs/nvm_iso_area.py --workdir runs/iso_area
 
-COST on two cores.
+About three minutes on two cores.
 Expected: 7 MB of STT and 10 MB of SOT by the recalled table, and fewer DRAM accesses.
 """
 

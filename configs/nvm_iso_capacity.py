@@ -2,7 +2,7 @@
 
     python -m experiments.nvm_eval --config configs/nvm_iso_capacity.py --workdir runs/iso_capacity
 
-COST on two cores.
+About two minutes on two cores.
 Expected: area 2.4x (STT) and 2.8x (SOT) smaller by the recalled table; EDP lower for
 both.
 """

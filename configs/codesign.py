@@ -2,8 +2,8 @@
 
     python -m experiments.codesign --config configs/codesign.py --workdir runs/codesign
 
-About four minutes on two cores. Accuracies are joined from the results.csv of finished runs that `results`
-names; without any, the front ranks by bits and MACs instead.
+About four minutes on two cores. Accuracies are joined from the results.csv of finished runs that
+`results` names; without any, the front ranks by bits and MACs instead.
 """
 
 from ml_collections import config_dict

@@ -2,7 +2,8 @@
 
     python -m experiments.nvm_eval --config configs/nvm_batch.py --workdir runs/batch
 
-About two minutes on two cores. Expected: gains that hardly depend on the batch.
+About two minutes on two cores. Expected: SOT's gain hardly depends on the batch; STT's
+follows the share of writes.
 """
 
 from ml_collections import config_dict

@@ -2,7 +2,8 @@
 
     python -m experiments.nvm_eval --config configs/nvm_scaling.py --workdir runs/scaling
 
-About four minutes on two cores. Expected: the larger the cache, the more STT and SOT gain over SRAM.
+About four minutes on two cores. Expected: the larger the cache, the more STT and SOT gain over
+SRAM.
 """
 
 from ml_collections import config_dict

@@ -1,4 +1,4 @@
-"""Speed of the search: organisations per second, one full search, a sweep, growth with size.
+"""Speed of the search, of the system model and of stack distances, and growth with size.
 
     python -m experiments.nvm_bench --config configs/nvm_bench.py --workdir runs/nvm_bench
 
@@ -13,10 +13,12 @@ import pathlib
 import time
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import config_dict
 
 from cnnopt_jax import nvm
-from cnnopt_jax.nvm import array, exploration, search
+from cnnopt_jax.nvm import array, exploration, search, system
 from experiments import launch, reports
 
 SPEC = {
@@ -25,6 +27,7 @@ SPEC = {
     'repeats': launch.integer(1, 1000),
     'sweep_cells': launch.tuple_of(launch.one_of(*nvm.CELLS)),
     'sweep_capacities_mb': launch.tuple_of(launch.integer(1, 1024)),
+    'stream_accesses': launch.integer(1000, 100_000_000),
 }
 NVSIM_S = (15, 75)  # One mode on one core, by the reference runs.
 
@@ -61,6 +64,8 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   add('sweep_s', warm, 's', caches=len(found) // len(nvm.Target), winners=len(found),
       with_enumeration_s=round(cold, 3))
   rows += growth(config, tech)
+  rows += system_evaluations(config.repeats)
+  rows += stack_streams(config.stream_accesses)
   launch.write_atomically(workdir / 'environment.json',
                           json.dumps(launch.environment(), indent=1) + '\n')
   launch.write_bench(workdir, rows)
@@ -110,6 +115,43 @@ def growth(config, tech) -> list[dict]:
       _, seconds = best_of(evaluate, config.repeats)
       rows.append({'name': f'evaluate_{counts[2]}_ms', 'value': 1e3 * seconds, 'unit': 'ms',
                    'us_per_organisation': round(1e6 * seconds / counts[2], 3)})
+  return rows
+
+
+def system_evaluations(repeats: int) -> list[dict]:
+  """Workloads x caches x DRAMs evaluated per second, after compilation."""
+  rng, rows = np.random.default_rng(0), []
+  evaluate = jax.jit(system.evaluate_grid)
+  for workloads, caches in ((10, 50), (100, 500), (400, 1000)):
+    demand = system.Demand(*rng.uniform(1e6, 1e9, (2, workloads)),
+                           rng.uniform(1e6, 1e9, (workloads, caches)))
+    figures = system.CacheFigures(*rng.uniform(0.1, 10, (6, caches)))
+    drams = system.Dram(*rng.uniform(1, 5, (2, 2)))
+    call = lambda args=(demand, figures, drams): jax.block_until_ready(evaluate(*args))
+    call()
+    _, seconds = best_of(call, repeats)
+    count = workloads * caches * 2
+    rows.append({'name': f'system_evaluations_{count}_per_s', 'value': count / seconds,
+                 'unit': '1/s', 'ms': round(1e3 * seconds, 3)})
+  return rows
+
+
+def stack_streams(accesses: int) -> list[dict]:
+  """Seconds for the stack distances of five kinds of stream, and growth with their length."""
+  rng, rows = np.random.default_rng(0), []
+  streams = {
+      'uniform': rng.integers(0, 1 << 20, accesses), 'zipf': rng.zipf(1.2, accesses) % (1 << 24),
+      'loop': np.arange(accesses) % 100_000, 'cold': np.arange(accesses),
+      'same': np.zeros(accesses, np.int64)}
+  cases = [(kind, stream) for kind, stream in streams.items()]
+  cases += [('uniform', streams['uniform'][:accesses // n]) for n in (10, 100)]
+  for kind, stream in cases:
+    stream = jnp.asarray(stream.astype(np.int32))
+    call = lambda stream=stream: jax.block_until_ready(nvm.stack_distances(stream))
+    call()
+    _, seconds = best_of(call, 2)
+    rows.append({'name': f'stack_{kind}_{len(stream)}_s', 'value': seconds, 'unit': 's',
+                 'ns_per_access': round(1e9 * seconds / len(stream), 1)})
   return rows
 
 

@@ -143,6 +143,17 @@ def tiling(gpu: Gpu, rows: int, columns: int, depth: int, groups: int,
   return best
 
 
+def map_tiling(gpu: Gpu, g: Geometry) -> Tiling:
+  """Of a product that writes a map. That of a dense layer may split its reduction."""
+  splittable = g.source_plane == g.target_plane == 1
+  return tiling(gpu, g.pixels, g.target_channels, g.depth, g.groups, splittable)
+
+
+def weight_tiling(gpu: Gpu, g: Geometry) -> Tiling:
+  """Of a weight gradient: rows are target channels, columns source channels times taps."""
+  return tiling(gpu, g.target_channels, round(g.source_channels * g.taps), g.pixels, g.groups, True)
+
+
 class Sectors(NamedTuple):
   """L2 transactions of a kernel.
 
@@ -153,22 +164,20 @@ class Sectors(NamedTuple):
   writes: float
 
 
-def map_product(gpu: Gpu, geometry: Geometry, element_bytes: tuple[float, float, float], *,
-                splittable: bool) -> tuple[Sectors, Tiling]:
+def map_product(gpu: Gpu, geometry: Geometry,
+                element_bytes: tuple[float, float, float]) -> Sectors:
   """Sectors of a product that writes a map: the forward pass or a data gradient.
 
   Args:
     gpu: the GPU.
     geometry: of the product.
     element_bytes: of source, weights, target.
-    splittable: as in `tiling`.
 
   Returns:
-    Sectors, and the tiling.
+    The sectors, at the product's `map_tiling`.
   """
-  source, weight, target = (size / gpu.sector_bytes for size in element_bytes)
-  g = geometry
-  cut = tiling(gpu, g.pixels, g.target_channels, g.depth, g.groups, splittable)
+  _, weight, target = (size / gpu.sector_bytes for size in element_bytes)
+  g, cut = geometry, map_tiling(gpu, geometry)
   blocks = cut.row_tiles * cut.column_tiles * g.groups
   pixels = g.pixels / cut.row_tiles
   # Every row of tiles reads all weights, every tile the source under its pixels.
@@ -176,7 +185,7 @@ def map_product(gpu: Gpu, geometry: Geometry, element_bytes: tuple[float, float,
   reads += blocks * _source_sectors(gpu, g, pixels, element_bytes[0]) * g.source_channels
   written = g.pixels * g.target_channels * g.groups * target
   partial = written * cut.splits if cut.splits > 1 else 0.0
-  return Sectors(reads + partial, written + partial), cut
+  return Sectors(reads + partial, written + partial)
 
 
 def _source_sectors(gpu: Gpu, g: Geometry, pixels: float, element_bytes: float) -> float:
@@ -193,8 +202,9 @@ def _source_sectors(gpu: Gpu, g: Geometry, pixels: float, element_bytes: float) 
     rows = min(g.height.source, g.height.taps)
     columns = min(g.width.source, pixels * g.width.step + max(g.width.taps - g.width.step, 0))
     runs = rows
-  # A run starts anywhere in a sector.
-  sectors = rows * columns * element + runs * (1 - element)
+  # A run starts anywhere in a sector, but where tiles and planes are whole numbers of them.
+  aligned = g.taps == g.width.step == 1 and (g.source_plane * element_bytes) % gpu.sector_bytes == 0
+  sectors = rows * columns * element + (0 if aligned else runs * (1 - element))
   channels = max(1.0, gpu.tile_depth / g.taps)  # Loaded at a time.
   if rows * columns * channels * element_bytes > gpu.l1_bytes / gpu.blocks_per_sm:
     # What one tap has loaded is gone before the next one needs it.
@@ -202,8 +212,8 @@ def _source_sectors(gpu: Gpu, g: Geometry, pixels: float, element_bytes: float) 
   return sectors
 
 
-def weight_product(gpu: Gpu, geometry: Geometry, element_bytes: tuple[float, float, float]
-                   ) -> tuple[Sectors, Tiling]:
+def weight_product(gpu: Gpu, geometry: Geometry,
+                   element_bytes: tuple[float, float, float]) -> Sectors:
   """Sectors of a weight gradient.
 
   Args:
@@ -212,12 +222,11 @@ def weight_product(gpu: Gpu, geometry: Geometry, element_bytes: tuple[float, flo
     element_bytes: of source, weights, target.
 
   Returns:
-    Sectors, and the tiling: rows are target channels, columns source channels times taps.
+    The sectors, at the product's `weight_tiling`.
   """
   source, weight, target = (size / gpu.sector_bytes for size in element_bytes)
-  g = geometry
-  taps = max(1, round(g.taps))
-  cut = tiling(gpu, g.target_channels, g.source_channels * taps, g.pixels, g.groups, True)
+  g, cut = geometry, weight_tiling(gpu, geometry)
+  taps = round(g.taps)
   gradient = cut.column_tiles * g.groups * g.pixels * g.target_channels * target
   # A tile of columns reads each channel that one of its columns belongs to.
   if cut.columns >= taps:
@@ -228,4 +237,4 @@ def weight_product(gpu: Gpu, geometry: Geometry, element_bytes: tuple[float, flo
   data = cut.row_tiles * g.groups * g.images * touched * channels * source
   written = g.weights * weight
   partial = written * cut.splits if cut.splits > 1 else 0.0
-  return Sectors(gradient + data + partial, written + partial), cut
+  return Sectors(gradient + data + partial, written + partial)

@@ -157,8 +157,7 @@ def _map_product(step: Step, gpu: Gpu, g: implicit_gemm.Geometry, sizes: np.ndar
   element = lambda tensor, elements: sizes[tensor] / elements
   source_element = element(source, g.images * g.groups * g.source_channels * g.source_plane)
   target_element = element(target, g.images * g.groups * g.target_channels * g.target_plane)
-  splittable = g.source_plane == g.target_plane == 1
-  cut = implicit_gemm.map_product(gpu, g, (4.0, 4.0, 4.0), splittable=splittable)[1]
+  cut = implicit_gemm.map_tiling(gpu, g)
   columns = cut.column_tiles * g.groups
   row_waves = -(-cut.row_tiles // gpu.slots)
   columns_at_once = max(1, gpu.slots // (cut.row_tiles * cut.splits)) if row_waves == 1 else 1
@@ -198,13 +197,13 @@ def _weight_gradient(step: Step, gpu: Gpu, g: implicit_gemm.Geometry, sizes: np.
   """All images in every wave, those of one part of the reduction apart from one another."""
   gradient, data = step.reads[:2]
   target, workspace = step.writes[0], len(sizes) - 1
-  cut = implicit_gemm.weight_product(gpu, g, (4.0, 4.0, 4.0))[1]
+  cut = implicit_gemm.weight_tiling(gpu, g)
   tiles = cut.row_tiles * cut.column_tiles * g.groups
   at_once = max(1, gpu.slots // cut.splits)
   images = np.arange(g.images)
   part = -(-g.images // cut.splits)
   when = (images % part) / part
-  taps = max(1, round(g.taps))
+  taps = round(g.taps)
   for wave, tile in enumerate(range(0, tiles, at_once)):
     until = min(tiles, tile + at_once)
     # Rows of tiles first, then columns, then groups.

@@ -30,8 +30,7 @@ from cnnopt_jax.nvm import implicit_gemm, stream
 from cnnopt_jax.nvm.gpus import Gpu
 from cnnopt_jax.nvm.reuse import ReuseHistogram, reuse_histogram
 from cnnopt_jax.nvm.stack import stack_distances
-from cnnopt_jax.workload import LayerTable, Schedule, Step
-from cnnopt_jax.workload import schedule as schedule_of
+from cnnopt_jax.workload import LayerTable, Schedule, Step, schedule, steps
 
 BLOCK_BYTES = 16 << 10
 
@@ -153,7 +152,7 @@ def traffic(table: LayerTable, gpu: Gpu, batch: int, training: bool, *,
   if training and (isinstance(weight_bits, Mapping) or weight_bits != 32):
     raise ValueError(f'weight_bits={weight_bits!r} in training; allowed: 32, as the optimizer '
                      'keeps them')
-  plan = schedule_of(table, training=training)
+  plan = schedule(table, training=training)
   sizes = plan.tensor_bytes(batch=batch, weight_bits=weight_bits, activation_bits=activation_bits)
   accesses = stream.access_stream(table, plan, gpu, sizes, batch, block_bytes)
   reuse = _steady_state(accesses, gpu)
@@ -176,19 +175,15 @@ def _l2(table: LayerTable, step: Step, plan: Schedule, sizes: np.ndarray, gpu: G
   if step.layer < 0:
     return implicit_gemm.Sectors(sum(sectors[t] for t in step.reads),
                                  sum(sectors[t] for t in step.writes))
-  element = lambda t: sizes[t] / (plan.tensors[t].elements * (
-      batch if plan.tensors[t].role in ('input', 'activation', 'gradient') else 1))
+  images = lambda t: batch if plan.tensors[t].role in steps.BATCHED_ROLES else 1
+  element = lambda t: sizes[t] / (plan.tensors[t].elements * images(t))
   geometry = implicit_gemm.forward_geometry(table.layers[step.layer], batch)
-  first, second, third = step.reads[0], step.reads[1], step.writes[0]
+  first, second, written = element(step.reads[0]), element(step.reads[1]), element(step.writes[0])
   if step.kind == 'weight_gradient':
-    found, _ = implicit_gemm.weight_product(
-        gpu, geometry, (element(second), element(third), element(first)))
+    found = implicit_gemm.weight_product(gpu, geometry, (second, written, first))
   else:
-    if step.kind == 'data_gradient':
-      geometry = geometry.transposed()
-    found, _ = implicit_gemm.map_product(
-        gpu, geometry, (element(first), element(second), element(third)),
-        splittable=geometry.source_plane == geometry.target_plane == 1)
+    geometry = geometry.transposed() if step.kind == 'data_gradient' else geometry
+    found = implicit_gemm.map_product(gpu, geometry, (first, second, written))
   return found._replace(reads=found.reads + sum(sectors[t] for t in step.reads[2:]))
 
 
@@ -197,7 +192,10 @@ def _steady_state(accesses: stream.Stream, gpu: Gpu) -> Reuse:
   n = len(accesses.blocks)
   blocks = np.tile(accesses.blocks, 2)
   writes = np.tile(accesses.writes, 2)
-  distances = np.array(stack_distances(blocks))
+  # Few distinct lengths, so that few programs are compiled; what is appended is cut off again.
+  unit = 1 << max(0, (2 * n).bit_length() - 3)
+  appended = np.zeros(-2 * n % unit, np.int32)
+  distances = np.array(stack_distances(np.concatenate([blocks, appended])))[:2 * n]
   # A written block is evicted in between if any access up to the next write misses.
   order = np.argsort(blocks, kind='stable')
   ordered_writes, ordered_blocks = writes[order], blocks[order]

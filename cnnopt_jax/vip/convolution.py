@@ -1,5 +1,6 @@
 """Convolution that reads through the interpolation of a virtual map."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -15,11 +16,11 @@ from cnnopt_jax.vip.virtual_map import VirtualMap, validate
 FORMS = ('direct', 'patches', 'ring', 'padded', 'strips', 'phases', 'pointwise', 'materialized')
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-# Where forms change places on 2 CPU cores: docs/results/vip_bench.md.
-_RING_FROM_SIDE = 20
+# Where forms change places, measured on 2 CPU cores at batch 4 and 64: docs/results/vip_bench.md.
+_PATCHES_FROM_CHANNELS = 128
+_PATCHES_UP_TO_PIXELS = 4  # For each channel: a product no longer than its depth, about.
+_PADDED_UP_TO_ELEMENTS = 1 << 19  # Above, XLA's convolution without padding loses a factor of 3.
 _PHASES_FROM_SIDE = 20
-_PATCHES_UP_TO_SIDE = 14
-_PATCHES_FROM_CHANNELS = 512
 
 
 def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel, *, stride: int = 1,
@@ -133,17 +134,25 @@ def conv_form(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: in
   on_cpu = jax.default_backend() == 'cpu'
   allowed = conv_forms(x, kernel_shape, stride, padding, groups)
   if 'direct' in allowed:
-    small = (max(x.shape[1:3]) <= _PATCHES_UP_TO_SIDE * stride
-             and kernel_shape[2] >= _PATCHES_FROM_CHANNELS)
-    return 'patches' if virtual and on_cpu and small and 'patches' in allowed else 'direct'
-  side = min(x.samples.shape[1:3])
+    channels, sides = kernel_shape[2], [-(-n // stride) for n in x.shape[1:3]]
+    short = virtual and on_cpu and _is_short(x.shape[0], sides, channels)
+    return 'patches' if short and 'patches' in allowed else 'direct'
+  batch, *sides, channels = x.samples.shape
   if 'pointwise' in allowed:
     return 'pointwise'
   if 'phases' in allowed:
-    return 'phases' if side >= _PHASES_FROM_SIDE and groups == 1 else 'materialized'
+    return 'phases' if min(sides) >= _PHASES_FROM_SIDE and groups == 1 else 'materialized'
   if 'ring' in allowed and on_cpu:
-    return 'ring' if side >= _RING_FROM_SIDE else 'patches'
+    if _is_short(batch, sides, channels):
+      return 'patches'
+    return 'padded' if math.prod(x.samples.shape) <= _PADDED_UP_TO_ELEMENTS else 'ring'
   return 'padded' if 'padded' in allowed else 'strips'
+
+
+def _is_short(batch, sides, channels) -> bool:
+  """Whether a product of patches has few rows for its depth."""
+  pixels = batch * math.prod(sides)
+  return channels >= _PATCHES_FROM_CHANNELS and pixels <= _PATCHES_UP_TO_PIXELS * channels
 
 
 def _lax_conv(x, kernel, stride, padding, groups):

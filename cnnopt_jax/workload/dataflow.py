@@ -119,8 +119,7 @@ class _Program:
     outputs = [self.value(var.aval, any(operand.from_data for operand in operands))
                for var in eqn.outvars]
     if name in _VIEWS and outputs[0].elements == operands[0].elements:
-      return [operand._replace(is_map=operand.is_map or output.is_map)
-              for operand, output in zip(operands, outputs)]
+      return operands[:len(outputs)]
     kind, layer = 'fusible', -1
     if (rule := compute_rule(eqn)) is not None:
       kind, layer = 'layer', self.layers

@@ -55,11 +55,14 @@ _MARKS = """
   sharding_constraint stage stop_gradient tie to_edtype xla_metadata_value
 """
 
+# Interpolations of `cnnopt_jax.kernels`: means of up to four neighbours.
+_INTERPOLATIONS = 'cnnopt_call cnnopt_linear'
+
 # Primitives without a multiply-accumulate. A product that no sum follows is not one.
 FREE = frozenset(
   ' '.join((
     _ARITHMETIC, _SPECIAL_FUNCTIONS, _BITS_AND_COMPARISONS, _REDUCTIONS, _MOVES, _ORDER, _RANDOM,
-    _MARKS,
+    _MARKS, _INTERPOLATIONS,
   )).split()
 )
 

@@ -47,7 +47,8 @@ def googlenet_macs():
     ('resnet18', 224, 11_689_512, None, 1.81e9),
     # Simonyan and Zisserman, table 2: 138 M; torchvision's vgg16.
     ('vgg16', 224, 138_357_544, None, 15.47e9),
-    ('resnet50', 224, 25_557_032, None, None),  # Parameters of torchvision's; MACs elsewhere.
+    # torchvision's parameters; MACs of Caffe's, whose first convolution of a block has the stride.
+    ('resnet50', 224, 25_557_032, None, 3.86e9),
     # Caffe's bvlc_alexnet. torchvision's single tower has 61,100,840.
     ('alexnet', 227, 60_965_224, ALEXNET_MACS, 724e6),
     # Caffe's bvlc_googlenet has 6,998,552: a bias for each channel that has two norm parameters

@@ -69,3 +69,14 @@ def test_size_grows_with_width(name):
 def test_unknown_name_is_refused():
   with pytest.raises(ValueError, match="model='lenet'.*resnet20"):
     models.create('lenet', num_classes=10)
+
+
+def test_a_virtual_network_is_traced_with_its_smaller_maps():
+  table = lambda plan: models.layer_table(models.create('vgg16', num_classes=10, plan=plan),
+                                          (64, 64, 3))
+  dense, virtual = table(()), table('all')
+  assert {p.path: p.shape for p in dense.parameters} == {
+      p.path: p.shape for p in virtual.parameters}
+  convolutions = lambda found: sum(layer.macs for layer in found if 'conv' in layer.path)
+  # A quarter, and the borders.
+  assert 3.3 < convolutions(dense) / convolutions(virtual) < 4

@@ -1,0 +1,32 @@
+"""VGG-16: weight bits x ViP plan x technology x capacity, EDP of cache and DRAM.
+
+    python -m experiments.codesign --config configs/codesign.py --workdir runs/codesign
+
+About four minutes on two cores. Accuracies are joined from the results.csv of finished runs that
+`results` names; without any, the front ranks by bits and MACs instead.
+"""
+
+from ml_collections import config_dict
+
+
+def get_config() -> config_dict.ConfigDict:
+  """Fields of `experiments.codesign.SPEC`."""
+  config = config_dict.ConfigDict()
+  config.model = 'vgg16'
+  config.image_shape = (224, 224, 3)
+  config.num_classes = 1000
+  config.batch = 4
+  config.bits = (1, 2, 3, 4, 5, 6, 7, 8, 32)
+  config.plans = ('none', 'vgg16_round1', 'vgg16_round2', 'vgg16_round3', 'vgg16_round4')
+  config.technologies = ('sram', 'stt', 'sot')
+  config.capacities_mib = (3, 7, 10)
+  config.results = ''           # Paths of results.csv files, with commas between.
+  config.gpu = 'gtx_1080_ti'
+  config.dram = 'gddr5x'
+  config.stt_cell = 'paper_stt'
+  config.sot_cell = 'paper_sot'
+  config.tag_cell = 'sram'
+  config.node_nm = 16           # Our own table; 22 to 120 are NVSim's.
+  config.roadmap = 'HP'
+  config.temperature_k = 350
+  return config

@@ -1,0 +1,19 @@
+"""Counters of DeepNVM's five networks on the GPU of this machine, beside the traffic model.
+
+    python -m experiments.nvm_profile --config configs/nvm_profile.py --workdir runs/nvm_profile
+
+Needs a GPU and `ncu` or `nvprof` with the right to read counters. Never run on a GPU yet.
+"""
+
+from ml_collections import config_dict
+
+
+def get_config() -> config_dict.ConfigDict:
+  """Fields of `experiments.nvm_profile.SPEC`."""
+  config = config_dict.ConfigDict()
+  config.workloads = ('alexnet', 'googlenet', 'vgg16', 'resnet18', 'squeezenet1_0')
+  config.inference_batch = 4
+  config.training_batch = 64
+  config.gpu = 'gtx_1080_ti'    # What the model predicts for: name the GPU of this machine.
+  config.profiles = ''          # Finished profiles, with commas between; nothing is run then.
+  return config

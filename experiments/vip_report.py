@@ -11,10 +11,10 @@ import rich.table
 from cnnopt_jax import report
 from experiments import launch, run_folder
 
-COLUMNS = ('name', 'virtual_units', 'plan', 'test_accuracy', 'test_accuracy_std',
-           'accuracy_lost_points', 'accuracy_before_fine_tuning', 'latency_ms', 'latency_p25_ms',
-           'latency_p75_ms', 'speedup', 'macs', 'energy_source', 'measured_energy_mj',
-           'modelled_energy_mj', 'written_maps')
+COLUMNS = ('name', 'model', 'width_multiplier', 'bits', 'virtual_units', 'plan', 'test_accuracy',
+           'test_accuracy_std', 'accuracy_lost_points', 'accuracy_before_fine_tuning',
+           'latency_ms', 'latency_p25_ms', 'latency_p75_ms', 'speedup', 'macs', 'energy_source',
+           'measured_energy_mj', 'modelled_energy_mj', 'written_maps')
 
 
 class Progress:
@@ -55,8 +55,9 @@ def points(run) -> list[dict[str, Any]]:
     accuracies = record['accuracies']
     mean = statistics.fmean(accuracies)
     rows.append(dict(
-        name=name, virtual_units=len(record.get('plan', ())),
-        plan=' '.join(record.get('plan', ())), test_accuracy=mean,
+        name=name, model=run.config.model, width_multiplier=run.config.width_multiplier, bits=32,
+        virtual_units=len(record.get('plan', ())),
+        plan='+'.join(record.get('plan', ())) or 'none', test_accuracy=mean,
         test_accuracy_std=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         accuracy_lost_points=100 * (dense - mean),
         accuracy_before_fine_tuning=statistics.fmean(record.get('accuracies_before', accuracies)),

@@ -46,7 +46,7 @@ def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel, *, stride:
   Raises:
     ValueError: if shapes do not fit, or `form` cannot compute this.
   """
-  padding = tuple(tuple(side) for side in padding)
+  padding = reading.resolved(padding)
   if isinstance(x, VirtualMap):
     validate(x)
   out = _output_size(x.shape, kernel.shape, stride, padding, groups)

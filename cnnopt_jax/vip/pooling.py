@@ -35,7 +35,7 @@ def max_pool(x: jax.Array | VirtualMap, window: int, stride: int, *,
   Raises:
     ValueError: if no window fits.
   """
-  padding = tuple(tuple(side) for side in padding)
+  padding = reading.resolved(padding)
   out = _output_size(x, window, stride, padding)
   if not isinstance(x, VirtualMap):
     return nn.max_pool(x, (window, window), (stride, stride), padding)

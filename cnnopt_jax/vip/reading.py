@@ -103,3 +103,16 @@ def axes_of(samples: tuple[int, int], size: tuple[int, int], window: tuple[int, 
   """Both axes of an image; `padding` is ((low, high), (low, high))."""
   return tuple(Axis(n, h, k, stride, low, o)
                for n, h, k, (low, _), o in zip(samples, size, window, padding, out))
+
+
+def resolved(padding) -> tuple[tuple[int, int], tuple[int, int]]:
+  """Padding as ((top, bottom), (left, right)).
+
+  Raises:
+    ValueError: if it is anything else, such as 'SAME', which depends on the stride.
+  """
+  try:
+    (top, bottom), (left, right) = padding
+    return (int(top), int(bottom)), (int(left), int(right))
+  except (TypeError, ValueError):
+    raise ValueError(f'padding={padding!r}; allowed: ((top, bottom), (left, right))') from None

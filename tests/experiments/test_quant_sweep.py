@@ -154,7 +154,7 @@ def test_a_diverged_member_is_recorded_and_the_others_go_on(whole, tmp_path):
     (dict(epochs='many'), 'epochs'),
     (dict(learning_rates='nan'), r'config.learning_rates\[0\]=.?nan'),
     (dict(sizes_kib='0.05'), r'config.sizes_kib=0.05 \(410 bits\) with .*nearest: '),
-    (dict(model='alexnet'), "config.model='alexnet'; allowed: one of plain, vgg11"),
+    (dict(model='lenet'), "config.model='lenet'; allowed: one of plain, vgg8"),
     (dict(widht='1'), 'config.widht: unknown field; allowed: model, '),
     (dict(data_dir='/nowhere', dataset='cifar10'), "config.dataset='cifar10': .*data_dir"),
     (dict(batch_size=20000), 'config.batch_size=20000; allowed: at most the 12000'),

@@ -78,5 +78,5 @@ def test_a_virtual_network_is_traced_with_its_smaller_maps():
   assert {p.path: p.shape for p in dense.parameters} == {
       p.path: p.shape for p in virtual.parameters}
   convolutions = lambda found: sum(layer.macs for layer in found if 'conv' in layer.path)
-  # A quarter, and the borders.
-  assert 3.3 < convolutions(dense) / convolutions(virtual) < 4
+  # A quarter, and borders where the form has some.
+  assert 3.3 < convolutions(dense) / convolutions(virtual) <= 4

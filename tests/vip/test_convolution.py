@@ -157,6 +157,7 @@ def test_vmap_over_maps_and_kernels():
     (dict(stride=0), 'stride=0; allowed'),
     (dict(groups=3), r'groups=3; allowed: \[N, H, W, Cin\]'),
     (dict(padding=((0, 0), (0, 0))), 'does not fit into a map'),
+    (dict(padding='SAME'), r"padding='SAME'; allowed: \(\(top, bottom\), \(left, right\)\)"),
 ])
 def test_wrong_arguments_are_named(kwargs, words):
   x, kernel = random_map((2, 2), 4), random((3, 3, 4, 2))

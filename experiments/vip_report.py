@@ -138,7 +138,8 @@ def _markdown(run, rows) -> str:
   reason = run.records['cost']['energy_not_measured']
   parts.append(
       'Accuracy is the mean over seeds ± standard deviation; "untuned" is the same plan before its '
-      'fine-tuning. Energy is that of one image. '
+      f'fine-tuning. Each round trains for {config.fine_tune_epochs} epochs more than the one before '
+      'it, and that alone can gain accuracy. Energy is that of one image. '
       + (f'It was not measured ({reason}). ' if reason else '')
       + 'Modelled energy is no measurement: it charges 4.6 pJ for a float32 multiply-accumulate '
       'and 244 pJ for a byte of DRAM (Horowitz, ISSCC 2014, 45 nm), each map and weight moved '
@@ -164,7 +165,7 @@ def _markdown(run, rows) -> str:
       f'{sum(r["violations"] for r in run.records["bound"]["rows"])} violations. The bound '
       'compares equal weights only: it says nothing about accuracy, least of all after '
       'fine-tuning.\n')
-  parts.append('Environment: ' + ', '.join(
+  parts.append('Made by `python -m experiments.vip` in ' + ', '.join(
       f'{key} {value}' for key, value in {**environment, **environment['versions']}.items()
       if key != 'versions') + '; every setting is in config.json.\n')
   return '\n'.join(parts)

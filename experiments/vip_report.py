@@ -138,8 +138,8 @@ def _markdown(run, rows) -> str:
   reason = run.records['cost']['energy_not_measured']
   parts.append(
       'Accuracy is the mean over seeds ± standard deviation; "untuned" is the same plan before its '
-      f'fine-tuning. Each round trains for {config.fine_tune_epochs} epochs more than the one before '
-      'it, and that alone can gain accuracy. Energy is that of one image. '
+      f'fine-tuning. Each round trains for {config.fine_tune_epochs} epochs more than the one '
+      'before it, and that alone can gain accuracy. Energy is that of one image. '
       + (f'It was not measured ({reason}). ' if reason else '')
       + 'Modelled energy is no measurement: it charges 4.6 pJ for a float32 multiply-accumulate '
       'and 244 pJ for a byte of DRAM (Horowitz, ISSCC 2014, 45 nm), each map and weight moved '

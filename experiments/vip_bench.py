@@ -236,7 +236,7 @@ def bench_network(bench: Bench, config, name: str, plan: str, x: jax.Array, row:
 
 
 def bench_forms(bench: Bench, config) -> None:
-  """Each form of the convolution of a virtual map, at VGG-16's shapes; the form chosen is named."""
+  """Each form of a unit that reads a virtual map, at VGG-16's shapes; the form chosen is named."""
   sides = [config.image_size // 2**(i + 1) for i in range(5)]
   for virtual in (True, False):
     for side, stage in zip(sides, VGG16_STAGES):
@@ -248,7 +248,10 @@ def bench_forms(bench: Bench, config) -> None:
       chosen = vip.conv_form(*setting, virtual)
       runs = {}
       for form in vip.conv_forms(*setting):
-        run = jax.jit(functools.partial(vip.conv, virtual=virtual, form=form))
+        def unit(x, weights, form=form, virtual=virtual):
+          y = vip.conv(x, weights, virtual=virtual, form=form)
+          return vip.on_samples(lambda y: nn.relu(y + 0.1), y)
+        run = jax.jit(unit)
         weights = vip.fold_kernel(kernel) if virtual and form != 'materialized' else kernel
         runs[form] = functools.partial(run, x, weights)
       seconds = measure.interleaved_seconds(runs, rounds=config.form_rounds)

@@ -46,6 +46,9 @@ def interleaved_seconds(functions: Mapping[str, Callable[[], Any]], *, rounds: i
                         warmup: int = 2) -> dict[str, np.ndarray]:
   """Times functions in turn, so that whatever slows the machine slows all of them.
 
+  Each round has an order of its own: a call pays for the caches and the memory that the one before
+  it leaves, and none should always follow the same.
+
   Args:
     functions: each runs what is measured and returns arrays, which are waited for.
     rounds: measured calls of each.
@@ -58,9 +61,10 @@ def interleaved_seconds(functions: Mapping[str, Callable[[], Any]], *, rounds: i
     for _ in range(warmup):
       jax.block_until_ready(function())
   seconds = {name: np.zeros(rounds) for name in functions}
+  rng, names = np.random.default_rng(0), list(functions)
   for i in range(rounds):
-    for name, function in functions.items():
+    for name in (names[k] for k in rng.permutation(len(names))):
       start = time.perf_counter()
-      jax.block_until_ready(function())
+      jax.block_until_ready(functions[name]())
       seconds[name][i] = time.perf_counter() - start
   return seconds

@@ -20,7 +20,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 _PATCHES_FROM_CHANNELS = 128
 _PATCHES_UP_TO_PIXELS = 4  # For each channel: a product no longer than its depth, about.
 _PADDED_UP_TO_ELEMENTS = 1 << 19  # Above, XLA's convolution without padding loses a factor of 3.
-_PHASES_FROM_SIDE = 20
+_PHASES_SIDES = range(20, 100)
 
 
 def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel, *, stride: int = 1,
@@ -141,7 +141,7 @@ def conv_form(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: in
   if 'pointwise' in allowed:
     return 'pointwise'
   if 'phases' in allowed:
-    return 'phases' if min(sides) >= _PHASES_FROM_SIDE and groups == 1 else 'materialized'
+    return 'phases' if min(sides) in _PHASES_SIDES and groups == 1 else 'materialized'
   if 'ring' in allowed and on_cpu:
     if _is_short(batch, sides, channels):
       return 'patches'

@@ -15,7 +15,8 @@ from cnnopt_jax.vip.virtual_map import VirtualMap, validate
 _NO_PADDING = ((0, 0), (0, 0))
 
 
-def max_pool(x: jax.Array | VirtualMap, window: int, stride: int, *,
+def max_pool(x: jax.Array | VirtualMap, window: int | tuple[int, int],
+             stride: int | tuple[int, int], *,
              padding: Sequence[Sequence[int]] = _NO_PADDING) -> jax.Array:
   """Max-pool of the full map; what lies outside the map never wins.
 
@@ -25,8 +26,8 @@ def max_pool(x: jax.Array | VirtualMap, window: int, stride: int, *,
 
   Args:
     x: [N, H, W, C], or a virtual map of that shape.
-    window: side of the square window.
-    stride: in both directions.
+    window: height and width of the window, or one number for both.
+    stride: the same.
     padding: ((top, bottom), (left, right)).
 
   Returns:
@@ -35,18 +36,18 @@ def max_pool(x: jax.Array | VirtualMap, window: int, stride: int, *,
   Raises:
     ValueError: if no window fits.
   """
-  padding = reading.resolved(padding)
+  window, stride, padding = _pair(window), _pair(stride), reading.resolved(padding)
   out = _output_size(x, window, stride, padding)
   if not isinstance(x, VirtualMap):
-    return nn.max_pool(x, (window, window), (stride, stride), padding)
+    return nn.max_pool(x, window, stride, padding)
   validate(x)
-  if stride % 2:
-    return nn.max_pool(x.materialize(), (window, window), (stride, stride), padding)
-  if (window, stride, padding) == (2, 2, _NO_PADDING):
+  if any(step % 2 for step in stride):
+    return nn.max_pool(x.materialize(), window, stride, padding)
+  if (window, stride, padding) == ((2, 2), (2, 2), _NO_PADDING):
     return interp2x_max_pool(x.samples, x.size)
-  offsets = [_candidates(window, low) for low, _ in padding]
-  phases = _phases(x)
-  views = [_view(phases[i % 2][j % 2], (i // 2, j // 2), stride // 2, out)
+  offsets = [_candidates(k, low) for k, (low, _) in zip(window, padding)]
+  phases, steps = _phases(x), [step // 2 for step in stride]
+  views = [_view(phases[i % 2][j % 2], (i // 2, j // 2), steps, out)
            for i in offsets[0] for j in offsets[1]]
   return functools.reduce(jnp.maximum, views)
 
@@ -75,16 +76,17 @@ def _phases(x: VirtualMap) -> list[list[jax.Array]]:
   return [[row, means(row, 2)] for row in rows]
 
 
-def _view(phase: jax.Array, start: tuple[int, int], stride: int, out: tuple[int, int]) -> jax.Array:
+def _view(phase: jax.Array, start: tuple[int, int], stride: Sequence[int],
+          out: tuple[int, int]) -> jax.Array:
   """`phase[start + stride * j]` for every window j, -inf outside; padding may be negative."""
-  pads = []
-  for first, n, count in zip(start, phase.shape[1:3], out):
-    pads.append((-first, first + stride * (count - 1) + 1 - n, 0))
+  pads = [(-first, first + step * (count - 1) + 1 - n, 0)
+          for first, step, n, count in zip(start, stride, phase.shape[1:3], out)]
   padded = lax.pad(phase, jnp.array(-jnp.inf, phase.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
-  return padded[:, ::stride, ::stride]
+  return padded[:, ::stride[0], ::stride[1]]
 
 
-def avg_pool(x: jax.Array | VirtualMap, window: int, stride: int) -> jax.Array:
+def avg_pool(x: jax.Array | VirtualMap, window: int | tuple[int, int],
+             stride: int | tuple[int, int]) -> jax.Array:
   """Average-pool of the full map, without padding.
 
   At an even stride it is a weighted sum of a virtual map's samples; at an odd stride the map is
@@ -92,8 +94,8 @@ def avg_pool(x: jax.Array | VirtualMap, window: int, stride: int) -> jax.Array:
 
   Args:
     x: [N, H, W, C], or a virtual map of that shape.
-    window: side of the square window.
-    stride: in both directions.
+    window: height and width of the window, or one number for both.
+    stride: the same.
 
   Returns:
     [N, H', W', C].
@@ -101,16 +103,17 @@ def avg_pool(x: jax.Array | VirtualMap, window: int, stride: int) -> jax.Array:
   Raises:
     ValueError: if no window fits.
   """
+  window, stride = _pair(window), _pair(stride)
   out = _output_size(x, window, stride, _NO_PADDING)
   if not isinstance(x, VirtualMap):
-    return nn.avg_pool(x, (window, window), (stride, stride))
+    return nn.avg_pool(x, window, stride)
   validate(x)
-  if stride % 2:
-    return nn.avg_pool(x.materialize(), (window, window), (stride, stride))
+  if any(step % 2 for step in stride):
+    return nn.avg_pool(x.materialize(), window, stride)
   y = x.samples
-  axes = reading.axes_of(y.shape[1:3], x.size, (window, window), stride, _NO_PADDING, out)
-  for axis, geometry in enumerate(axes, 1):
-    y = _averaged(y, axis, geometry)
+  for axis in (1, 2):
+    y = _averaged(y, axis, reading.Axis(y.shape[axis], x.size[axis - 1], window[axis - 1],
+                                        stride[axis - 1], 0, out[axis - 1]))
   return y
 
 
@@ -151,11 +154,17 @@ def _mean_weights(samples: int, size: int) -> list[float]:
   return [1.5] + [2.0] * (samples - 2) + [2.5 if size % 2 == 0 else 1.5]
 
 
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+  return (size, size) if isinstance(size, int) else tuple(size)
+
+
 def _output_size(x, window, stride, padding) -> tuple[int, int]:
-  if window < 1 or stride < 1:
-    raise ValueError(f'window={window}, stride={stride}; allowed: integers of at least 1')
-  out = tuple((n + sum(pad) - window) // stride + 1 for n, pad in zip(x.shape[1:3], padding))
-  if min(out) < 1 or any(p >= window for pad in padding for p in pad):
+  for name, pair in (('window', window), ('stride', stride)):
+    if len(pair) != 2 or min(pair) < 1:
+      raise ValueError(f'{name}={pair}; allowed: one or two integers of at least 1')
+  out = tuple((n + sum(pad) - k) // step + 1
+              for n, pad, k, step in zip(x.shape[1:3], padding, window, stride))
+  if min(out) < 1 or any(p >= k for pad, k in zip(padding, window) for p in pad):
     raise ValueError(f'window={window} with padding={padding} on a map of {tuple(x.shape[1:3])}; '
                      'allowed: a window that fits, and padding smaller than the window')
   return out

@@ -64,6 +64,18 @@ def test_max_pool(size):
     np.testing.assert_array_equal(of_array, want)
 
 
+def test_oblong_pools():
+  x = random_map((9, 8), 3)
+  largest, mean = compiled(lambda x: (vip.max_pool(x, (3, 2), (2, 4)),
+                                      vip.avg_pool(x, (2, 3), (4, 2))))(x)
+  every = [[full(x)[:, i:i + 3, j:j + 2].max((1, 2)) for j in range(0, 7, 4)]
+           for i in range(0, 7, 2)]
+  np.testing.assert_allclose(largest, np.moveaxis(np.array(every), 2, 0), rtol=0, atol=1e-15)
+  every = [[full(x)[:, i:i + 2, j:j + 3].mean((1, 2)) for j in range(0, 6, 2)]
+           for i in range(0, 8, 4)]
+  np.testing.assert_allclose(mean, np.moveaxis(np.array(every), 2, 0), rtol=0, atol=1e-15)
+
+
 def test_max_pool_over_the_edge():
   x = random_map((7, 8), 3)
   got = compiled(lambda x: vip.max_pool(x, 3, 2, padding=((0, 1), (1, 2))))(x)
@@ -94,9 +106,10 @@ def test_gradients_are_those_through_the_full_map(pool):
   np.testing.assert_allclose(got, want, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize('window, stride, padding', [(0, 1, 0), (2, 0, 0), (5, 2, 0), (2, 2, 2)])
+@pytest.mark.parametrize('window, stride, padding', [
+    (0, 1, 0), (2, (2, 0), 0), (5, 2, 0), (2, 2, 2)])
 def test_pools_that_do_not_fit_are_refused(window, stride, padding):
-  with pytest.raises(ValueError, match='window=.*allowed'):
+  with pytest.raises(ValueError, match='(window|stride)=.*allowed'):
     vip.max_pool(random_map((4, 4), 1), window, stride, padding=((padding, padding),) * 2)
 
 

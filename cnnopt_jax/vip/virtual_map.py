@@ -79,12 +79,20 @@ def written_maps(fn: Callable[..., Any], *args: Any) -> tuple[tuple[int, ...], .
   found = []
 
   def walk(jaxpr):
+    jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)  # Closed or not.
     for eqn in jaxpr.eqns:
-      inner = list(jax.core.jaxprs_in_params(eqn.params))
+      inner = [p for value in eqn.params.values() for p in _programs(value)]
       if SCOPE in str(eqn.source_info.name_stack) and not inner:
         found.extend(tuple(var.aval.shape) for var in eqn.outvars)
       for sub in inner:
         walk(sub)
 
-  walk(jax.make_jaxpr(fn)(*args).jaxpr)
+  walk(jax.make_jaxpr(fn)(*args))
   return tuple(found)
+
+
+def _programs(value: Any) -> list[Any]:
+  """The jaxprs in a parameter of an equation."""
+  if hasattr(value, 'eqns') or hasattr(value, 'jaxpr'):
+    return [value]
+  return [p for item in value for p in _programs(item)] if isinstance(value, (tuple, list)) else []

@@ -1,6 +1,9 @@
 """Virtual pooling of a small VGG on the embedded Fashion-MNIST subset, from training to the knob.
 
     python -m experiments.vip --config configs/vip_vgg.py --workdir runs/vip_vgg
+
+Ten to fifteen minutes on two cores. Expected: dense 0.90, all seven units virtual 0.89 at more than
+twice the speed.
 """
 
 import ml_collections

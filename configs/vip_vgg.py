@@ -2,8 +2,8 @@
 
     python -m experiments.vip --config configs/vip_vgg.py --workdir runs/vip_vgg
 
-About ten minutes on two cores, by estimate: never timed alone to its end. Expected: dense 0.90, all seven units virtual 0.89 at more than
-twice the speed.
+About ten minutes on two cores, by estimate: never timed alone to its end. Expected: dense 0.90, all
+seven units virtual 0.89 at more than twice the speed.
 """
 
 import ml_collections

@@ -15,7 +15,6 @@ widened in the kernels; activations have 32. Writes `results.csv`, `report.md` a
 
 import collections
 import csv
-import json
 import math
 import pathlib
 import statistics
@@ -30,7 +29,7 @@ from cnnopt_jax.nvm import gpus, system
 from cnnopt_jax.nvm.traffic import traffic
 from cnnopt_jax.nvm.tuning import non_dominated
 from cnnopt_jax.workload import with_virtual_maps
-from experiments import launch, nvm_eval
+from experiments import launch, nvm_eval, reports, run_folder
 
 SPEC = {
     'model': launch.one_of(*models.MODELS),
@@ -79,9 +78,8 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   for r in rows:
     r['edp_reduction'] = base['edp_js'] / r['edp_js']
   launch.write_atomically(workdir / 'results.csv', report.to_csv(rows, COLUMNS))
-  launch.write_atomically(workdir / 'report.md', as_report(config, rows, base))
-  launch.write_atomically(workdir / 'config.json', json.dumps(
-      {'config': config.to_dict(), 'environment': launch.environment()}, indent=1) + '\n')
+  reports.write(workdir, as_report(config, rows, base))
+  run_folder.record(workdir, config)
   plot(config, rows, workdir / 'codesign.png')
   print((workdir / 'report.md').read_text())
   return rows
@@ -188,7 +186,7 @@ def mark_pareto(rows: list[dict[str, Any]]) -> None:
     r['pareto'] = id(r) in best
 
 
-def as_report(config, rows, base) -> str:
+def as_report(config, rows, base) -> list[str]:
   known = any(r['test_accuracy'] is not None for r in rows)
   front = sorted((r for r in rows if r['pareto']), key=lambda r: r['edp_js'])
   head = ['bits', 'plan', 'width', 'technology', 'MiB', 'accuracy', 'weights, KiB', 'MMAC',
@@ -202,7 +200,7 @@ def as_report(config, rows, base) -> str:
   criteria = ('by EDP, area and accuracy' if known else 'by EDP and area, where more bits and more '
               'MACs count as no less accurate: **no accuracy is known here** (`results` names runs '
               'that measured it)')
-  return '\n'.join([
+  return [
       f'# {config.model}: bits, virtual maps, memory technology and capacity together', '',
       f'{len(rows)} combinations, inference of {config.batch} images of '
       f'{"x".join(map(str, config.image_shape))} on a {config.gpu} with another last-level cache. '
@@ -217,7 +215,7 @@ def as_report(config, rows, base) -> str:
       '## What each choice alone does to EDP', '',
       'Geometric mean over all else of the EDP of the first option over that of this one.', '',
       report.to_markdown(main_effects(rows), ['choice', 'option', 'EDP gain']), '',
-      '![accuracy or bits against EDP](codesign.png)', ''])
+      '![accuracy or bits against EDP](codesign.png)', '']
 
 
 def main_effects(rows) -> list[list]:

@@ -8,7 +8,6 @@ Organisations are enumerated once per cache, from integers alone, and kept; `enu
 what that costs.
 """
 
-import json
 import pathlib
 import time
 
@@ -19,7 +18,7 @@ from ml_collections import config_dict
 
 from cnnopt_jax import nvm
 from cnnopt_jax.nvm import array, exploration, search, system
-from experiments import launch, reports
+from experiments import launch, reports, run_folder
 
 SPEC = {
     'cell': launch.one_of(*nvm.CELLS),
@@ -66,11 +65,9 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   rows += growth(config, tech)
   rows += system_evaluations(config.repeats)
   rows += stack_streams(config.stream_accesses)
-  launch.write_atomically(workdir / 'environment.json',
-                          json.dumps(launch.environment(), indent=1) + '\n')
+  run_folder.record(workdir, config)
   launch.write_bench(workdir, rows)
-  reports.write(workdir, 'nvm_bench', ['# Speed of the memory search\n',
-                                       reports.bench_table(rows)])
+  reports.write(workdir, ['# Speed of the cache models\n', reports.bench_table(rows)])
   return rows
 
 

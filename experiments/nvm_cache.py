@@ -9,7 +9,6 @@ with the cell parameter that most reduces the energy-delay product at `sensitivi
 
 import csv
 import io
-import json
 import pathlib
 
 import matplotlib
@@ -17,7 +16,7 @@ from ml_collections import config_dict
 
 from cnnopt_jax import nvm
 from cnnopt_jax import report as formats
-from experiments import launch, reports
+from experiments import launch, reports, run_folder
 
 matplotlib.use('Agg')
 
@@ -72,9 +71,8 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
                          sorted({mb * MB for _, mb in RECALLED}), **options)
   slopes = {name: steepest(name, cell, tech, config, options) for name, cell in cells.items()}
   launch.write_atomically(workdir / 'results.csv', as_csv(tuned))
-  reports.write(workdir, 'nvm_cache', report(config, tuned, iso, paper, slopes))
-  launch.write_atomically(workdir / 'config.json', json.dumps(
-      {'config': config.to_dict(), 'environment': launch.environment()}, indent=1) + '\n')
+  reports.write(workdir, report(config, tuned, iso, paper, slopes))
+  run_folder.record(workdir, config)
   plot(tuned, config, workdir / 'caches.png')
   print((workdir / 'report.md').read_text())
   return tuned

@@ -10,7 +10,6 @@ from this library's own cache model (source `model`). L2 and DRAM accesses are t
 traffic model in both. Writes `results.csv`, `report.md`, plots and `config.json`.
 """
 
-import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from ml_collections import config_dict
 from cnnopt_jax import models, nvm, report
 from cnnopt_jax.nvm import gpus, published, system
 from cnnopt_jax.nvm.traffic import Traffic, traffic
-from experiments import launch, nvm_eval_report
+from experiments import launch, nvm_eval_report, run_folder
 
 TECHNOLOGIES = ('sram', 'stt', 'sot')
 ANALYSES = ('iso_capacity', 'iso_area', 'scaling', 'batch')
@@ -81,8 +80,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   rows = evaluate(config, caches, figures, demands)
   launch.write_atomically(workdir / 'results.csv', report.to_csv(rows, COLUMNS))
   nvm_eval_report.write(config, workdir, rows, figures, demands)
-  launch.write_atomically(workdir / 'config.json', json.dumps(
-      {'config': config.to_dict(), 'environment': launch.environment()}, indent=1) + '\n')
+  run_folder.record(workdir, config)
   print((workdir / 'report.md').read_text())
   return rows
 

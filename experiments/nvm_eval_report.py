@@ -9,6 +9,7 @@ from matplotlib import figure
 
 from cnnopt_jax.nvm import published, system
 from cnnopt_jax.report import to_markdown
+from experiments import reports
 
 MIB = 1 << 20
 SOURCES = {'published': 'DeepNVM++\'s table (recalled, unverified)', 'model': 'our cache model'}
@@ -34,7 +35,7 @@ def write(config, workdir: pathlib.Path, rows, figures, demands) -> None:
              'batch': _batch_lines}[config.analysis]
   picture(workdir / f'{config.analysis}.png', rows)
   lines += ['', f'![{TITLES[config.analysis]}]({config.analysis}.png)', '']
-  (workdir / 'report.md').write_text('\n'.join(lines))
+  reports.write(workdir, lines)
 
 
 def _preamble(config) -> list[str]:

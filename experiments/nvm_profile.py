@@ -9,7 +9,6 @@ in one line and exits with 1. `profiles` compares finished profiles instead: nam
 """
 
 import ctypes
-import json
 import pathlib
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ from ml_collections import config_dict
 from cnnopt_jax import models, report
 from cnnopt_jax.nvm import gpus, profiles
 from cnnopt_jax.nvm.traffic import traffic
-from experiments import launch, nvm_eval
+from experiments import launch, nvm_eval, reports, run_folder
 
 SPEC = {
     'workloads': launch.tuple_of(launch.one_of(*models.MODELS)),
@@ -58,13 +57,12 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
   launch.write_atomically(workdir / 'results.csv', report.to_csv(rows, COLUMNS))
   shown = [[r['workload'], r['mode'], r['batch'], r['counter'], f'{r["measured"]:.4g}',
             f'{r["predicted"]:.4g}', f'{100 * r["error"]:+.1f} %'] for r in rows]
-  text = '\n'.join([f'# Traffic model beside the counters of a {config.gpu}', '',
-                    'Sectors of 32 B; error: of the prediction, relative to the measurement.', '',
-                    report.to_markdown(shown, COLUMNS)])
-  launch.write_atomically(workdir / 'report.md', text)
-  launch.write_atomically(workdir / 'config.json', json.dumps(
-      {'config': config.to_dict(), 'environment': launch.environment()}, indent=1) + '\n')
-  print(text)
+  parts = [f'# Traffic model beside the counters of a {config.gpu}', '',
+           'Sectors of 32 B; error: of the prediction, relative to the measurement.', '',
+           report.to_markdown(shown, COLUMNS)]
+  reports.write(workdir, parts)
+  run_folder.record(workdir, config)
+  print('\n'.join(parts))
   return 0
 
 

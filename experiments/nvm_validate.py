@@ -51,7 +51,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path,
   comparisons = compare(known, cells, config.associativity)
   groups = validation.summarize(comparisons)
   launch.write_atomically(workdir / 'validation.json', json.dumps(groups, indent=1) + '\n')
-  reports.write(workdir, 'nvm_validate', markdown(groups, unknown))
+  reports.write(workdir, markdown(groups, unknown))
   report(groups, comparisons, config.worst_rows)
   print(f'{len(comparisons)} figures of {len(known)} rows in {time.time() - started:.1f} s')
   for name, count in sorted(unknown.items()):

@@ -10,7 +10,7 @@ import rich.progress
 import rich.table
 
 from cnnopt_jax import report
-from experiments import launch, run_folder
+from experiments import launch, reports, run_folder
 from experiments.quant_plan import Member, Plan
 
 COLUMNS = (
@@ -133,7 +133,7 @@ def write(plan: Plan, records: list[dict[str, Any]], environment: dict[str, Any]
   """Rebuilds results.csv, report.md and pareto.png from the records."""
   records = in_order(plan, records)
   launch.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
-  launch.write_atomically(workdir / run_folder.REPORT, _markdown(plan, records, environment))
+  reports.write(workdir, _markdown(plan, records), environment)
   series = collections.defaultdict(list)
   for g in groups(records):
     label = f'{_bits(g.bits)}' + (' reference' if g.role == 'reference' else '')
@@ -150,7 +150,7 @@ def write(plan: Plan, records: list[dict[str, Any]], environment: dict[str, Any]
       f'{plan.config.dataset}, mean and std over seeds')
 
 
-def _markdown(plan: Plan, records: list[dict[str, Any]], environment: dict[str, Any]) -> str:
+def _markdown(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
   config = plan.config
   parts = [f'# Weight bitwidths of {config.model} at equal model size, on {config.dataset}\n']
   parts += [sentence + '\n' for sentence in verdicts(records)]
@@ -163,10 +163,8 @@ def _markdown(plan: Plan, records: list[dict[str, Any]], environment: dict[str, 
       f"Sizes are counted by the accounting '{config.accounting}': " + ACCOUNTING_WORDS[
           config.accounting] + " The column 'weights' is their share of the size. MACs are those "
       'of one image: equal size is not equal compute. ± is the standard deviation over seeds.\n')
-  parts.append('Environment: ' + ', '.join(
-      f'{key} {value}' for key, value in {**environment, **environment['versions']}.items()
-      if key != 'versions') + f'. {config.epochs} epochs; every setting is in config.json.\n')
-  return '\n'.join(parts)
+  parts.append(f'{config.epochs} epochs; every setting is in config.json.\n')
+  return parts
 
 
 ACCOUNTING_WORDS = {

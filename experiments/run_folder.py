@@ -12,6 +12,13 @@ from experiments import launch
 CONFIG, RECORDS, RESULTS, REPORT = 'config.json', 'records.jsonl', 'results.csv', 'report.md'
 
 
+def record(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, Any]:
+  """Writes config.json, the config and the environment, and returns the environment."""
+  content = {'config': config.to_dict(), 'environment': launch.environment()}
+  launch.write_atomically(workdir / CONFIG, json.dumps(content, indent=1) + '\n')
+  return content['environment']
+
+
 def claim(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, Any]:
   """Writes config.json into a new folder, or checks that an old one belongs to the same config.
 
@@ -29,12 +36,10 @@ def claim(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, An
     ConfigError: naming the first field that differs from the folder's config.
   """
   path = workdir / CONFIG
+  if not path.exists():
+    return record(workdir, config)
   ours = json.loads(json.dumps(config.to_dict()))  # Tuples become lists, as in the file.
   environment = launch.environment()
-  if not path.exists():
-    content = {'config': ours, 'environment': environment}
-    launch.write_atomically(path, json.dumps(content, indent=1) + '\n')
-    return environment
   try:
     found = json.loads(path.read_text())
     theirs, recorded = found['config'], found['environment']

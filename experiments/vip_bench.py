@@ -281,8 +281,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   bench_network(bench, config, 'all_cnn', 'all', small, 'all_cnn_32x32_all_virtual_vs_dense')
   bench_forms(bench, config)
   launch.write_bench(workdir, bench.rows)
-  reports.write(workdir, 'vip_bench', ['# Speed of virtual pooling\n',
-                                       reports.bench_table(bench.rows)])
+  reports.write(workdir, ['# Speed of virtual pooling\n', reports.bench_table(bench.rows)])
   return bench.rows
 
 

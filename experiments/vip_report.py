@@ -9,7 +9,7 @@ import rich.progress
 import rich.table
 
 from cnnopt_jax import report
-from experiments import launch, run_folder
+from experiments import launch, reports, run_folder
 
 COLUMNS = ('name', 'model', 'width_multiplier', 'bits', 'virtual_units', 'plan', 'test_accuracy',
            'test_accuracy_std', 'accuracy_lost_points', 'accuracy_before_fine_tuning',
@@ -118,7 +118,7 @@ def write(run) -> None:
   """Rebuilds results.csv, report.md and pareto.png from the records."""
   rows = points(run)
   launch.write_atomically(run.workdir / run_folder.RESULTS, report.to_csv(rows, COLUMNS))
-  launch.write_atomically(run.workdir / run_folder.REPORT, _markdown(run, rows))
+  reports.write(run.workdir, _markdown(run, rows), run.environment)
   report.tradeoff(
       run.workdir / 'pareto.png',
       [report.Series('rounds', *zip(*((p['latency_ms'], p['test_accuracy'],
@@ -130,8 +130,8 @@ def write(run) -> None:
       'over seeds')
 
 
-def _markdown(run, rows) -> str:
-  config, environment = run.config, run.environment
+def _markdown(run, rows) -> list[str]:
+  config = run.config
   parts = [f'# Virtual pooling of {config.model} on {config.dataset}\n']
   parts += [sentence + '\n' for sentence in verdicts(run)]
   parts.append('## The knob\n\n' + report.to_markdown([_row(run, p) for p in rows], HEADER))
@@ -165,10 +165,7 @@ def _markdown(run, rows) -> str:
       f'{sum(r["violations"] for r in run.records["bound"]["rows"])} violations. The bound '
       'compares equal weights only: it says nothing about accuracy, least of all after '
       'fine-tuning.\n')
-  parts.append('Made by `python -m experiments.vip` in ' + ', '.join(
-      f'{key} {value}' for key, value in {**environment, **environment['versions']}.items()
-      if key != 'versions') + '; every setting is in config.json.\n')
-  return '\n'.join(parts)
+  return parts
 
 
 def _random_rows(run) -> list[tuple[str, ...]]:

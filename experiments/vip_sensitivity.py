@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from cnnopt_jax import models, report, vip
-from experiments import launch, pretrained, run_folder, vip_report
+from experiments import launch, pretrained, reports, run_folder, vip_report
 from experiments.launch import integer
 
 SPEC = {'crops': integer(1), 'seed': integer(0)}
@@ -88,12 +88,11 @@ def _write(records, config, environment, images: int, workdir: pathlib.Path) -> 
   best_first = sorted(records, key=lambda r: (-r['agreement'], -r['probability_kept']))
   rows = [(r['name'], str(r['kernel_size']), f'{r["agreement"]:.3f}',
            f'{r["probability_kept"]:.3f}') for r in best_first]
-  text = (f'# EfficientNet-lite0, each unit alone virtual\n\nAgreement with the dense network on '
+  parts = [f'# EfficientNet-lite0, each unit alone virtual\n\nAgreement with the dense network on '
           f'{images} crops of {len(PHOTOS)} photos (seed {config.seed}), and the mean share of the '
           "dense network's probability that its class keeps. No fine-tuning.\n\n"
-          + report.to_markdown(rows, ('unit', 'kernel', 'agreement', 'probability kept'))
-          + '\nEnvironment: ' + ', '.join(f'{k} {v}' for k, v in environment.items()) + '\n')
-  launch.write_atomically(workdir / run_folder.REPORT, text)
+          + report.to_markdown(rows, ('unit', 'kernel', 'agreement', 'probability kept'))]
+  reports.write(workdir, parts, environment)
   print(report.to_markdown(rows[:5] + rows[-5:], ('unit, best and worst five', 'kernel',
                                                   'agreement', 'probability kept')))
   print(f'results: {workdir / run_folder.RESULTS}, {workdir / run_folder.REPORT}')

@@ -1,16 +1,18 @@
 """Weight bits x virtual pooling x memory technology x capacity: one table, one Pareto front.
 
     python -m experiments.codesign --config configs/codesign.py --workdir runs/codesign
-    python -m experiments.codesign --config.model=plain --config.plans=none \\
-        --config.image_shape=28,28,1 --config.num_classes=10 \\
-        --config.results=runs/quant_sweep/results.csv --workdir runs/plain
+    python -m experiments.codesign --config.model=vgg8 --config.image_shape=28,28,1 \\
+        --config.num_classes=10 '--config.plans=()' --config.bits=2,4,32 \\
+        --config.results=runs/vip_vgg/results.csv,runs/vip_vgg_4bit/results.csv \\
+        --workdir runs/codesign_vgg8
 
 Accuracies come from finished runs: `results` names their results.csv files, with columns
 `test_accuracy` and any of `model`, `bits`, `plan` and `width_multiplier`; rows that differ by seed
 are averaged. A bitwidth then stands for the networks of that bitwidth in those files, at their
-widths. Energy, delay and EDP are the memory system's, last-level cache and DRAM, for one inference
-of `batch` images; what arithmetic costs is not in them. Weights are stored in their bits and
-widened in the kernels; activations have 32. Writes `results.csv`, `report.md` and `codesign.png`.
+widths; `plans=()` takes the plans from there too. Energy, delay and EDP are the memory system's,
+last-level cache and DRAM, for one inference of `batch` images; what arithmetic costs is not in
+them. Weights are stored in their bits and widened in the kernels; activations have 32. Writes
+`results.csv`, `report.md` and `codesign.png`.
 """
 
 import collections
@@ -38,7 +40,7 @@ SPEC = {
     'batch': launch.integer(1, 4096),
     'bits': launch.tuple_of(launch.one_of(*range(1, 9), 32)),
     'plans': launch.tuple_of(launch.text('"none", "all", a named plan, or names of units with + '
-                                         'between')),
+                                         'between'), min_length=0),
     'technologies': launch.tuple_of(launch.one_of(*nvm_eval.TECHNOLOGIES)),
     'capacities_mib': launch.tuple_of(launch.integer(1, 1024)),
     'results': launch.text('paths of results.csv files, with commas between'),
@@ -85,13 +87,13 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   return rows
 
 
-def units_of(config, model, plan: str) -> tuple[str, ...]:
-  """The units of a plan in a config."""
+def units_of(model, plan: str, where: str = 'config.plans') -> tuple[str, ...]:
+  """The units of a plan that `where` names."""
   named = plan in ('none', 'all', *vip.PLANS)
   try:
     return vip.resolve(plan if named else plan.split('+'), models.unit_names(model))
   except ValueError as error:
-    raise launch.ConfigError(f'config.plans: {plan!r}: {error}') from None
+    raise launch.ConfigError(f'{where}: {plan!r}: {error}') from None
 
 
 def all_networks(config) -> list[Network]:
@@ -100,19 +102,29 @@ def all_networks(config) -> list[Network]:
   for path in filter(None, config.results.split(',')):
     for r in read_results(pathlib.Path(path), config.model):
       found[r].append(r)
+  model = models.create(config.model, num_classes=config.num_classes)
+  # Units in any order are one plan.
+  key = lambda plan, *where: frozenset(units_of(model, plan, *where))
   accuracies = collections.defaultdict(list)
   for (bits, plan, width, accuracy), repeats in found.items():
-    accuracies[bits, plan, width] += [accuracy] * len(repeats)
+    accuracies[bits, key(plan, 'config.results'), width] += [accuracy] * len(repeats)
+  spelled = lambda units: '+'.join(n for n in models.unit_names(model) if n in units) or 'none'
+  plans = {key(plan): plan for plan in config.plans} or {
+      units: spelled(units) for units in sorted({units for _, units, _ in accuracies},
+                                                key=lambda units: (len(units), spelled(units)))}
+  if not plans:
+    raise launch.ConfigError('config.plans=(); allowed: at least one plan where config.results '
+                             'names no file')
   networks = []
   for bits in config.bits:
     widths = sorted({width for b, _, width in accuracies if b == bits}) or [1.0]
     for width in widths:
-      for plan in config.plans:
-        known = accuracies.get((bits, plan, width), [])
+      for units, plan in plans.items():
+        known = accuracies.get((bits, units, width), [])
         networks.append(Network(bits, plan, width, statistics.fmean(known) if known else None,
                                 len(known)))
   if found and not any(network.seeds for network in networks):
-    keys = ', '.join(sorted({f'({bits} bits, plan {plan})' for bits, plan, _ in accuracies}))
+    keys = ', '.join(sorted({f'({bits} bits, plan {plan})' for bits, plan, *_ in found}))
     raise launch.ConfigError(f'config.results={config.results!r}: no accuracy of a network in '
                              f'config.bits and config.plans; it has {keys}')
   return networks
@@ -150,7 +162,7 @@ def demands(config, network: Network) -> tuple[float, int, system.Demand]:
   model = models.create(config.model, num_classes=config.num_classes,
                         width_multiplier=network.width_multiplier)
   table = models.layer_table(model, tuple(config.image_shape))
-  units = units_of(config, model, network.plan)
+  units = units_of(model, network.plan)
   table = with_virtual_maps(table, [f'{unit}/conv' for unit in units])
   bits = {p.path: network.bits for p in table.parameters if p.role == 'weight'}
   found = traffic(table, gpus.GPUS[config.gpu], config.batch, False, weight_bits=bits)
@@ -194,7 +206,7 @@ def as_report(config, rows, base) -> list[str]:
   cells = lambda r: [
       r['bits'], r['plan'], f'{r["width_multiplier"]:.3g}', r['technology'], r['capacity_mib'],
       '-' if r['test_accuracy'] is None else f'{r["test_accuracy"]:.4f}',
-      f'{r["weight_kib"]:,.0f}', f'{r["macs"] / 1e6:,.0f}', f'{r["area_mm2"]:.3g}',
+      f'{r["weight_kib"]:,.0f}', f'{r["macs"] / 1e6:,.1f}', f'{r["area_mm2"]:.3g}',
       f'{1e3 * r["total_energy_j"]:.4g}', f'{1e3 * r["delay_s"]:.4g}', f'{1e3 * r["edp_js"]:.4g}',
       f'{r["edp_reduction"]:.3g}']
   criteria = ('by EDP, area and accuracy' if known else 'by EDP and area, where more bits and more '
@@ -228,13 +240,19 @@ def main_effects(rows) -> list[list]:
   return lines
 
 
+def _plan_title(plan: str) -> str:
+  units = plan.split('+')
+  return f'plan {plan}' if len(units) == 1 else f'{len(units)} virtual units'
+
+
 def plot(config, rows, path: pathlib.Path) -> None:
   """A panel a plan: accuracy, or bits where it is unknown, against EDP; the front is filled."""
   known = any(r['test_accuracy'] is not None for r in rows)
-  drawing = figure.Figure(figsize=(3.1 * len(config.plans) + 1, 3.6), layout='constrained')
-  panels = drawing.subplots(1, len(config.plans), sharex=True, sharey=True, squeeze=False)[0]
+  plans = dict.fromkeys(r['plan'] for r in rows)
+  drawing = figure.Figure(figsize=(3.1 * len(plans) + 1, 3.6), layout='constrained')
+  panels = drawing.subplots(1, len(plans), sharex=True, sharey=True, squeeze=False)[0]
   markers = dict(zip(config.capacities_mib, 'os^vD<>pP*Xh' * 100))
-  for axes, plan in zip(panels, config.plans):
+  for axes, plan in zip(panels, plans):
     for technology in config.technologies:
       for mib in config.capacities_mib:
         points = [r for r in rows if (r['plan'], r['technology'], r['capacity_mib'])
@@ -244,7 +262,7 @@ def plot(config, rows, path: pathlib.Path) -> None:
                      facecolors=[_COLORS[technology] if r['pareto'] else 'none' for r in points],
                      edgecolors=_COLORS[technology], linewidths=0.8,
                      label=f'{technology} {mib} MiB')
-    axes.set(xscale='log', xlabel='EDP of cache and DRAM, J s', title=f'plan {plan}')
+    axes.set(xscale='log', xlabel='EDP of cache and DRAM, J s', title=_plan_title(plan))
     if not known:
       axes.set_yscale('log', base=2)
       ticks = [bits for bits in config.bits if bits & (bits - 1) == 0]

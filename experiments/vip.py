@@ -6,7 +6,8 @@ Trains the dense network, measures what each conv unit alone saves in time and c
 orders the units by accuracy lost per millisecond saved, makes them virtual group by group with
 fine-tuning after each (ViP, arXiv 1906.07912), compares the order with random plans image by
 image, bounds the interpolation error, and ends with accuracy against latency, multiply-accumulates
-and energy, one point a round.
+and energy, one point a round. Below 32 `bits` everything trains with quantized weights, and is
+measured with the weights that this leaves; convolutions compute in float32 all the same.
 
 The folder holds config.json, records.jsonl (one line for each finished stage), results.csv,
 report.md, pareto.png and every network. The same command goes on where a killed run stopped.
@@ -27,9 +28,12 @@ from cnnopt_jax.quant import LEAVE_ALONE, Rule
 from experiments import inputs, launch, run_folder, vip_bounds, vip_report
 from experiments.launch import boolean, integer, number, one_of, tuple_of
 
+FLOAT_BITS = 32
+IN_FLOAT = training.Quantizer(rules=(Rule('', LEAVE_ALONE),))
 SPEC = {
     'model': one_of(*models.MODELS),
     'width_multiplier': number(0, above=True),
+    'bits': one_of(*range(1, 9), FLOAT_BITS),
     **inputs.SPEC,
     'seeds': tuple_of(integer(0, 2**31 - 1)),
     'epochs': integer(1),
@@ -51,8 +55,6 @@ SPEC = {
     'timing_rounds': integer(1),
     'energy_seconds': number(0, above=True),
 }
-IN_FLOAT = training.Quantizer(rules=(Rule('', LEAVE_ALONE),))
-FLOAT_BITS = 32
 PREDICT_BATCH = 500
 
 
@@ -65,6 +67,7 @@ class Run:
     self.model = models.create(config.model, num_classes=self.dataset.num_classes,
                                width_multiplier=config.width_multiplier)
     self.units = models.unit_names(self.model)
+    self.quantizer = IN_FLOAT if config.bits == FLOAT_BITS else training.Quantizer()
     self._check()
     self.environment = run_folder.claim(workdir, config)
     try:
@@ -106,9 +109,9 @@ class Run:
         steps=epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch, momentum=config.momentum,
         weight_decay=config.weight_decay, label_smoothing=config.label_smoothing,
         shift=config.shift, flip=config.flip, mean=dataset.mean, std=dataset.std,
-        quantizer=IN_FLOAT)
+        quantizer=self.quantizer)
     seeds = jnp.asarray(config.seeds, jnp.int32)
-    members = training.Members(seeds, jnp.full_like(seeds, FLOAT_BITS),
+    members = training.Members(seeds, jnp.full_like(seeds, config.bits),
                                jnp.full(seeds.shape, learning_rate, jnp.float32))
     initial = None
     if previous is not None:
@@ -130,9 +133,10 @@ class Run:
             for member in self.members(state)]
 
   def members(self, state: training.TrainState) -> list[dict[str, Any]]:
-    """Variables of every member."""
-    pick = lambda i: jax.tree.map(lambda x: x[i], {'params': state.params, **state.statistics})
-    return [pick(i) for i in range(len(self.config.seeds))]
+    """Variables that every member infers with: its weights are quantized."""
+    pick = lambda i: jax.tree.map(lambda x: x[i], (state.params, state.statistics))
+    return [{'params': self.quantizer(params, self.config.bits), **statistics}
+            for params, statistics in map(pick, range(len(self.config.seeds)))]
 
   def correct(self, state: training.TrainState, plans, split: data.Split, count: int,
               stage: str) -> np.ndarray:
@@ -225,7 +229,8 @@ def measure_cost(run: Run, state: training.TrainState, plans) -> dict[str, Any]:
   for plan, s, energy in zip(plans, seconds.values(), energies):
     model = models.with_plan(run.model, plan)
     work = measure.layer_work(table, virtual=plan,
-                              readers=models.virtual_inputs(model, run.dataset.image_shape))
+                              readers=models.virtual_inputs(model, run.dataset.image_shape),
+                              weight_bits=run.config.bits)
     timing = measure.summarize(s)
     joules = energy.measured_energy_j
     rows.append(dict(

@@ -55,8 +55,8 @@ def points(run) -> list[dict[str, Any]]:
     accuracies = record['accuracies']
     mean = statistics.fmean(accuracies)
     rows.append(dict(
-        name=name, model=run.config.model, width_multiplier=run.config.width_multiplier, bits=32,
-        virtual_units=len(record.get('plan', ())),
+        name=name, model=run.config.model, width_multiplier=run.config.width_multiplier,
+        bits=run.config.bits, virtual_units=len(record.get('plan', ())),
         plan='+'.join(record.get('plan', ())) or 'none', test_accuracy=mean,
         test_accuracy_std=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         accuracy_lost_points=100 * (dense - mean),
@@ -67,6 +67,10 @@ def points(run) -> list[dict[str, Any]]:
 
 HEADER = ('', 'virtual', 'test accuracy', 'lost, points', 'untuned', 'ms a batch', 'speed-up',
           'MACs an image', 'measured mJ', 'modelled mJ', 'maps written')
+
+
+def _named(config) -> str:
+  return config.model if config.bits == 32 else f'{config.model} with {config.bits}-bit weights'
 
 
 def _row(run, point) -> tuple[str, ...]:
@@ -126,13 +130,13 @@ def write(run) -> None:
        report.Series('dense', [rows[0]['latency_ms']], [rows[0]['test_accuracy']],
                      [rows[0]['test_accuracy_std'] or 0.0], reference=True)],
       xlabel=f'measured latency of a batch of {run.config.timing_batch}, ms',
-      ylabel='test accuracy', title=f'{run.config.model} on {run.config.dataset}, mean and std '
-      'over seeds')
+      ylabel='test accuracy', title=f'{_named(run.config)} on {run.config.dataset}, mean '
+      'and std over seeds')
 
 
 def _markdown(run, rows) -> list[str]:
   config = run.config
-  parts = [f'# Virtual pooling of {config.model} on {config.dataset}\n']
+  parts = [f'# Virtual pooling of {_named(config)} on {config.dataset}\n']
   parts += [sentence + '\n' for sentence in verdicts(run)]
   parts.append('## The knob\n\n' + report.to_markdown([_row(run, p) for p in rows], HEADER))
   reason = run.records['cost']['energy_not_measured']
@@ -191,7 +195,7 @@ def show(run) -> None:
   shown = [i for i, name in enumerate(HEADER) if name not in (
       'untuned', 'measured mJ', 'modelled mJ', 'maps written')]
   table = rich.table.Table(*(HEADER[i] for i in shown),
-                           title=f'{run.config.model} on {run.config.dataset}')
+                           title=f'{_named(run.config)} on {run.config.dataset}')
   for point in points(run):
     row = _row(run, point)
     table.add_row(*(row[i] for i in shown))

@@ -104,6 +104,20 @@ def test_codesign_joins_accuracies(tmp_path):
   assert '0.8500' in (tmp_path / 'report.md').read_text()
 
 
+def test_codesign_takes_the_plans_of_finished_runs(tmp_path):
+  results = tmp_path / 'finished.csv'
+  results.write_text('bits,plan,test_accuracy\n2,unit2+unit1,0.8\n2,none,0.9\n'
+                     '32,unit1+unit2,0.85\n32,none,0.95\n')
+  config = load('codesign', **{**TINY, 'plans': ()}, results=str(results))
+  assert [(n.bits, n.plan, n.test_accuracy) for n in codesign.all_networks(config)] == [
+      (2, 'none', 0.9), (2, 'unit1+unit2', 0.8), (32, 'none', 0.95), (32, 'unit1+unit2', 0.85)]
+  with pytest.raises(launch.ConfigError, match=r'config.plans=\(\)'):
+    codesign.all_networks(load('codesign', **{**TINY, 'plans': ()}))
+  results.write_text('plan,test_accuracy\nunit99,0.8\n')
+  with pytest.raises(launch.ConfigError, match="config.results: 'unit99'"):
+    codesign.all_networks(config)
+
+
 @pytest.mark.parametrize('content, message', [
     ('bits,loss\n2,1\n', "no column 'test_accuracy'"),
     ('model,bits,test_accuracy\nvgg11,2,0.5\n', "no accuracy of model 'plain'"),

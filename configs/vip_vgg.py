@@ -33,6 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.rounds = 3
   config.fine_tune_epochs = 2
   config.fine_tune_learning_rate = 0.03
+  config.control = True  # Also fine-tunes the dense network, as long as each round.
   config.sensitivity_images = 2000  # Of the training split: the order is not fitted to the test.
   config.random_plans = 12
 

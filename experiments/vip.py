@@ -6,7 +6,8 @@ Trains the dense network, measures what each conv unit alone saves in time and c
 orders the units by accuracy lost per millisecond saved, makes them virtual group by group with
 fine-tuning after each (ViP, arXiv 1906.07912), compares the order with random plans image by
 image, bounds the interpolation error, and ends with accuracy against latency, multiply-accumulates
-and energy, one point a round. Below 32 `bits` everything trains with quantized weights, and is
+and energy, one point a round. What fine-tuning alone gains is told apart by a `control`: the dense
+network, fine-tuned just as long. Below 32 `bits` everything trains with quantized weights, and is
 measured with the weights that this leaves; convolutions compute in float32 all the same.
 
 The folder holds config.json, records.jsonl (one line for each finished stage), results.csv,
@@ -48,6 +49,7 @@ SPEC = {
     'rounds': integer(1),
     'fine_tune_epochs': integer(1),
     'fine_tune_learning_rate': number(0, above=True),
+    'control': boolean(),
     'sensitivity_images': integer(1),
     'random_plans': integer(1),
     'bound_images': integer(1),
@@ -284,9 +286,11 @@ def _stages(run: Run) -> None:
   run.stage('random', lambda: compare_with_random(run, state))
   run.stage('bound', lambda: vip_bounds.measure(run, state))
   plans = run.plans()
-  tuned = state
+  tuned = control = state
   for i, plan in enumerate(plans, 1):
     tuned = fine_tune(run, f'round{i}', plan, tuned)
+    if config.control:
+      control = fine_tune(run, f'control{i}', (), control)
   run.stage('cost', lambda: measure_cost(run, state, [(), *plans]))
 
 

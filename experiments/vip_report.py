@@ -12,7 +12,8 @@ from cnnopt_jax import report
 from experiments import launch, reports, run_folder
 
 COLUMNS = ('name', 'model', 'width_multiplier', 'bits', 'virtual_units', 'plan', 'test_accuracy',
-           'test_accuracy_std', 'accuracy_lost_points', 'accuracy_before_fine_tuning',
+           'test_accuracy_std', 'accuracy_lost_points', 'control_accuracy',
+           'lost_to_control_points', 'accuracy_before_fine_tuning',
            'latency_ms', 'latency_p25_ms', 'latency_p75_ms', 'speedup', 'macs', 'energy_source',
            'measured_energy_mj', 'modelled_energy_mj', 'written_maps')
 
@@ -54,19 +55,22 @@ def points(run) -> list[dict[str, Any]]:
     record = run.records[name]
     accuracies = record['accuracies']
     mean = statistics.fmean(accuracies)
+    control = run.records.get(name.replace('round', 'control'))
+    fine_tuned = control and statistics.fmean(control['accuracies'])
     rows.append(dict(
         name=name, model=run.config.model, width_multiplier=run.config.width_multiplier,
         bits=run.config.bits, virtual_units=len(record.get('plan', ())),
         plan='+'.join(record.get('plan', ())) or 'none', test_accuracy=mean,
         test_accuracy_std=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        accuracy_lost_points=100 * (dense - mean),
+        accuracy_lost_points=100 * (dense - mean), control_accuracy=fine_tuned,
+        lost_to_control_points=fine_tuned and 100 * (fine_tuned - mean),
         accuracy_before_fine_tuning=statistics.fmean(record.get('accuracies_before', accuracies)),
         speedup=cost[0]['latency_ms'] / costs['latency_ms'], **costs))
   return rows
 
 
-HEADER = ('', 'virtual', 'test accuracy', 'lost, points', 'untuned', 'ms a batch', 'speed-up',
-          'MACs an image', 'measured mJ', 'modelled mJ', 'maps written')
+HEADER = ('', 'virtual', 'test accuracy', 'lost, points', 'to control', 'untuned', 'ms a batch',
+          'speed-up', 'MACs an image', 'measured mJ', 'modelled mJ', 'maps written')
 
 
 def _named(config) -> str:
@@ -78,10 +82,15 @@ def _row(run, point) -> tuple[str, ...]:
   measured = point['measured_energy_mj']
   return (point['name'], f'{point["virtual_units"]} of {len(run.units)}',
           f'{point["test_accuracy"]:.4f}' + ('' if spread is None else f' ± {spread:.4f}'),
-          f'{point["accuracy_lost_points"]:+.2f}', f'{point["accuracy_before_fine_tuning"]:.4f}',
+          f'{point["accuracy_lost_points"]:+.2f}', _signed(point['lost_to_control_points']),
+          f'{point["accuracy_before_fine_tuning"]:.4f}',
           f'{point["latency_ms"]:.2f}', f'{point["speedup"]:.2f}', f'{point["macs"] / 1e6:.2f} M',
           'not measured' if measured is None else f'{measured:.3f} ({point["energy_source"]})',
           f'{point["modelled_energy_mj"]:.3f}', str(point['written_maps']))
+
+
+def _signed(points: float | None) -> str:
+  return '-' if points is None else f'{points:+.2f}'
 
 
 def sensitivity_rows(run) -> list[tuple[str, ...]]:
@@ -111,8 +120,10 @@ def verdicts(run) -> list[str]:
     best = max(cheap, key=lambda p: p['speedup'])
     found.append(f'The fastest round that loses at most 1.5 points is {best["name"]}: '
                  f'{best["speedup"]:.2f} times as fast as the dense network at batch '
-                 f'{run.config.timing_batch}, {best["accuracy_lost_points"]:+.2f} points lost, '
-                 f'mean of {len(run.config.seeds)} seeds.')
+                 f'{run.config.timing_batch}, {best["accuracy_lost_points"]:+.2f} points lost'
+                 + (f' ({best["lost_to_control_points"]:+.2f} to the dense network fine-tuned as '
+                    'long)' if run.config.control else '')
+                 + f', mean of {len(run.config.seeds)} seeds.')
   else:
     found.append('No round loses at most 1.5 points.')
   return found
@@ -143,7 +154,9 @@ def _markdown(run, rows) -> list[str]:
   parts.append(
       'Accuracy is the mean over seeds ± standard deviation; "untuned" is the same plan before its '
       f'fine-tuning. Each round trains for {config.fine_tune_epochs} epochs more than the one '
-      'before it, and that alone can gain accuracy. Energy is that of one image. '
+      'before it, and that alone can gain accuracy: "lost" is against the dense network as it was '
+      'first trained, "to control" against the dense network fine-tuned just as long. Energy '
+      'is that of one image. '
       + (f'It was not measured ({reason}). ' if reason else '')
       + 'Modelled energy is no measurement: it charges 4.6 pJ for a float32 multiply-accumulate '
       'and 244 pJ for a byte of DRAM (Horowitz, ISSCC 2014, 45 nm), each map and weight moved '

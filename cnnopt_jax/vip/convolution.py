@@ -16,7 +16,7 @@ from cnnopt_jax.vip.virtual_map import VirtualMap, validate
 FORMS = ('direct', 'patches', 'ring', 'padded', 'strips', 'phases', 'pointwise', 'materialized')
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-# Where forms change places, measured on 2 CPU cores at batch 4 and 64: docs/results/vip_bench/report.md.
+# Where forms change places, measured on 2 CPU cores at batch 4 and 64: docs/results/vip_bench.
 _PATCHES_FROM_CHANNELS = 128
 _PATCHES_UP_TO_PIXELS = 4  # For each channel: a product no longer than its depth, about.
 _PADDED_UP_TO_ELEMENTS = 1 << 19  # Above, XLA's convolution without padding loses a factor of 3.
@@ -118,7 +118,7 @@ def _is_pointwise(kernel_shape, stride, padding) -> bool:
 
 def conv_form(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: int,
               padding: Padding, groups: int, virtual: bool = False) -> str:
-  """The form that `conv` takes: the fastest measured on a CPU (docs/results/vip_bench/report.md).
+  """The form that `conv` takes: the fastest measured on a CPU (docs/results/vip_bench).
 
   Args:
     x: as in `conv`; only shapes are read.

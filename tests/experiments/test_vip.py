@@ -2,6 +2,7 @@
 
 import csv
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import models, report, vip
+from configs import vip_vgg
+from experiments import vip as vip_experiment
 from experiments import vip_bench, vip_bounds
 from tests.experiments import runs
 from tests.vip.maps import compiled
@@ -16,7 +19,7 @@ from tests.vip.maps import compiled
 TINY = dict(model='plain', width_multiplier=0.1, seeds='0,1', epochs=1, batch_size=2000,
             fine_tune_epochs=1, rounds=1, sensitivity_images=300, random_plans=1, bound_images=2,
             timing_rounds=1, timing_batch=2, energy_seconds=0.01, checkpoint_steps=3)
-STAGES = ['dense', 'latency', 'sensitivity', 'random', 'bound', 'round1', 'cost']
+STAGES = ['dense', 'latency', 'sensitivity', 'random', 'bound', 'round1', 'control1', 'cost']
 
 
 @pytest.fixture(scope='module')
@@ -52,6 +55,10 @@ def test_the_table_has_a_point_a_round(finished):
   with open(workdir / 'results.csv') as file:
     rows = list(csv.DictReader(file))
   assert [row['name'] for row in rows] == ['dense', 'round1']
+  control, = (r for r in report.records.read(workdir / 'records.jsonl') if r['name'] == 'control1')
+  mean = np.mean(control['accuracies'])
+  assert float(rows[1]['lost_to_control_points']) == pytest.approx(
+      100 * (mean - float(rows[1]['test_accuracy'])))
   macs = [float(row['macs']) for row in rows]
   assert macs[0] > macs[1]
   for row in rows:
@@ -72,6 +79,24 @@ def test_the_table_has_a_point_a_round(finished):
 def test_wrong_input_is_one_line(tmp_path, wrong, words):
   code, _, err = runs.run('vip', tmp_path, **{**TINY, **wrong})
   assert code == 2 and err.count('\n') == 1 and words in err
+
+
+def test_members_infer_with_weights_of_their_bits(tmp_path):
+  config = vip_vgg.get_config()
+  config.update(model='plain', width_multiplier=0.1, bits=2, seeds=(0, 1))
+  run = vip_experiment.Run(config, tmp_path, terminated=None)
+  x = jnp.zeros((1, *run.dataset.image_shape))
+  variables = compiled(jax.vmap(lambda key: run.model.init(key, x)))(
+      jax.random.split(jax.random.key(0), 2))
+  statistics = {name: v for name, v in variables.items() if name != 'params'}
+  state = types.SimpleNamespace(params=variables['params'], statistics=statistics)
+  for i, member in enumerate(run.members(state)):
+    unit = member['params']['unit2']
+    kernel = unit['conv']['kernel'].reshape(-1, unit['conv']['kernel'].shape[-1])
+    assert all(len(np.unique(filter_)) <= 4 for filter_ in kernel.T)
+    before = variables['params']['unit2']
+    assert len(np.unique(before['conv']['kernel'][i])) > 100
+    np.testing.assert_array_equal(unit['norm']['scale'], before['norm']['scale'][i])
 
 
 def test_units_of_the_bench_are_the_network():

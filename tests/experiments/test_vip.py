@@ -83,7 +83,7 @@ def test_wrong_input_is_one_line(tmp_path, wrong, words):
 
 def test_members_infer_with_weights_of_their_bits(tmp_path):
   config = vip_vgg.get_config()
-  config.update(model='plain', width_multiplier=0.1, bits=2, seeds=(0, 1))
+  config.update(model='plain', width_multiplier=0.5, bits=2, seeds=(0, 1))
   run = vip_experiment.Run(config, tmp_path, terminated=None)
   x = jnp.zeros((1, *run.dataset.image_shape))
   variables = compiled(jax.vmap(lambda key: run.model.init(key, x)))(

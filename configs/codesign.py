@@ -2,7 +2,7 @@
 
     python -m experiments.codesign --config configs/codesign.py --workdir runs/codesign
 
-About four minutes on two cores. Accuracies are joined from the results.csv of finished runs that
+About a minute on two cores. Accuracies are joined from the results.csv of finished runs that
 `results` names; without any, the front ranks by bits and MACs instead.
 """
 

@@ -8,22 +8,11 @@ Expected: 7 MB of STT and 10 MB of SOT by the recalled table, and fewer DRAM acc
 
 from ml_collections import config_dict
 
+from configs import nvm_iso_capacity
+
 
 def get_config() -> config_dict.ConfigDict:
-  """Fields of `experiments.nvm_eval.SPEC`."""
-  config = config_dict.ConfigDict()
+  """Fields of `experiments.nvm_eval.SPEC`: those of equal capacity but for the analysis."""
+  config = nvm_iso_capacity.get_config()
   config.analysis = 'iso_area'
-  config.workloads = ('alexnet', 'googlenet', 'vgg16', 'resnet18', 'squeezenet1_0')
-  config.inference_batches = (4,)
-  config.training_batches = (64,)
-  config.gpu = 'gtx_1080_ti'
-  config.dram = 'gddr5x'
-  config.baseline_mib = 3
-  config.capacities_mib = (3,)  # Of the analysis 'scaling'.
-  config.stt_cell = 'paper_stt'
-  config.sot_cell = 'paper_sot'
-  config.tag_cell = 'sram'      # 'same': of the data's cell, as in NVSim.
-  config.node_nm = 16           # Our own table; 22 to 120 are NVSim's.
-  config.roadmap = 'HP'
-  config.temperature_k = 350
   return config

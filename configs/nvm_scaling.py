@@ -8,22 +8,12 @@ SRAM.
 
 from ml_collections import config_dict
 
+from configs import nvm_iso_capacity
+
 
 def get_config() -> config_dict.ConfigDict:
-  """Fields of `experiments.nvm_eval.SPEC`."""
-  config = config_dict.ConfigDict()
+  """Fields of `experiments.nvm_eval.SPEC`: those of equal capacity but for the capacities."""
+  config = nvm_iso_capacity.get_config()
   config.analysis = 'scaling'
-  config.workloads = ('alexnet', 'googlenet', 'vgg16', 'resnet18', 'squeezenet1_0')
-  config.inference_batches = (4,)
-  config.training_batches = (64,)
-  config.gpu = 'gtx_1080_ti'
-  config.dram = 'gddr5x'
-  config.baseline_mib = 3
-  config.capacities_mib = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256)  # Of the analysis 'scaling'.
-  config.stt_cell = 'paper_stt'
-  config.sot_cell = 'paper_sot'
-  config.tag_cell = 'sram'      # 'same': of the data's cell, as in NVSim.
-  config.node_nm = 16           # Our own table; 22 to 120 are NVSim's.
-  config.roadmap = 'HP'
-  config.temperature_k = 350
+  config.capacities_mib = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256)
   return config

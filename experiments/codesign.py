@@ -108,7 +108,9 @@ def all_networks(config) -> list[Network]:
   accuracies = collections.defaultdict(list)
   for (bits, plan, width, accuracy), repeats in found.items():
     accuracies[bits, key(plan, 'config.results'), width] += [accuracy] * len(repeats)
-  spelled = lambda units: '+'.join(n for n in models.unit_names(model) if n in units) or 'none'
+  names = models.unit_names(model)
+  spelled = lambda units: ('all' if len(units) == len(names) else
+                           '+'.join(name for name in names if name in units) or 'none')
   plans = {key(plan): plan for plan in config.plans} or {
       units: spelled(units) for units in sorted({units for _, units, _ in accuracies},
                                                 key=lambda units: (len(units), spelled(units)))}

@@ -206,7 +206,7 @@ def _bound_rows(run) -> list[tuple[str, ...]]:
 def show(run) -> None:
   """Prints the knob, what was found, and where the results are."""
   shown = [i for i, name in enumerate(HEADER) if name not in (
-      'untuned', 'measured mJ', 'modelled mJ', 'maps written')]
+      'untuned', 'ms a batch', 'measured mJ', 'modelled mJ', 'maps written')]
   table = rich.table.Table(*(HEADER[i] for i in shown),
                            title=f'{_named(run.config)} on {run.config.dataset}')
   for point in points(run):

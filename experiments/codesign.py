@@ -1,10 +1,7 @@
 """Weight bits x virtual pooling x memory technology x capacity: one table, one Pareto front.
 
     python -m experiments.codesign --config configs/codesign.py --workdir runs/codesign
-    python -m experiments.codesign --config.model=vgg8 --config.image_shape=28,28,1 \\
-        --config.num_classes=10 '--config.plans=()' --config.bits=2,4,32 \\
-        --config.results=runs/vip_vgg/results.csv,runs/vip_vgg_4bit/results.csv \\
-        --workdir runs/codesign_vgg8
+    python -m experiments.codesign --config configs/codesign_vgg8.py --workdir runs/codesign_vgg8
 
 Accuracies come from finished runs: `results` names their results.csv files, with columns
 `test_accuracy` and any of `model`, `bits`, `plan` and `width_multiplier`; rows that differ by seed

@@ -16,12 +16,13 @@ def load(name, **changes):
   config = importlib.import_module(f'configs.{name}').get_config()
   with config.unlocked():
     config.update(changes)
-  module = {'codesign': codesign, 'nvm_profile': nvm_profile}.get(name, nvm_eval)
+  module = {'codesign': codesign, 'codesign_vgg8': codesign,
+            'nvm_profile': nvm_profile}.get(name, nvm_eval)
   return launch.check(config, module.SPEC)
 
 
 @pytest.mark.parametrize('name', ['nvm_iso_capacity', 'nvm_iso_area', 'nvm_scaling', 'nvm_batch',
-                                  'codesign', 'nvm_profile'])
+                                  'codesign', 'codesign_vgg8', 'nvm_profile'])
 def test_configs_are_valid(name):
   load(name)
 

@@ -105,7 +105,7 @@ def _split(values, counts, digit: int, group: int):
     histogram = (chunks[:, :, None] == jnp.arange(_RADIX, dtype=jnp.int8)).sum(1, dtype=jnp.int32)
     histogram = histogram.reshape(-1, group // _RADIX, _RADIX)
     before = (jnp.cumsum(histogram, 1) - histogram).reshape(-1, _RADIX)
-    above = before.sum(-1, keepdims=True) - jnp.cumsum(before, -1)
+    above = before.sum(-1, keepdims=True, dtype=jnp.int32) - jnp.cumsum(before, -1)
     index = chunks.astype(jnp.int32)
     greater += jnp.take_along_axis(above, index, -1, mode='promise_in_bounds')
     equal += jnp.take_along_axis(before, index, -1, mode='promise_in_bounds')

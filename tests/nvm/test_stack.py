@@ -76,6 +76,7 @@ def test_extreme_streams():
   assert same[0] == -1 and (same[1:] == 0).all()
   loop = nvm.stack_distances(np.arange(n) % 700)
   assert (loop[:700] == -1).all() and (loop[700:] == 699).all()
+  assert same.dtype == loop.dtype == jnp.int32
   assert nvm.stack_distances(np.zeros(0, int)).shape == (0,)
 
 

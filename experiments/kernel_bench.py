@@ -244,7 +244,7 @@ def end_to_end(batch: int, size: int, dtype: str, rounds: int, network: str = 'v
                ) -> list[dict]:
   """A network under no plan and with every unit virtual, folded, in one jit each."""
   # Needs chex and optax too, which the ops do without.
-  from cnnopt_jax import models, vip
+  from cnnopt_jax import models
   dense = models.create(network, num_classes=1000)
   virtual = models.with_plan(dense, 'all')
   images = jax.random.normal(jax.random.key(0), (batch, size, size, 3), dtype)
@@ -253,9 +253,10 @@ def end_to_end(batch: int, size: int, dtype: str, rounds: int, network: str = 'v
   params = jax.tree.map(lambda s: (jax.random.normal(jax.random.key(1), s.shape, jnp.float32)
                                    * (2 / max(1, np.prod(s.shape[:-1])))**0.5).astype(dtype),
                         shapes['params'])
-  folded = vip.fold(params, models.virtual_inputs(virtual, images.shape[1:]))
-  programs = {name: (jax.jit(model.apply), {'params': weights}) for name, model, weights in
-              (('dense', dense, params), ('all_virtual', virtual, folded))}
+  programs = {
+      name: (jax.jit(model.apply),
+             {'params': models.inference_params(model, params, images.shape[1:])})
+      for name, model in (('dense', dense), ('all_virtual', virtual))}
   took = seconds({name: lambda i, program=program: program[0](program[1], images)
                   for name, program in programs.items()}, rounds)
   found = [dict(name=f'{network}_{name}', value=1e6 * t, unit='us', batch=batch, size=size,

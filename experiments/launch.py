@@ -223,6 +223,22 @@ class locked_folder:
     self._file.close()
 
 
+_HUGE_PAGES = 'glibc.malloc.hugetlb=1'
+
+
+def use_huge_pages() -> None:
+  """Starts this process anew with memory in pages of 2 MiB, where Linux and glibc have them.
+
+  Maps of many MiB are given back to the system after every call, and each page that the next one
+  touches costs a fault; in pages of 4 KiB that is a fifth of the time of VGG-16. glibc reads the
+  setting before Python runs. A value that the user has set stays.
+  """
+  tunables = os.environ.get('GLIBC_TUNABLES', '')
+  if platform.libc_ver()[0] == 'glibc' and 'glibc.malloc.hugetlb' not in tunables:
+    os.environ['GLIBC_TUNABLES'] = ':'.join(filter(None, (tunables, _HUGE_PAGES)))
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def environment() -> dict[str, Any]:
   """What a result depends on besides its config: code revision, versions, device, cores."""
   import jax  # Late, so that a wrong flag answers at once.
@@ -237,6 +253,7 @@ def environment() -> dict[str, Any]:
       'device': jax.devices()[0].device_kind,
       'device_count': jax.device_count(),
       'cores': len(os.sched_getaffinity(0)),
+      'huge_pages': _HUGE_PAGES in os.environ.get('GLIBC_TUNABLES', ''),
   }
 
 

@@ -162,17 +162,17 @@ class Run:
     return correct
 
   def programs(self, state: training.TrainState, plans) -> list:
-    """Inference of the first member under each plan, folded, as functions without arguments."""
+    """Inference of the first member under each plan, prepared, as functions without arguments."""
     shape = self.dataset.image_shape
     images = jax.random.normal(jax.random.key(0), (self.config.timing_batch, *shape))
     variables = self.members(state)[0]
 
     def program(plan):
       model = models.with_plan(self.model, plan)
-      folded = {**variables, 'params': vip.fold(variables['params'],
-                                                models.virtual_inputs(model, shape))}
+      prepared = {**variables, 'params': models.inference_params(model, variables['params'],
+                                                                 shape)}
       apply = jax.jit(model.apply)
-      return lambda: apply(folded, images)
+      return lambda: apply(prepared, images)
 
     return [program(plan) for plan in plans]
 
@@ -308,4 +308,5 @@ def fine_tune(run: Run, name: str, plan: vip.Plan,
 
 
 if __name__ == '__main__':
+  launch.use_huge_pages()
   launch.main(run, SPEC, 'configs/vip_vgg.py', 'runs/vip_vgg')

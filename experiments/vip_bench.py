@@ -4,8 +4,10 @@
 
 Every figure is a ratio of medians of calls taken in turn in this run, against the fastest dense
 program found: the network in one jit, its convolutions and its head apart, and unit by unit, each
-with the first layer, of three input channels, as a convolution and as a product of patches. The
-virtual programs are tried in the same divisions. bench.json names the fastest of each.
+with the first layer, of three input channels, as a convolution and as a product of patches, and
+with kernels raw and transformed for `kernels.winograd`. The virtual programs are tried in the same
+divisions. bench.json names the fastest of each. Rows that end in `_xla` have no transformed kernels
+on either side: what virtual maps are worth where XLA does the convolutions.
 """
 
 import functools
@@ -127,7 +129,7 @@ class Bench:
 
     Args:
       programs: by name and form.
-      ratios: a row's name to the names of the programs divided.
+      ratios: a row's name to the names of the programs divided; of several, the fastest.
       rounds: that count.
     """
     every = {(name, form): program for name, forms in programs.items()
@@ -144,9 +146,11 @@ class Bench:
       if name not in chosen or t.median_s < chosen[name][1].median_s:
         chosen[name] = form, t
     for name, (slow, fast) in ratios.items():
+      slow = min(slow if isinstance(slow, tuple) else (slow,),
+                 key=lambda program: chosen[program][1].median_s)
       self.rows.append(dict(name=name, value=chosen[slow][1].median_s / chosen[fast][1].median_s,
-                            unit='ratio', dense_form=chosen[slow][0], form=chosen[fast][0],
-                            **self._setting))
+                            unit='ratio', dense_form=f'{slow}, {chosen[slow][0]}',
+                            form=chosen[fast][0], **self._setting))
     for name, (form, t) in chosen.items():
       self.rows.append(dict(name=f'{name}_ms', value=1e3 * t.median_s, unit='ms',
                             p25=round(1e3 * t.lower_quartile_s, 1),
@@ -165,9 +169,9 @@ def bench_vgg(bench: Bench, config, x: jax.Array) -> None:
       quick_init(models.create(name, num_classes=NUM_CLASSES), x)['params']
       for name in ('vgg16', 'thinet'))
 
-  def folded(name, params, plan):
+  def prepared(name, params, plan):
     model = models.create(name, num_classes=NUM_CLASSES, plan=plan)
-    return vip.fold(params, models.virtual_inputs(model, (side, side, 3)))
+    return models.inference_params(model, params, (side, side, 3))
 
   every = unit_names(VGG16_STAGES)
 
@@ -179,8 +183,11 @@ def bench_vgg(bench: Bench, config, x: jax.Array) -> None:
         found[form + ', first layer by patches' * patches] = program
     return found
 
-  all_folded = folded('vgg16', dense_params, every)
-  virtual = forms(all_folded, VGG16_STAGES, every)
+  def dense_forms(name, params, stages, head=None):
+    return forms(prepared(name, params, ()), stages, (), head)
+
+  virtual_params = prepared('vgg16', dense_params, every)
+  virtual = forms(virtual_params, VGG16_STAGES, every)
   written = forms(dense_params, VGG16_STAGES, every, written=True)
   a, b = virtual['one jit'](), written['one jit']()
   difference = float(jnp.abs(a - b).max() / jnp.abs(b).max())
@@ -188,29 +195,46 @@ def bench_vgg(bench: Bench, config, x: jax.Array) -> None:
                          unit='largest difference to the written form, of the largest value'))
 
   thinet_plan = vip.PLANS['thinet_round3']
-  thinet_folded = folded('thinet', thinet_params, thinet_plan)
+  thinet_prepared = prepared('thinet', thinet_params, thinet_plan)
+  dense = 'vgg16_dense', 'vgg16_dense_xla'
   bench.compare(
-      {'vgg16_dense': forms(dense_params, VGG16_STAGES, ()), 'vgg16_all_virtual': virtual,
+      {'vgg16_dense': dense_forms('vgg16', dense_params, VGG16_STAGES),
+       'vgg16_dense_xla': forms(dense_params, VGG16_STAGES, ()),
+       'vgg16_all_virtual': virtual,
+       'vgg16_all_virtual_xla': forms(_untransformed(virtual_params), VGG16_STAGES, every),
        'vgg16_materialised': written,
        'vgg16_folded_in_call': forms(dense_params, VGG16_STAGES, every),
-       'thinet_dense': forms(thinet_params, THINET_STAGES, ()),
-       'thinet_vip': forms(thinet_folded, THINET_STAGES, thinet_plan)},
-      {'vgg16_all_virtual_vs_dense': ('vgg16_dense', 'vgg16_all_virtual'),
+       'thinet_dense': dense_forms('thinet', thinet_params, THINET_STAGES),
+       'thinet_vip': forms(thinet_prepared, THINET_STAGES, thinet_plan),
+       'thinet_vip_xla': forms(_untransformed(thinet_prepared), THINET_STAGES, thinet_plan)},
+      {'vgg16_all_virtual_vs_dense': (dense, 'vgg16_all_virtual'),
        'vgg16_all_virtual_vs_materialised': ('vgg16_materialised', 'vgg16_all_virtual'),
-       'vgg16_folded_in_call_vs_dense': ('vgg16_dense', 'vgg16_folded_in_call'),
-       'vgg16_materialised_vs_dense': ('vgg16_dense', 'vgg16_materialised'),
-       'thinet_vip_convs_vs_vgg16_dense': ('vgg16_dense', 'thinet_vip'),
-       'thinet_vip_convs_vs_thinet_dense': ('thinet_dense', 'thinet_vip')}, rounds)
+       'vgg16_folded_in_call_vs_dense': (dense, 'vgg16_folded_in_call'),
+       'vgg16_materialised_vs_dense': (dense, 'vgg16_materialised'),
+       'thinet_vip_convs_vs_vgg16_dense': (dense, 'thinet_vip'),
+       'thinet_vip_convs_vs_thinet_dense': ('thinet_dense', 'thinet_vip'),
+       'vgg16_all_virtual_vs_dense_xla': ('vgg16_dense_xla', 'vgg16_all_virtual_xla'),
+       'vgg16_all_virtual_vs_materialised_xla': ('vgg16_materialised', 'vgg16_all_virtual_xla'),
+       'thinet_vip_convs_vs_vgg16_dense_xla': ('vgg16_dense_xla', 'thinet_vip_xla')}, rounds)
 
   head_model = Head(NUM_CLASSES, HIDDEN)
   head = lambda params, y: head_model.apply({'params': params}, y)
   plan = vip.PLANS['vgg16_round4']
+  round4_params = prepared('vgg16', dense_params, plan)
+  dense = 'vgg16_whole_dense', 'vgg16_whole_dense_xla'
   bench.compare(
-      {'vgg16_whole_dense': forms(dense_params, VGG16_STAGES, (), head),
-       'vgg16_whole_round4': forms(folded('vgg16', dense_params, plan), VGG16_STAGES, plan, head),
-       'thinet_whole_vip': forms(thinet_folded, THINET_STAGES, thinet_plan, head)},
-      {'vgg16_round4_whole_vs_dense': ('vgg16_whole_dense', 'vgg16_whole_round4'),
-       'thinet_vip_whole_vs_vgg16_dense': ('vgg16_whole_dense', 'thinet_whole_vip')}, rounds)
+      {'vgg16_whole_dense': dense_forms('vgg16', dense_params, VGG16_STAGES, head),
+       'vgg16_whole_dense_xla': forms(dense_params, VGG16_STAGES, (), head),
+       'vgg16_whole_round4': forms(round4_params, VGG16_STAGES, plan, head),
+       'vgg16_whole_round4_xla': forms(_untransformed(round4_params), VGG16_STAGES, plan, head),
+       'thinet_whole_vip': forms(thinet_prepared, THINET_STAGES, thinet_plan, head),
+       'thinet_whole_vip_xla': forms(_untransformed(thinet_prepared), THINET_STAGES, thinet_plan,
+                                     head)},
+      {'vgg16_round4_whole_vs_dense': (dense, 'vgg16_whole_round4'),
+       'thinet_vip_whole_vs_vgg16_dense': (dense, 'thinet_whole_vip'),
+       'vgg16_round4_whole_vs_dense_xla': ('vgg16_whole_dense_xla', 'vgg16_whole_round4_xla'),
+       'thinet_vip_whole_vs_vgg16_dense_xla': ('vgg16_whole_dense_xla', 'thinet_whole_vip_xla')},
+      rounds)
 
   def training_step(plan):
     convolutions = whole(vgg_units(VGG16_STAGES, plan))
@@ -227,17 +251,35 @@ def bench_vgg(bench: Bench, config, x: jax.Array) -> None:
                 config.training_rounds)
 
 
+def _untransformed(params: Any) -> Any:
+  """Parameters for inference without transforms; folded kernels stay folded."""
+  def strip(leaf):
+    if isinstance(leaf, vip.FoldedKernel):
+      return leaf.replace(transformed=None)
+    return leaf.taps if isinstance(leaf, vip.WinogradKernel) else leaf
+
+  return jax.tree.map(strip, params, is_leaf=lambda leaf: isinstance(
+      leaf, vip.FoldedKernel | vip.WinogradKernel))
+
+
 def bench_network(bench: Bench, config, name: str, plan: str, x: jax.Array, row: str) -> None:
   """A network in one jit against itself under a plan."""
   model = models.create(name, num_classes=NUM_CLASSES)
   virtual = models.with_plan(model, plan)
   variables = quick_init(model, x)
-  folded = {**variables, 'params': vip.fold(
-      variables['params'], models.virtual_inputs(virtual, x.shape[1:]))}
-  apply = {False: jax.jit(model.apply), True: jax.jit(virtual.apply)}
-  bench.compare({f'{name}_dense': {'one jit': lambda: apply[False](variables, x)},
-                 f'{name}_virtual': {'one jit': lambda: apply[True](folded, x)}},
-                {row: (f'{name}_dense', f'{name}_virtual')}, config.rounds)
+
+  def program(network, transformed):
+    apply = jax.jit(network.apply)
+    params = models.inference_params(network, variables['params'], x.shape[1:])
+    params = params if transformed else _untransformed(params)
+    return {'one jit': lambda: apply({**variables, 'params': params}, x)}
+
+  dense, dense_xla, fast, fast_xla = (name + suffix for suffix in (
+      '_dense', '_dense_xla', '_virtual', '_virtual_xla'))
+  bench.compare({dense: program(model, True), dense_xla: program(model, False),
+                 fast: program(virtual, True), fast_xla: program(virtual, False)},
+                {row: ((dense, dense_xla), fast), f'{row}_xla': (dense_xla, fast_xla)},
+                config.rounds)
 
 
 def bench_forms(bench: Bench, config) -> None:
@@ -250,7 +292,7 @@ def bench_forms(bench: Bench, config) -> None:
       kernel = jax.random.normal(jax.random.key(1), (3, 3, channels, channels))
       x = vip.VirtualMap(samples, (2 * side, 2 * side))
       setting = (x, kernel.shape, 2 if virtual else 1, ((1, 1), (1, 1)), 1)
-      chosen = vip.conv_form(*setting, virtual)
+      chosen = vip.conv_form(*setting, virtual, transformed=virtual)
       runs = {}
       for form in vip.conv_forms(*setting):
         def unit(x, weights, form=form, virtual=virtual):
@@ -291,4 +333,5 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
 
 
 if __name__ == '__main__':
+  launch.use_huge_pages()
   launch.main(run, SPEC, 'configs/vip_bench.py', 'runs/vip_bench')

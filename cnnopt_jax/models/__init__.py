@@ -9,6 +9,7 @@ from cnnopt_jax.models.pretrained import MissingExtraError, load_efficientnet_li
 from cnnopt_jax.models.registry import (
   MODELS,
   create,
+  inference_params,
   layer_table,
   unit_names,
   virtual_inputs,
@@ -32,6 +33,7 @@ __all__ = [
   'SmallResNet',
   'TorchFileError',
   'create',
+  'inference_params',
   'layer_table',
   'load_efficientnet_lite0',
   'prepare_image',

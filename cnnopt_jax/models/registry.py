@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,14 +80,23 @@ def with_plan(model: nn.Module, plan: str | Iterable[str]) -> nn.Module:
   return model.clone(plan=vip.resolve(plan, unit_names(model)))
 
 
+class _Reading(NamedTuple):
+  """How a conv unit reads its input: a virtual map or an array, and at what it steps over it."""
+  virtual: bool
+  stride: int
+  groups: int
+
+
 @functools.cache
-def _units(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, bool]:
-  """The conv units of a network in its order, and whether the input of each is a virtual map."""
+def _units(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, _Reading]:
+  """The conv units of a network in its order."""
   found = {}
 
   def record(call, args, kwargs, context):
-    if isinstance(context.module, ConvUnit) and context.method_name == '__call__':
-      found['/'.join(context.module.path)] = isinstance(args[0], vip.VirtualMap)
+    unit = context.module
+    if isinstance(unit, ConvUnit) and context.method_name == '__call__':
+      found['/'.join(unit.path)] = _Reading(isinstance(args[0], vip.VirtualMap),
+                                            unit.stride * (2 if unit.virtual else 1), unit.groups)
     return call(*args, **kwargs)
 
   with nn.intercept_methods(record):
@@ -110,7 +120,28 @@ def virtual_inputs(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple
   Returns:
     Names, in the network's order.
   """
-  return tuple(name for name, virtual in _units(model, tuple(image_shape)).items() if virtual)
+  return tuple(name for name, reading in _units(model, tuple(image_shape)).items()
+               if reading.virtual)
+
+
+def inference_params(model: nn.Module, params: Any, image_shape: tuple[int, int, int]) -> Any:
+  """Trained parameters prepared once for inference, as fast as the network's plan allows.
+
+  Kernels that read a virtual map are folded, and those that read an array at stride 1 get their
+  transform (`vip.fold`, `vip.transform`). The network computes the same.
+
+  Args:
+    model: a module of this package.
+    params: its parameters.
+    image_shape: (H, W, C).
+
+  Returns:
+    A tree to put where the parameters were.
+  """
+  folded = vip.fold(params, virtual_inputs(model, image_shape))
+  return vip.transform(folded, (
+      name for name, reading in _units(model, tuple(image_shape)).items()
+      if not reading.virtual and reading.stride == reading.groups == 1))
 
 
 def layer_table(model: nn.Module, image_shape: tuple[int, int, int], *,

@@ -7,7 +7,14 @@ is written only where nothing else will do.
 
 from cnnopt_jax.vip.convolution import FORMS, conv, conv_form, conv_forms
 from cnnopt_jax.vip.elementwise import add, add_relu, on_samples, relu
-from cnnopt_jax.vip.folding import FoldedKernel, fold, fold_kernel
+from cnnopt_jax.vip.folding import (
+  FoldedKernel,
+  WinogradKernel,
+  fold,
+  fold_kernel,
+  transform,
+  transform_kernel,
+)
 from cnnopt_jax.vip.plans import MASK, MASKS, PLANS, Plan, masks, random_plans, resolve, within
 from cnnopt_jax.vip.pooling import avg_pool, global_mean, max_pool
 from cnnopt_jax.vip.sensitivity import (
@@ -29,6 +36,7 @@ __all__ = [
   'FoldedKernel',
   'Plan',
   'VirtualMap',
+  'WinogradKernel',
   'add',
   'add_relu',
   'avg_pool',
@@ -50,6 +58,8 @@ __all__ = [
   'relu',
   'resolve',
   'rounds',
+  'transform',
+  'transform_kernel',
   'within',
   'written_maps',
 ]

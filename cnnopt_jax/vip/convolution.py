@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cnnopt_jax.kernels import winograd
 from cnnopt_jax.kernels.border_pad import border_pad
 from cnnopt_jax.kernels.conv import conv_general_dilated
 from cnnopt_jax.vip import reading
-from cnnopt_jax.vip.folding import FoldedKernel
+from cnnopt_jax.vip.folding import FoldedKernel, WinogradKernel
 from cnnopt_jax.vip.virtual_map import VirtualMap, validate
 
-FORMS = ('direct', 'patches', 'ring', 'padded', 'strips', 'phases', 'pointwise', 'materialized')
+FORMS = ('direct', 'winograd', 'patches', 'ring', 'padded', 'strips', 'phases', 'pointwise',
+         'materialized')
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 # Where forms change places, measured on 2 CPU cores at batch 4 and 64: docs/results/vip_bench.
@@ -21,10 +23,13 @@ _PATCHES_FROM_CHANNELS = 128
 _PATCHES_UP_TO_PIXELS = 4  # For each channel: a product no longer than its depth, about.
 _PADDED_UP_TO_ELEMENTS = 1 << 19  # Above, XLA's convolution without padding loses a factor of 3.
 _PHASES_SIDES = range(20, 100)
+_WINOGRAD_FROM_PIXELS = 256
+_WINOGRAD_ELEMENTS = range(1 << 17, 1 << 22)  # Read and written; more by far do not fit in caches.
+_WINOGRAD_MANY_CHANNELS = 160  # Harmonic mean; the products outweigh even memory.
 
 
-def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel, *, stride: int = 1,
-         padding: Sequence[Sequence[int]] = ((1, 1), (1, 1)), groups: int = 1,
+def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel | WinogradKernel, *,
+         stride: int = 1, padding: Sequence[Sequence[int]] = ((1, 1), (1, 1)), groups: int = 1,
          virtual: bool = False, form: str | None = None) -> jax.Array | VirtualMap:
   """Convolution of a map, or of the map that a `VirtualMap` stands for, with zeros around it.
 
@@ -33,7 +38,7 @@ def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel, *, stride:
 
   Args:
     x: [N, H, W, Cin], or a virtual map of that shape.
-    kernel: [kh, kw, Cin / groups, Cout], raw, or folded by `fold`.
+    kernel: [kh, kw, Cin / groups, Cout], raw, or prepared by `fold` or `transform`.
     stride: in both directions; of the map, whether or not it is virtual.
     padding: ((top, bottom), (left, right)).
     groups: of channels.
@@ -54,7 +59,8 @@ def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel, *, stride:
   computed = tuple(-(-n // 2) for n in out) if virtual else out
   allowed = conv_forms(x, kernel.shape, step, padding, groups)
   if form is None:
-    form = conv_form(x, kernel.shape, step, padding, groups, virtual)
+    form = conv_form(x, kernel.shape, step, padding, groups, virtual,
+                     transformed=_transformed(x, kernel) is not None)
   elif form not in allowed:
     raise ValueError(f'form={form!r}; allowed here: {", ".join(allowed)}')
   y = _FORMS[form](x, kernel, step, padding, computed, groups)
@@ -89,6 +95,8 @@ def conv_forms(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: i
   Returns:
     Some of `FORMS`:
       'direct': one convolution of an array.
+      'winograd': 16 products instead of 36 for every 2x2 pixels: of an array, for 3x3 kernels at
+        stride 1 and one group; of a virtual map, for the kernels of 'ring'.
       'patches': one matrix product of patches; of a virtual map, for the kernels of 'ring'.
       'ring': one convolution of the samples with the folded kernel, and one matrix product for the
         pixels on the border; 3x3 kernels with one position of padding at stride 2, one group.
@@ -98,13 +106,16 @@ def conv_forms(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: i
       'pointwise': 1x1 kernels at stride 1 commute with the interpolation.
       'materialized': writes the map first.
   """
+  three = tuple(kernel_shape[:2]) == (3, 3)
   if not isinstance(x, VirtualMap):
-    return ('direct', 'patches') if groups == 1 else ('direct',)
+    if groups > 1:
+      return ('direct',)
+    return ('direct', 'patches') + ('winograd',) * (three and stride == 1)
   allowed = ['materialized']
   if stride % 2 == 0:
     allowed.append('strips')
-    if tuple(kernel_shape[:2]) == (3, 3) and stride == 2 and padding == ((1, 1), (1, 1)):
-      allowed += ['padded'] + ['patches', 'ring'] * (groups == 1)
+    if three and stride == 2 and padding == ((1, 1), (1, 1)):
+      allowed += ['padded'] + ['patches', 'ring', 'winograd'] * (groups == 1)
   else:
     allowed.append('phases')
     if _is_pointwise(kernel_shape, stride, padding):
@@ -117,7 +128,8 @@ def _is_pointwise(kernel_shape, stride, padding) -> bool:
 
 
 def conv_form(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: int,
-              padding: Padding, groups: int, virtual: bool = False) -> str:
+              padding: Padding, groups: int, virtual: bool = False, *,
+              transformed: bool = False) -> str:
   """The form that `conv` takes: the fastest measured on a CPU (docs/results/vip_bench).
 
   Args:
@@ -127,12 +139,15 @@ def conv_form(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: in
     padding: as in `conv`.
     groups: of channels.
     virtual: as in `conv`. Dense layers stay convolutions.
+    transformed: the kernel was prepared for 'winograd', which is not chosen otherwise.
 
   Returns:
     One of `FORMS`.
   """
   on_cpu = jax.default_backend() == 'cpu'
   allowed = conv_forms(x, kernel_shape, stride, padding, groups)
+  if transformed and on_cpu and 'winograd' in allowed and _fewer_products_pay(x, kernel_shape):
+    return 'winograd'
   if 'direct' in allowed:
     channels, sides = kernel_shape[2], [-(-n // stride) for n in x.shape[1:3]]
     short = virtual and on_cpu and _is_short(x.shape[0], sides, channels)
@@ -149,6 +164,17 @@ def conv_form(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: in
   return 'padded' if 'padded' in allowed else 'strips'
 
 
+def _fewer_products_pay(x, kernel_shape) -> bool:
+  """Whether they weigh more than the sums around them, which pass through memory."""
+  batch, *sides, _ = jax.tree.leaves(x)[0].shape
+  pixels = batch * math.prod(sides)
+  inputs, outputs = kernel_shape[2:]
+  elements = pixels * (inputs + outputs)
+  many = 2 * inputs * outputs >= _WINOGRAD_MANY_CHANNELS * (inputs + outputs)
+  return (pixels >= _WINOGRAD_FROM_PIXELS and elements >= _WINOGRAD_ELEMENTS.start
+          and (many or elements < _WINOGRAD_ELEMENTS.stop))
+
+
 def _is_short(batch, sides, channels) -> bool:
   """Whether a product of patches has few rows for its depth."""
   pixels = batch * math.prod(sides)
@@ -161,7 +187,15 @@ def _lax_conv(x, kernel, stride, padding, groups):
 
 
 def _raw(kernel) -> jax.Array:
+  if isinstance(kernel, WinogradKernel):
+    return kernel.taps
   return kernel.unfold() if isinstance(kernel, FoldedKernel) else kernel
+
+
+def _transformed(x, kernel) -> jax.Array | None:
+  """What reads `x` by 'winograd', if the kernel was prepared for that."""
+  prepared = FoldedKernel if isinstance(x, VirtualMap) else WinogradKernel
+  return kernel.transformed if isinstance(kernel, prepared) else None
 
 
 def _direct(x, kernel, stride, padding, out, groups):
@@ -170,6 +204,22 @@ def _direct(x, kernel, stride, padding, out, groups):
 
 def _materialized(x, kernel, stride, padding, out, groups):
   return _lax_conv(x.materialize(), _raw(kernel), stride, padding, groups)
+
+
+def _winograd(x, kernel, stride, padding, out, groups):
+  transformed = _transformed(x, kernel)
+  if transformed is None:
+    taps = _folded(kernel, padding) if isinstance(x, VirtualMap) else _raw(kernel)
+    transformed = winograd.transform_kernel(taps)
+  return winograd.conv3x3(_surrounded(x, padding), transformed)
+
+
+def _surrounded(x, padding):
+  """What a convolution reads that leaves nothing to add: zeros, or a virtual map's border."""
+  if isinstance(x, VirtualMap):
+    return border_pad(x.samples, x.size)
+  around = ((0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0))
+  return lax.pad(x, jnp.zeros((), x.dtype), around)
 
 
 def _pointwise(x, kernel, stride, padding, out, groups):
@@ -185,16 +235,15 @@ def _folded(kernel, padding) -> jax.Array:
 
 
 def _padded(x, kernel, stride, padding, out, groups):
-  padded = border_pad(x.samples, x.size)
-  return _lax_conv(padded, _folded(kernel, padding), 1, ((0, 0), (0, 0)), groups)
+  return _lax_conv(_surrounded(x, padding), _folded(kernel, padding), 1, ((0, 0), (0, 0)), groups)
 
 
 def _patches(x, kernel, stride, padding, out, groups):
   if isinstance(x, VirtualMap):
-    padded, kernel, stride = border_pad(x.samples, x.size), _folded(kernel, padding), 1
+    kernel, stride = _folded(kernel, padding), 1
   else:
-    around = ((0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0))
-    padded, kernel = lax.pad(x, jnp.zeros((), x.dtype), around), _raw(kernel)
+    kernel = _raw(kernel)
+  padded = _surrounded(x, padding)
   rows, columns = (stride * (n - 1) + 1 for n in out)
   windows = [padded[:, i:i + rows:stride, j:j + columns:stride]
              for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
@@ -311,6 +360,7 @@ def _phases(x, kernel, stride, padding, out, groups):
 
 
 _FORMS = {
-    'direct': _direct, 'patches': _patches, 'ring': _ring, 'padded': _padded, 'strips': _strips,
-    'phases': _phases, 'pointwise': _pointwise, 'materialized': _materialized,
+    'direct': _direct, 'winograd': _winograd, 'patches': _patches, 'ring': _ring,
+    'padded': _padded, 'strips': _strips, 'phases': _phases, 'pointwise': _pointwise,
+    'materialized': _materialized,
 }

@@ -7,7 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from cnnopt_jax.kernels import winograd
 from cnnopt_jax.vip.reading import fold_taps
+
+# With fewer channels the sums around the products outweigh what they save.
+_TRANSFORMED_FROM_CHANNELS = 32
 
 
 @struct.dataclass
@@ -23,8 +27,10 @@ class FoldedKernel:
 
   Attributes:
     taps: [3, 3, Cin / groups, Cout].
+    transformed: [4, 4, Cin, Cout], the taps as `kernels.winograd` multiplies them, or None.
   """
   taps: jax.Array
+  transformed: jax.Array | None = None
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -44,8 +50,28 @@ class FoldedKernel:
     return w
 
 
+@struct.dataclass
+class WinogradKernel:
+  """A 3x3 kernel with its transform, for reading arrays at stride 1.
+
+  Attributes:
+    taps: [3, 3, Cin, Cout], the kernel.
+    transformed: [4, 4, Cin, Cout], as `kernels.winograd` multiplies it.
+  """
+  taps: jax.Array
+  transformed: jax.Array
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.taps.shape
+
+  @property
+  def dtype(self):
+    return self.taps.dtype
+
+
 def fold_kernel(kernel: jax.Array) -> FoldedKernel:
-  """Folds a 3x3 kernel.
+  """Folds a 3x3 kernel; with its transform, where that may serve.
 
   Args:
     kernel: [3, 3, Cin / groups, Cout].
@@ -58,7 +84,26 @@ def fold_kernel(kernel: jax.Array) -> FoldedKernel:
   """
   if tuple(kernel.shape[:2]) != (3, 3):
     raise ValueError(f'kernel of shape {tuple(kernel.shape)}; allowed: [3, 3, Cin / groups, Cout]')
-  return FoldedKernel(fold_taps(fold_taps(kernel, 0, 1), 1, 1))
+  taps = fold_taps(fold_taps(kernel, 0, 1), 1, 1)
+  return FoldedKernel(taps, winograd.transform_kernel(taps) if _may_serve(kernel) else None)
+
+
+def transform_kernel(kernel: jax.Array) -> WinogradKernel | jax.Array:
+  """A 3x3 kernel with its transform, where that may serve; elsewhere the kernel itself.
+
+  Args:
+    kernel: [kh, kw, Cin, Cout], read without groups.
+
+  Returns:
+    What `conv` takes as a kernel.
+  """
+  if tuple(kernel.shape[:2]) != (3, 3) or not _may_serve(kernel):
+    return kernel
+  return WinogradKernel(kernel, winograd.transform_kernel(kernel))
+
+
+def _may_serve(kernel) -> bool:
+  return jax.default_backend() == 'cpu' and min(kernel.shape[2:]) >= _TRANSFORMED_FROM_CHANNELS
 
 
 def fold(params: Any, plan: Iterable[str]) -> Any:
@@ -79,22 +124,43 @@ def fold(params: Any, plan: Iterable[str]) -> Any:
   Raises:
     ValueError: if a name leads to no kernel.
   """
-  for name in plan:
-    params = _fold_at(params, name.split('/'), name)
+  return _prepare(params, plan, lambda kernel: fold_kernel(kernel)
+                  if tuple(kernel.shape[:2]) == (3, 3) else kernel)
+
+
+def transform(params: Any, names: Iterable[str]) -> Any:
+  """The same for units that read an array at stride 1, without groups: `transform_kernel`.
+
+  Args:
+    params: a nested dict.
+    names: of units, as in `fold`.
+
+  Returns:
+    A new tree; everything else in it is shared with `params`.
+
+  Raises:
+    ValueError: if a name leads to no kernel.
+  """
+  return _prepare(params, names, transform_kernel)
+
+
+def _prepare(params, names, function):
+  for name in names:
+    params = _prepare_at(params, name.split('/'), name, function)
   return params
 
 
-def _fold_at(tree: Any, path: list[str], name: str) -> Any:
+def _prepare_at(tree: Any, path: list[str], name: str, function) -> Any:
   if not isinstance(tree, Mapping) or (path and path[0] not in tree):
     raise ValueError(f'plan: {name!r} is no unit of these parameters; allowed: names of units with '
                      'a kernel')
   if path:
-    return {**tree, path[0]: _fold_at(tree[path[0]], path[1:], name)}
+    return {**tree, path[0]: _prepare_at(tree[path[0]], path[1:], name, function)}
   for leaf in ('conv', 'kernel'):
     if leaf in tree:
       value = tree[leaf]
       if isinstance(value, Mapping):
-        return {**tree, leaf: _fold_at(value, [], name)}
-      foldable = not isinstance(value, FoldedKernel) and tuple(value.shape[:2]) == (3, 3)
-      return {**tree, leaf: fold_kernel(value)} if foldable else tree
+        return {**tree, leaf: _prepare_at(value, [], name, function)}
+      prepared = isinstance(value, FoldedKernel | WinogradKernel)
+      return tree if prepared else {**tree, leaf: function(value)}
   raise ValueError(f'plan: {name!r} has no kernel; allowed: names of units with a kernel')

@@ -23,8 +23,8 @@ _PATCHES_FROM_CHANNELS = 128
 _PATCHES_UP_TO_PIXELS = 4  # For each channel: a product no longer than its depth, about.
 _PADDED_UP_TO_ELEMENTS = 1 << 19  # Above, XLA's convolution without padding loses a factor of 3.
 _PHASES_SIDES = range(20, 100)
-_WINOGRAD_FROM_PIXELS = 256
-_WINOGRAD_ELEMENTS = range(1 << 17, 1 << 22)  # Read and written; more by far do not fit in caches.
+# Read and written: enough for sixteen products, and not more than caches hold.
+_WINOGRAD_ELEMENTS = range(1 << 17, 1 << 22)
 _WINOGRAD_MANY_CHANNELS = 160  # Harmonic mean; the products outweigh even memory.
 
 
@@ -166,13 +166,10 @@ def conv_form(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: in
 
 def _fewer_products_pay(x, kernel_shape) -> bool:
   """Whether they weigh more than the sums around them, which pass through memory."""
-  batch, *sides, _ = jax.tree.leaves(x)[0].shape
-  pixels = batch * math.prod(sides)
   inputs, outputs = kernel_shape[2:]
-  elements = pixels * (inputs + outputs)
+  elements = math.prod(jax.tree.leaves(x)[0].shape[:3]) * (inputs + outputs)
   many = 2 * inputs * outputs >= _WINOGRAD_MANY_CHANNELS * (inputs + outputs)
-  return (pixels >= _WINOGRAD_FROM_PIXELS and elements >= _WINOGRAD_ELEMENTS.start
-          and (many or elements < _WINOGRAD_ELEMENTS.stop))
+  return elements >= _WINOGRAD_ELEMENTS.start and (many or elements < _WINOGRAD_ELEMENTS.stop)
 
 
 def _is_short(batch, sides, channels) -> bool:

@@ -110,7 +110,46 @@ def test_folded_kernel_reads_maps_and_arrays(size):
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize('form', ['ring', 'padded', 'patches', 'strips', 'phases', 'pointwise'])
+def test_prepared_kernels_read_maps_and_arrays():
+  x, array = random_map((11, 32), 32), random((2, 11, 16, 32))
+  kernel = random((3, 3, 32, 33), 1)
+  folded, transformed = vip.fold_kernel(kernel), vip.transform_kernel(kernel)
+  assert folded.transformed.shape == transformed.transformed.shape == (4, 4, 32, 33)
+  assert transformed.shape == kernel.shape and transformed.dtype == kernel.dtype
+
+  def every_way(kernel):
+    results = [vip.conv(source, kernel, stride=stride, virtual=virtual)
+               for source in (x, array) for stride in (1, 2) for virtual in (False, True)]
+    return results + [vip.conv(x, kernel, virtual=True, form='winograd'),
+                      vip.conv(array, kernel, form='winograd')]
+
+  want = jax.tree.leaves(compiled(every_way)(kernel))
+  for prepared in (folded, transformed):
+    for got, expected in zip(jax.tree.leaves(compiled(every_way)(prepared)), want, strict=True):
+      np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+  for few in (random((3, 3, 32, 31)), random((1, 1, 64, 64))):
+    assert vip.transform_kernel(few) is few
+  assert vip.fold_kernel(random((3, 3, 31, 32))).transformed is None
+
+
+def test_winograd_is_chosen_where_its_kernel_was_prepared_and_it_was_measured_to_pay():
+  chosen = lambda shape, channels, transformed=True: vip.conv_form(
+      jax.ShapeDtypeStruct(shape, jnp.float32), (3, 3, *channels), 1, ((1, 1), (1, 1)), 1,
+      transformed=transformed)
+  assert chosen((4, 28, 28, 256), (256, 256)) == 'winograd'
+  assert chosen((4, 56, 56, 256), (256, 256)) == 'winograd'  # Many channels: however large.
+  assert chosen((4, 28, 28, 256), (256, 256), transformed=False) == 'direct'
+  assert chosen((4, 112, 112, 64), (64, 128)) == 'direct'  # Its sums would not fit in caches.
+  assert chosen((4, 7, 7, 256), (256, 256)) == 'direct'  # Too few rows for sixteen products.
+  x = vip.VirtualMap(jnp.zeros((4, 28, 28, 256)), (56, 56))
+  setting = x, (3, 3, 256, 256), 2, ((1, 1), (1, 1)), 1, True
+  assert vip.conv_form(*setting, transformed=True) == 'winograd'
+  assert vip.conv_form(*setting) != 'winograd'
+
+
+@pytest.mark.parametrize('form', ['ring', 'padded', 'patches', 'winograd', 'strips', 'phases',
+                                  'pointwise'])
 def test_gradients_are_those_through_the_full_map(form):
   k, stride = (1, 1) if form == 'pointwise' else (3, 1 if form == 'phases' else 2)
   padding = ((k // 2,) * 2,) * 2
@@ -163,6 +202,17 @@ def test_wrong_arguments_are_named(kwargs, words):
   x, kernel = random_map((2, 2), 4), random((3, 3, 4, 2))
   with pytest.raises(ValueError, match=words):
     vip.conv(x, kernel, **{'stride': 2, **kwargs})
+
+
+def test_transform_leaves_everything_else_alone():
+  params = {'a': {'conv': {'kernel': random((3, 3, 32, 32)), 'bias': random((32,))}},
+            'b': {'conv': {'kernel': random((3, 3, 4, 4))}}}
+  transformed = vip.transform(vip.fold(params, ('b',)), ('a', 'b'))
+  assert isinstance(transformed['a']['conv']['kernel'], vip.WinogradKernel)
+  assert transformed['a']['conv']['bias'] is params['a']['conv']['bias']
+  assert isinstance(transformed['b']['conv']['kernel'], vip.FoldedKernel)
+  with pytest.raises(ValueError, match="'c' is no unit"):
+    vip.transform(params, ('c',))
 
 
 def test_fold_leaves_everything_else_alone():

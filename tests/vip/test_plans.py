@@ -103,6 +103,24 @@ def test_no_mask_is_the_dense_network_and_folding_changes_nothing():
     np.testing.assert_allclose(none, dense.apply(variables, x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize('plan', [(), ('conv1_1', 'conv2_2'), 'all'])
+def test_parameters_for_inference_compute_the_same(plan):
+  with jax.enable_x64(False):
+    model = models.create('vgg8', num_classes=5, plan=plan)
+    x = jax.random.normal(jax.random.key(1), (4, 28, 28, 1))
+    variables = compiled(model.init)(jax.random.key(0), x)
+    params = models.inference_params(model, variables['params'], (28, 28, 1))
+    kinds = {name: type(params[name]['conv']['kernel']) for name in models.unit_names(model)}
+    for name, kind in kinds.items():
+      reads_virtual = name in models.virtual_inputs(model, (28, 28, 1))
+      assert (kind is vip.FoldedKernel) == reads_virtual
+      # The first unit has one input channel.
+      assert (kind is vip.WinogradKernel) == (
+          not reads_virtual and name not in model.plan and name != 'conv1_1')
+    np.testing.assert_allclose(compiled(model.apply)({**variables, 'params': params}, x),
+                               compiled(model.apply)(variables, x), rtol=1e-4, atol=1e-5)
+
+
 def test_an_all_virtual_vgg_writes_no_full_map():
   model = models.VGG(num_classes=0, stages=((8, 8), (16, 16)), norm=False)
   virtual = models.with_plan(model, 'all')

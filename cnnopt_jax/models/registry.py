@@ -128,7 +128,8 @@ def inference_params(model: nn.Module, params: Any, image_shape: tuple[int, int,
   """Trained parameters prepared once for inference, as fast as the network's plan allows.
 
   Kernels that read a virtual map are folded, and those that read an array at stride 1 get their
-  transform (`vip.fold`, `vip.transform`). The network computes the same.
+  transform (`vip.fold`, `vip.transform`). The network computes the same. A transform stands beside
+  its kernel and is 16/9 of its size.
 
   Args:
     model: a module of this package.

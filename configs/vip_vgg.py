@@ -2,7 +2,7 @@
 
     python -m experiments.vip --config configs/vip_vgg.py --workdir runs/vip_vgg
 
-Thirteen minutes on two cores. Expected: dense 0.90, all seven units virtual 0.89 at more than twice
+Eleven minutes on two cores. Expected: dense 0.90, all seven units virtual 0.89 at more than twice
 the speed.
 """
 

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
+from cnnopt_jax.kernels import sharding
+
 
 class Linear(NamedTuple):
   """A function that is linear in its first operands, and its transpose.
@@ -46,22 +48,28 @@ def apply(op: Linear, operands: tuple[jax.Array, ...], residuals: tuple[jax.Arra
     The results, `[N, ...]` each.
   """
   residuals = tuple(jax.lax.stop_gradient(r) for r in residuals)
-  return tuple(linear_p.bind(*operands, *residuals, op=op, linear=len(operands),
+  return tuple(linear_p.bind(*sharding.alike(*operands, *residuals), op=op, linear=len(operands),
                              static=tuple(sorted(static.items()))))
 
 
 def call(function: Callable[..., tuple[jax.Array, ...]], *operands: jax.Array,
          **static: Any) -> tuple[jax.Array, ...]:
   """`function(*operands, **static)` with the folding of `apply` and no derivative."""
-  return tuple(call_p.bind(*operands, function=function, static=tuple(sorted(static.items()))))
+  return tuple(call_p.bind(*sharding.alike(*operands), function=function,
+                           static=tuple(sorted(static.items()))))
 
 
 def _compute_linear(*args, op: Linear, linear: int, static):
-  return op.forward(*args, **dict(static))
+  return _varying_as(args, op.forward(*args, **dict(static)))
 
 
 def _compute_call(*args, function, static):
-  return function(*args, **dict(static))
+  return _varying_as(args, function(*args, **dict(static)))
+
+
+def _varying_as(args, outs):
+  """Results marked as the operands are, which a kernel does not do."""
+  return sharding.alike(*outs, args[0])[:-1]
 
 
 @functools.cache
@@ -70,8 +78,7 @@ def _compiled(compute, **params):
 
 
 def _abstract_eval(compute, *args, **params):
-  types = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args]
-  program = jax.make_jaxpr(functools.partial(compute, **params))(*types)
+  program = jax.make_jaxpr(functools.partial(compute, **params))(*args)
   # Effects are those of an interpreted kernel, whose callbacks come in order.
   return program.out_avals, program.effects
 

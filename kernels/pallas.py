@@ -136,8 +136,12 @@ def target() -> tuple[str, str]:
 
 
 def abstract() -> bool:
-  """Whether a device is traced for that need not be here."""
-  return getattr(jax.sharding.get_abstract_mesh(), 'abstract_device', None) is not None
+  """Whether a device is traced for that is not the one here, as `tracing_for` arranges.
+
+  Under `jax.shard_map` the mesh has an abstract device too: that of the machine.
+  """
+  device = getattr(jax.sharding.get_abstract_mesh(), 'abstract_device', None)
+  return device is not None and device.device_kind != jax.devices()[0].device_kind
 
 
 def capability() -> float:

@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
+from cnnopt_jax.kernels import sharding
 from cnnopt_jax.kernels.conv.batching import batched
 
 # For each target, the two operands that the primitive takes, in order.
@@ -56,6 +58,7 @@ def conv_general_dilated(lhs: jax.Array, rhs: jax.Array, window_strides: Sequenc
       feature_group_count=feature_group_count, batch_group_count=batch_group_count,
       precision=lax.Precision(precision) if isinstance(precision, str) else precision,
       preferred_element_type=preferred_element_type)
+  lhs, rhs = sharding.alike(lhs, rhs)
   return conv_p.bind(lhs, rhs, target='out', lhs_type=_type_of(lhs), rhs_type=_type_of(rhs),
                      **params)
 
@@ -79,16 +82,17 @@ def _compute(x: jax.Array, y: jax.Array, *, target: str, lhs_type, rhs_type, **p
   if target == 'out':
     return conv(x, y)
   if target == 'lhs':
-    return jax.linear_transpose(lambda lhs: conv(lhs, y), lhs_type)(x)[0]
-  return jax.linear_transpose(lambda rhs: conv(x, rhs), rhs_type)(y)[0]
+    return jax.linear_transpose(lambda lhs: conv(lhs, y), _like(lhs_type, x))(x)[0]
+  return jax.linear_transpose(lambda rhs: conv(x, rhs), _like(rhs_type, x))(y)[0]
 
 
-def _abstract_eval(x, y, *, target: str, lhs_type, rhs_type, **params):
-  if target == 'out':
-    out = jax.eval_shape(functools.partial(lax.conv_general_dilated, **params), lhs_type, rhs_type)
-  else:
-    out = {'lhs': lhs_type, 'rhs': rhs_type}[target]
-  return jax.core.ShapedArray(out.shape, out.dtype)
+def _like(kind, x):
+  """An array to take a type from: it varies as `x` does."""
+  return sharding.alike(jnp.zeros(kind.shape, kind.dtype), x)[0]
+
+
+def _abstract_eval(x, y, **params):
+  return jax.make_jaxpr(functools.partial(_compute, **params))(x, y).out_avals[0]
 
 
 @functools.cache

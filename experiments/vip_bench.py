@@ -3,14 +3,17 @@
     python -m experiments.vip_bench --workdir runs/vip_bench
 
 Every figure is a ratio of medians of calls taken in turn in this run, against the fastest dense
-program found: the network in one jit, its convolutions and its head apart, and unit by unit, each
-with the first layer, of three input channels, as a convolution and as a product of patches, and
-with kernels raw and transformed for `kernels.winograd`. The virtual programs are tried in the same
-divisions. bench.json names the fastest of each. Rows that end in `_xla` have no transformed kernels
+program found: the network in one jit, its convolutions and its head apart, unit by unit, and, on a
+CPU, its batch split over the cores, each a device of JAX, with the first layer, of three input
+channels, as a convolution and as a product of patches, and with kernels raw and transformed for
+`kernels.winograd`. The virtual programs are tried in the same divisions. bench.json names the
+fastest of each. Rows that end in `_xla` have no transformed kernels
 on either side: what virtual maps are worth where XLA does the convolutions.
 """
 
 import functools
+import math
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import config_dict
 
 from cnnopt_jax import measure, models, vip
@@ -85,6 +90,34 @@ def whole(steps):
   return convolutions
 
 
+_WHOLE, _SPLIT = PartitionSpec(), PartitionSpec('batch')
+
+
+def over_cores(function: Callable[..., Any], params: Any, x: jax.Array,
+               result: PartitionSpec = _SPLIT) -> Callable[[], Any] | None:
+  """`function` of (parameters, images) with the batch split over the devices of a CPU.
+
+  Where channels are few, XLA runs a convolution on one core: then each may have its own images.
+
+  Args:
+    function: sees the images of one device, on the mesh axis 'batch'.
+    params: every device gets them.
+    x: [N, ...].
+    result: whether each device gives its images' part, or all give the same.
+
+  Returns:
+    A function without arguments; None where there is one device, or no equal split.
+  """
+  devices = math.gcd(len(x), jax.device_count()) if jax.default_backend() == 'cpu' else 1
+  if devices == 1:
+    return None
+  mesh = jax.make_mesh((devices,), ('batch',), axis_types=(jax.sharding.AxisType.Auto,))
+  run = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(_WHOLE, _SPLIT), out_specs=result))
+  params = jax.device_put(params, NamedSharding(mesh, _WHOLE))
+  x = jax.device_put(x, NamedSharding(mesh, _SPLIT))
+  return lambda: run(params, x)
+
+
 def programs(params, x, steps, head=None) -> dict[str, Callable[[], Any]]:
   """The ways to divide a network into jits: name to a function without arguments."""
   jitted = [(name, jax.jit(step)) for name, step in steps]
@@ -96,14 +129,24 @@ def programs(params, x, steps, head=None) -> dict[str, Callable[[], Any]]:
     return y if head is None else head_apart(params['head'], y)
 
   convolutions = jax.jit(whole(steps))
+  split = over_cores(whole(steps), {name: params[name] for name, _ in steps if name}, x)
   if head is None:
-    return {'one jit': lambda: convolutions(params, x), 'unit by unit': by_unit}
-  head_apart = jax.jit(head)
-  one = jax.jit(lambda params, x: head(params['head'], whole(steps)(params, x)))
-  return {'one jit': lambda: one(params, x),
-          'convolutions and head apart':
-              lambda: head_apart(params['head'], convolutions(params, x)),
-          'unit by unit': by_unit}
+    found = {'one jit': lambda: convolutions(params, x), 'unit by unit': by_unit,
+             'batch over cores': split}
+  else:
+    head_apart = jax.jit(head)
+    one = jax.jit(lambda params, x: head(params['head'], whole(steps)(params, x)))
+    found = {'one jit': lambda: one(params, x),
+             'convolutions and head apart':
+                 lambda: head_apart(params['head'], convolutions(params, x)),
+             'unit by unit': by_unit,
+             'batch over cores, head apart': split and (lambda: head_apart(
+                 params['head'], jax.device_put(split(), jax.devices()[0])))}
+  return _found(found)
+
+
+def _found(programs):
+  return {form: program for form, program in programs.items() if program}
 
 
 def quick_init(model: nn.Module, x: jax.Array) -> Any:
@@ -238,11 +281,16 @@ def bench_vgg(bench: Bench, config, x: jax.Array) -> None:
 
   def training_step(plan):
     convolutions = whole(vgg_units(VGG16_STAGES, plan))
-    loss = lambda params: jnp.mean(convolutions(params, x)**2)
-    step = jax.jit(lambda params: jax.tree.map(lambda p, g: p - 1e-6 * g, params,
-                                               jax.grad(loss)(params)))
     params = {name: dense_params[name] for name in every}
-    return {'one jit': lambda: step(params)}
+
+    def step(params, x, mean=lambda loss: loss):
+      loss = lambda params: mean(jnp.mean(convolutions(params, x)**2))
+      return jax.tree.map(lambda p, g: p - 1e-6 * g, params, jax.grad(loss)(params))
+
+    one = jax.jit(step)
+    split = over_cores(functools.partial(step, mean=lambda loss: lax.pmean(loss, 'batch')),
+                       params, x, result=_WHOLE)
+    return _found({'one jit': lambda: one(params, x), 'batch over cores': split})
 
   bench.compare({'vgg16_training_dense': training_step(()),
                  'vgg16_training_virtual': training_step(every)},
@@ -263,16 +311,17 @@ def _untransformed(params: Any) -> Any:
 
 
 def bench_network(bench: Bench, config, name: str, plan: str, x: jax.Array, row: str) -> None:
-  """A network in one jit against itself under a plan."""
+  """A network against itself under a plan."""
   model = models.create(name, num_classes=NUM_CLASSES)
   virtual = models.with_plan(model, plan)
   variables = quick_init(model, x)
 
   def program(network, transformed):
-    apply = jax.jit(network.apply)
     params = models.inference_params(network, variables['params'], x.shape[1:])
-    params = params if transformed else _untransformed(params)
-    return {'one jit': lambda: apply({**variables, 'params': params}, x)}
+    prepared = {**variables, 'params': params if transformed else _untransformed(params)}
+    apply = jax.jit(network.apply)
+    split = over_cores(network.apply, prepared, x)
+    return _found({'one jit': lambda: apply(prepared, x), 'batch over cores': split})
 
   dense, dense_xla, fast, fast_xla = (name + suffix for suffix in (
       '_dense', '_dense_xla', '_virtual', '_virtual_xla'))
@@ -334,4 +383,5 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
 
 if __name__ == '__main__':
   launch.use_huge_pages()
+  jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
   launch.main(run, SPEC, 'configs/vip_bench.py', 'runs/vip_bench')

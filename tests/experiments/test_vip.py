@@ -108,8 +108,12 @@ def test_units_of_the_bench_are_the_network():
   for units in ((), plan):
     want = compiled(models.with_plan(model, units).apply)({'params': params}, x)
     for options in ({}, {'written': True}, {'patches': True}):
-      got = compiled(vip_bench.whole(vip_bench.vgg_units(stages, units, **options)))(params, x)
-      np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * float(jnp.abs(want).max()))
+      steps = vip_bench.vgg_units(stages, units, **options)
+      divisions = vip_bench.programs(params, x, steps)
+      assert set(divisions) == {'one jit', 'unit by unit', 'batch over cores'}
+      for division in divisions.values():
+        np.testing.assert_allclose(division(), want, rtol=0, atol=1e-4 * float(jnp.abs(want).max()))
+  assert 'batch over cores' not in vip_bench.programs(params, x[:1], steps)
 
 
 def test_bounded_layers_are_the_units_with_folded_norms():

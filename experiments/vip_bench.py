@@ -112,7 +112,8 @@ def over_cores(function: Callable[..., Any], params: Any, x: jax.Array,
   if devices == 1:
     return None
   mesh = jax.make_mesh((devices,), ('batch',), axis_types=(jax.sharding.AxisType.Auto,))
-  run = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(_WHOLE, _SPLIT), out_specs=result))
+  run = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(_WHOLE, _SPLIT), out_specs=result),
+                compiler_options={'xla_cpu_multi_thread_eigen': False})  # A thread a device.
   params = jax.device_put(params, NamedSharding(mesh, _WHOLE))
   x = jax.device_put(x, NamedSharding(mesh, _SPLIT))
   return lambda: run(params, x)

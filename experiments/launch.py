@@ -230,8 +230,8 @@ def use_huge_pages() -> None:
   """Starts this process anew with memory in pages of 2 MiB, where Linux and glibc have them.
 
   Maps of many MiB are given back to the system after every call, and each page that the next one
-  touches costs a fault; in pages of 4 KiB that is a fifth of the time of VGG-16. glibc reads the
-  setting before Python runs. A value that the user has set stays.
+  touches costs a fault, of which there are fewer in larger pages. glibc reads the setting before
+  Python runs. A value that the user has set stays.
   """
   tunables = os.environ.get('GLIBC_TUNABLES', '')
   if platform.libc_ver()[0] == 'glibc' and 'glibc.malloc.hugetlb' not in tunables:

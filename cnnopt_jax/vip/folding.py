@@ -14,8 +14,20 @@ from cnnopt_jax.vip.reading import fold_taps
 _TRANSFORMED_FROM_CHANNELS = 32
 
 
+class _Prepared:
+  """Shape and type are those of the kernel that was prepared."""
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.taps.shape
+
+  @property
+  def dtype(self):
+    return self.taps.dtype
+
+
 @struct.dataclass
-class FoldedKernel:
+class FoldedKernel(_Prepared):
   """A 3x3 kernel in the form in which it reads the samples of a virtual map.
 
   For a window with one position of padding at an even stride, per axis (K of `reading.py`),
@@ -32,15 +44,6 @@ class FoldedKernel:
   taps: jax.Array
   transformed: jax.Array | None = None
 
-  @property
-  def shape(self) -> tuple[int, ...]:
-    """As of the kernel that was folded."""
-    return self.taps.shape
-
-  @property
-  def dtype(self):
-    return self.taps.dtype
-
   def unfold(self) -> jax.Array:
     """The kernel that was folded, up to rounding."""
     w = self.taps
@@ -51,7 +54,7 @@ class FoldedKernel:
 
 
 @struct.dataclass
-class WinogradKernel:
+class WinogradKernel(_Prepared):
   """A 3x3 kernel with its transform, for reading arrays at stride 1.
 
   Attributes:
@@ -60,14 +63,6 @@ class WinogradKernel:
   """
   taps: jax.Array
   transformed: jax.Array
-
-  @property
-  def shape(self) -> tuple[int, ...]:
-    return self.taps.shape
-
-  @property
-  def dtype(self):
-    return self.taps.dtype
 
 
 def fold_kernel(kernel: jax.Array) -> FoldedKernel:
@@ -161,6 +156,5 @@ def _prepare_at(tree: Any, path: list[str], name: str, function) -> Any:
       value = tree[leaf]
       if isinstance(value, Mapping):
         return {**tree, leaf: _prepare_at(value, [], name, function)}
-      prepared = isinstance(value, FoldedKernel | WinogradKernel)
-      return tree if prepared else {**tree, leaf: function(value)}
+      return tree if isinstance(value, _Prepared) else {**tree, leaf: function(value)}
   raise ValueError(f'plan: {name!r} has no kernel; allowed: names of units with a kernel')

@@ -7,8 +7,8 @@ Two neighbouring outputs of three taps g over four inputs d cost four products i
 
 and so in both directions 2x2 outputs cost 16 products instead of 36 (Lavin and Gray, CVPR 2016,
 arXiv 1509.09308). All coefficients are 0, 1 and 1/2, so what is lost is rounding of the size that a
-direct sum loses; tiles of 4x4 outputs would save more products, but lost five times that and, where
-the sums around the products are what takes time, were no faster.
+direct sum loses. Tiles of 4x4 outputs save more products, but their coefficients reach 8, and with
+them the rounding grows.
 """
 
 import jax

@@ -20,13 +20,13 @@ def get_config() -> config_dict.ConfigDict:
   config.plans = ('none', 'vgg16_round1', 'vgg16_round2', 'vgg16_round3', 'vgg16_round4')
   config.technologies = ('sram', 'stt', 'sot')
   config.capacities_mib = (3, 7, 10)
-  config.results = ''           # Paths of results.csv files, with commas between.
+  config.results = ''  # Paths of results.csv files, with commas between.
   config.gpu = 'gtx_1080_ti'
   config.dram = 'gddr5x'
   config.stt_cell = 'paper_stt'
   config.sot_cell = 'paper_sot'
   config.tag_cell = 'sram'
-  config.node_nm = 16           # Our own table; 22 to 120 are NVSim's.
+  config.node_nm = 16  # Our own table; 22 to 120 are NVSim's.
   config.roadmap = 'HP'
   config.temperature_k = 350
   return config

@@ -14,9 +14,9 @@ def get_config() -> config_dict.ConfigDict:
   """Fields of `experiments.nvm_cache.SPEC`."""
   config = config_dict.ConfigDict()
   config.cells = ('sram', 'paper_stt', 'paper_sot')
-  config.cell_files = ''        # Further .cell files, with commas between.
-  config.tag_cell = 'sram'      # 'same': of the data's cell, as in NVSim.
-  config.node_nm = 16           # Our own table; 22 to 120 are NVSim's.
+  config.cell_files = ''  # Further .cell files, with commas between.
+  config.tag_cell = 'sram'  # 'same': of the data's cell, as in NVSim.
+  config.node_nm = 16  # Our own table; 22 to 120 are NVSim's.
   config.roadmap = 'HP'
   config.temperature_k = 350
   config.capacities_mb = (1, 2, 4, 8, 16, 32, 64)

@@ -23,8 +23,8 @@ def get_config() -> config_dict.ConfigDict:
   config.capacities_mib = (3,)  # Of the analysis 'scaling'.
   config.stt_cell = 'paper_stt'
   config.sot_cell = 'paper_sot'
-  config.tag_cell = 'sram'      # 'same': of the data's cell, as in NVSim.
-  config.node_nm = 16           # Our own table; 22 to 120 are NVSim's.
+  config.tag_cell = 'sram'  # 'same': of the data's cell, as in NVSim.
+  config.node_nm = 16  # Our own table; 22 to 120 are NVSim's.
   config.roadmap = 'HP'
   config.temperature_k = 350
   return config

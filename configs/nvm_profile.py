@@ -14,6 +14,6 @@ def get_config() -> config_dict.ConfigDict:
   config.workloads = ('alexnet', 'googlenet', 'vgg16', 'resnet18', 'squeezenet1_0')
   config.inference_batch = 4
   config.training_batch = 64
-  config.gpu = 'gtx_1080_ti'    # What the model predicts for: name the GPU of this machine.
-  config.profiles = ''          # Finished profiles, with commas between; nothing is run then.
+  config.gpu = 'gtx_1080_ti'  # What the model predicts for: name the GPU of this machine.
+  config.profiles = ''  # Finished profiles, with commas between; nothing is run then.
   return config

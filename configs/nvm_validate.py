@@ -13,7 +13,7 @@ from ml_collections import config_dict
 def get_config() -> config_dict.ConfigDict:
   """Fields of `experiments.nvm_validate.SPEC`."""
   config = config_dict.ConfigDict()
-  config.cells = ''          # Further .cell files, with commas between; a row's cell is their stem.
-  config.worst_rows = 20     # Printed.
+  config.cells = ''  # Further .cell files, with commas between; a row's cell is their stem.
+  config.worst_rows = 20  # Printed.
   config.associativity = 16  # Of cache-search rows, whose format does not say.
   return config

@@ -1,6 +1,6 @@
 """Weight bitwidths 1, 2, 3, 4 and 8 at equal model size, on the embedded Fashion-MNIST subset.
 
-    python -m experiments.quant_sweep --config configs/quant_sweep.py
+python -m experiments.quant_sweep --config configs/quant_sweep.py
 """
 
 import ml_collections

@@ -1,6 +1,6 @@
 """Speed of ViP on networks of published size: batch 4, 224x224 pixels, float32; about 14 minutes.
 
-    python -m experiments.vip_bench --config configs/vip_bench.py --workdir runs/vip_bench
+python -m experiments.vip_bench --config configs/vip_bench.py --workdir runs/vip_bench
 """
 
 import ml_collections

@@ -31,30 +31,52 @@ from cnnopt_jax.workload import with_virtual_maps
 from experiments import launch, nvm_eval, reports, run_folder
 
 SPEC = {
-    'model': launch.one_of(*models.MODELS),
-    'image_shape': launch.tuple_of(launch.integer(1, 4096), min_length=3, unique=False),
-    'num_classes': launch.integer(1, 100_000),
-    'batch': launch.integer(1, 4096),
-    'bits': launch.tuple_of(launch.one_of(*range(1, 9), 32)),
-    'plans': launch.tuple_of(launch.text('"none", "all", a named plan, or names of units with + '
-                                         'between'), min_length=0),
-    'technologies': launch.tuple_of(launch.one_of(*nvm_eval.TECHNOLOGIES)),
-    'capacities_mib': launch.tuple_of(launch.integer(1, 1024)),
-    'results': launch.text('paths of results.csv files, with commas between'),
-    'gpu': launch.one_of(*gpus.GPUS),
-    'dram': launch.one_of(*nvm_eval.DRAMS),
-    **nvm_eval.CACHE_SPEC,
+  'model': launch.one_of(*models.MODELS),
+  'image_shape': launch.tuple_of(launch.integer(1, 4096), min_length=3, unique=False),
+  'num_classes': launch.integer(1, 100_000),
+  'batch': launch.integer(1, 4096),
+  'bits': launch.tuple_of(launch.one_of(*range(1, 9), 32)),
+  'plans': launch.tuple_of(
+    launch.text('"none", "all", a named plan, or names of units with + between'), min_length=0
+  ),
+  'technologies': launch.tuple_of(launch.one_of(*nvm_eval.TECHNOLOGIES)),
+  'capacities_mib': launch.tuple_of(launch.integer(1, 1024)),
+  'results': launch.text('paths of results.csv files, with commas between'),
+  'gpu': launch.one_of(*gpus.GPUS),
+  'dram': launch.one_of(*nvm_eval.DRAMS),
+  **nvm_eval.CACHE_SPEC,
 }
-COLUMNS = ('model', 'width_multiplier', 'bits', 'plan', 'technology', 'capacity_mib',
-           'test_accuracy', 'seeds', 'weight_kib', 'macs', 'area_mm2', 'l2_reads', 'l2_writes',
-           'dram_accesses', 'dynamic_energy_j', 'leakage_energy_j', 'dram_energy_j',
-           'total_energy_j', 'delay_s', 'edp_js', 'edp_reduction', 'pareto')
+COLUMNS = (
+  'model',
+  'width_multiplier',
+  'bits',
+  'plan',
+  'technology',
+  'capacity_mib',
+  'test_accuracy',
+  'seeds',
+  'weight_kib',
+  'macs',
+  'area_mm2',
+  'l2_reads',
+  'l2_writes',
+  'dram_accesses',
+  'dynamic_energy_j',
+  'leakage_energy_j',
+  'dram_energy_j',
+  'total_energy_j',
+  'delay_s',
+  'edp_js',
+  'edp_reduction',
+  'pareto',
+)
 _SHOWN = 30  # Rows of the front in the report.
 _COLORS = {'sram': '0.4', 'stt': 'C0', 'sot': 'C1'}
 
 
 class Network(NamedTuple):
   """A network: bits of its weights, plan, width, and its accuracy where it is known."""
+
   bits: int
   plan: str
   width_multiplier: float
@@ -69,11 +91,22 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   networks = all_networks(config)
   traced = {n: demands(config, n) for n in networks}
   caches = nvm_eval.tuned(config, config.technologies, config.capacities_mib)
-  rows = [row(config, network, *traced[network], key, cache)
-          for network in networks for key, cache in caches.items()]
+  rows = [
+    row(config, network, *traced[network], key, cache)
+    for network in networks
+    for key, cache in caches.items()
+  ]
   mark_pareto(rows)
-  base = max(rows, key=lambda r: (r['technology'] == 'sram', r['bits'], r['plan'] == 'none',
-                                  -r['capacity_mib'], r['width_multiplier']))
+  base = max(
+    rows,
+    key=lambda r: (
+      r['technology'] == 'sram',
+      r['bits'],
+      r['plan'] == 'none',
+      -r['capacity_mib'],
+      r['width_multiplier'],
+    ),
+  )
   for r in rows:
     r['edp_reduction'] = base['edp_js'] / r['edp_js']
   launch.write_atomically(workdir / 'results.csv', report.to_csv(rows, COLUMNS))
@@ -106,33 +139,44 @@ def all_networks(config) -> list[Network]:
   for (bits, plan, width, accuracy), repeats in found.items():
     accuracies[bits, key(plan, 'config.results'), width] += [accuracy] * len(repeats)
   names = models.unit_names(model)
-  spelled = lambda units: ('all' if len(units) == len(names) else
-                           '+'.join(name for name in names if name in units) or 'none')
+  spelled = lambda units: (
+    'all'
+    if len(units) == len(names)
+    else '+'.join(name for name in names if name in units) or 'none'
+  )
   plans = {key(plan): plan for plan in config.plans} or {
-      units: spelled(units) for units in sorted({units for _, units, _ in accuracies},
-                                                key=lambda units: (len(units), spelled(units)))}
+    units: spelled(units)
+    for units in sorted(
+      {units for _, units, _ in accuracies}, key=lambda units: (len(units), spelled(units))
+    )
+  }
   if not plans:
-    raise launch.ConfigError('config.plans=(); allowed: at least one plan where config.results '
-                             'names no file')
+    raise launch.ConfigError(
+      'config.plans=(); allowed: at least one plan where config.results names no file'
+    )
   networks = []
   for bits in config.bits:
     widths = sorted({width for b, _, width in accuracies if b == bits}) or [1.0]
     for width in widths:
       for units, plan in plans.items():
         known = accuracies.get((bits, units, width), [])
-        networks.append(Network(bits, plan, width, statistics.fmean(known) if known else None,
-                                len(known)))
+        networks.append(
+          Network(bits, plan, width, statistics.fmean(known) if known else None, len(known))
+        )
   if found and not any(network.seeds for network in networks):
     keys = ', '.join(sorted({f'({bits} bits, plan {plan})' for bits, plan, *_ in found}))
-    raise launch.ConfigError(f'config.results={config.results!r}: no accuracy of a network in '
-                             f'config.bits and config.plans; it has {keys}')
+    raise launch.ConfigError(
+      f'config.results={config.results!r}: no accuracy of a network in '
+      f'config.bits and config.plans; it has {keys}'
+    )
   return networks
 
 
 def read_results(path: pathlib.Path, model: str) -> list[tuple[int, str, float, float]]:
   """(bits, plan, width, accuracy) of every trained network of a results.csv."""
   problem = lambda what: launch.ConfigError(
-      f'config.results={str(path)!r}: {what}; allowed: results.csv of a finished run')
+    f'config.results={str(path)!r}: {what}; allowed: results.csv of a finished run'
+  )
   try:
     with open(path, newline='') as file:
       table = list(csv.DictReader(file))
@@ -145,8 +189,14 @@ def read_results(path: pathlib.Path, model: str) -> list[tuple[int, str, float, 
     if r.get('model', model) != model or not r['test_accuracy']:
       continue  # Another network, or one that diverged.
     try:
-      rows.append((int(float(r.get('bits') or 32)), r.get('plan') or 'none',
-                   float(r.get('width_multiplier') or 1), float(r['test_accuracy'])))
+      rows.append(
+        (
+          int(float(r.get('bits') or 32)),
+          r.get('plan') or 'none',
+          float(r.get('width_multiplier') or 1),
+          float(r['test_accuracy']),
+        )
+      )
     except ValueError as error:
       raise problem(f'line {line}: {error}') from None
     if not all(map(math.isfinite, rows[-1][2:])):
@@ -158,8 +208,9 @@ def read_results(path: pathlib.Path, model: str) -> list[tuple[int, str, float, 
 
 def demands(config, network: Network) -> tuple[float, int, system.Demand]:
   """Bytes of weights, MACs of one image, and accesses, with DRAM's for every capacity."""
-  model = models.create(config.model, num_classes=config.num_classes,
-                        width_multiplier=network.width_multiplier)
+  model = models.create(
+    config.model, num_classes=config.num_classes, width_multiplier=network.width_multiplier
+  )
   table = models.layer_table(model, tuple(config.image_shape))
   units = units_of(model, network.plan)
   table = with_virtual_maps(table, [f'{unit}/conv' for unit in units])
@@ -167,19 +218,36 @@ def demands(config, network: Network) -> tuple[float, int, system.Demand]:
   found = traffic(table, gpus.GPUS[config.gpu], config.batch, False, weight_bits=bits)
   capacities = np.array(config.capacities_mib) * nvm_eval.MIB
   dram = dict(zip(config.capacities_mib, sum(found.dram(capacities))))
-  return table.weights * network.bits / 8, table.macs, system.Demand(
-      found.l2_reads, found.l2_writes, dram)
+  return (
+    table.weights * network.bits / 8,
+    table.macs,
+    system.Demand(found.l2_reads, found.l2_writes, dram),
+  )
 
 
-def row(config, network: Network, weight_bytes: float, macs: int, demand: system.Demand,
-        key: tuple[str, int], cache: system.CacheFigures) -> dict[str, Any]:
+def row(
+  config,
+  network: Network,
+  weight_bytes: float,
+  macs: int,
+  demand: system.Demand,
+  key: tuple[str, int],
+  cache: system.CacheFigures,
+) -> dict[str, Any]:
   """One combination."""
   technology, mib = key
   here = demand._replace(dram_accesses=float(demand.dram_accesses[mib]))
   totals = system.evaluate(here, cache, nvm_eval.DRAMS[config.dram])
-  return {'model': config.model, **network._asdict(), 'technology': technology,
-          'capacity_mib': mib, 'weight_kib': weight_bytes / 1024, 'macs': macs, **here._asdict(),
-          **{name: float(value) for name, value in totals._asdict().items()}}
+  return {
+    'model': config.model,
+    **network._asdict(),
+    'technology': technology,
+    'capacity_mib': mib,
+    'weight_kib': weight_bytes / 1024,
+    'macs': macs,
+    **here._asdict(),
+    **{name: float(value) for name, value in totals._asdict().items()},
+  }
 
 
 def mark_pareto(rows: list[dict[str, Any]]) -> None:
@@ -200,33 +268,69 @@ def mark_pareto(rows: list[dict[str, Any]]) -> None:
 def as_report(config, rows, base) -> list[str]:
   known = any(r['test_accuracy'] is not None for r in rows)
   front = sorted((r for r in rows if r['pareto']), key=lambda r: r['edp_js'])
-  head = ['bits', 'plan', 'width', 'technology', 'MiB', 'accuracy', 'weights, KiB', 'MMAC',
-          'area, mm2', 'energy, mJ', 'delay, ms', 'EDP, mJ s', 'EDP gain']
+  head = [
+    'bits',
+    'plan',
+    'width',
+    'technology',
+    'MiB',
+    'accuracy',
+    'weights, KiB',
+    'MMAC',
+    'area, mm2',
+    'energy, mJ',
+    'delay, ms',
+    'EDP, mJ s',
+    'EDP gain',
+  ]
   cells = lambda r: [
-      r['bits'], r['plan'], f'{r["width_multiplier"]:.3g}', r['technology'], r['capacity_mib'],
-      '-' if r['test_accuracy'] is None else f'{r["test_accuracy"]:.4f}',
-      f'{r["weight_kib"]:,.0f}', f'{r["macs"] / 1e6:,.1f}', f'{r["area_mm2"]:.3g}',
-      f'{1e3 * r["total_energy_j"]:.4g}', f'{1e3 * r["delay_s"]:.4g}', f'{1e3 * r["edp_js"]:.4g}',
-      f'{r["edp_reduction"]:.3g}']
-  criteria = ('by EDP, area and accuracy' if known else 'by EDP and area, where more bits and more '
-              'MACs count as no less accurate: **no accuracy is known here** (`results` names runs '
-              'that measured it)')
+    r['bits'],
+    r['plan'],
+    f'{r["width_multiplier"]:.3g}',
+    r['technology'],
+    r['capacity_mib'],
+    '-' if r['test_accuracy'] is None else f'{r["test_accuracy"]:.4f}',
+    f'{r["weight_kib"]:,.0f}',
+    f'{r["macs"] / 1e6:,.1f}',
+    f'{r["area_mm2"]:.3g}',
+    f'{1e3 * r["total_energy_j"]:.4g}',
+    f'{1e3 * r["delay_s"]:.4g}',
+    f'{1e3 * r["edp_js"]:.4g}',
+    f'{r["edp_reduction"]:.3g}',
+  ]
+  criteria = (
+    'by EDP, area and accuracy'
+    if known
+    else 'by EDP and area, where more bits and more '
+    'MACs count as no less accurate: **no accuracy is known here** (`results` names runs '
+    'that measured it)'
+  )
   return [
-      f'# {config.model}: bits, virtual maps, memory technology and capacity together', '',
-      f'{len(rows)} combinations, inference of {config.batch} images of '
-      f'{"x".join(map(str, config.image_shape))} on a {config.gpu} with another last-level cache. '
-      'Energy and delay are those of the cache and of DRAM, by models that have not been validated '
-      'on hardware. EDP gain: over '
-      f'{base["bits"]} bits, plan {base["plan"]}, {base["capacity_mib"]} MiB of '
-      f'{base["technology"].upper()}.', '',
-      f'## The {len(front)} combinations that no other beats', '', f'{criteria[0].upper()}'
-      f'{criteria[1:]}.' + (f' The first {_SHOWN} by EDP; results.csv has all.'
-                            if len(front) > _SHOWN else ''), '',
-      report.to_markdown([cells(r) for r in front[:_SHOWN]], head),
-      '## What each choice alone does to EDP', '',
-      'Geometric mean over all else of the EDP of the first option over that of this one.', '',
-      report.to_markdown(main_effects(rows), ['choice', 'option', 'EDP gain']), '',
-      '![accuracy or bits against EDP](codesign.png)', '']
+    f'# {config.model}: bits, virtual maps, memory technology and capacity together',
+    '',
+    f'{len(rows)} combinations, inference of {config.batch} images of '
+    f'{"x".join(map(str, config.image_shape))} on a {config.gpu} with another last-level cache. '
+    'Energy and delay are those of the cache and of DRAM, by models that have not been validated '
+    'on hardware. EDP gain: over '
+    f'{base["bits"]} bits, plan {base["plan"]}, {base["capacity_mib"]} MiB of '
+    f'{base["technology"].upper()}.',
+    '',
+    f'## The {len(front)} combinations that no other beats',
+    '',
+    f'{criteria[0].upper()}'
+    f'{criteria[1:]}.'
+    + (f' The first {_SHOWN} by EDP; results.csv has all.' if len(front) > _SHOWN else ''),
+    '',
+    report.to_markdown([cells(r) for r in front[:_SHOWN]], head),
+    '## What each choice alone does to EDP',
+    '',
+    'Geometric mean over all else of the EDP of the first option over that of this one.',
+    '',
+    report.to_markdown(main_effects(rows), ['choice', 'option', 'EDP gain']),
+    '',
+    '![accuracy or bits against EDP](codesign.png)',
+    '',
+  ]
 
 
 def main_effects(rows) -> list[list]:
@@ -254,13 +358,23 @@ def plot(config, rows, path: pathlib.Path) -> None:
   for axes, plan in zip(panels, plans):
     for technology in config.technologies:
       for mib in config.capacities_mib:
-        points = [r for r in rows if (r['plan'], r['technology'], r['capacity_mib'])
-                  == (plan, technology, mib) and (not known or r['test_accuracy'] is not None)]
+        points = [
+          r
+          for r in rows
+          if (r['plan'], r['technology'], r['capacity_mib']) == (plan, technology, mib)
+          and (not known or r['test_accuracy'] is not None)
+        ]
         y = [r['test_accuracy'] if known else r['bits'] for r in points]
-        axes.scatter([r['edp_js'] for r in points], y, s=22, marker=markers[mib],
-                     facecolors=[_COLORS[technology] if r['pareto'] else 'none' for r in points],
-                     edgecolors=_COLORS[technology], linewidths=0.8,
-                     label=f'{technology} {mib} MiB')
+        axes.scatter(
+          [r['edp_js'] for r in points],
+          y,
+          s=22,
+          marker=markers[mib],
+          facecolors=[_COLORS[technology] if r['pareto'] else 'none' for r in points],
+          edgecolors=_COLORS[technology],
+          linewidths=0.8,
+          label=f'{technology} {mib} MiB',
+        )
     axes.set(xscale='log', xlabel='EDP of cache and DRAM, J s', title=_plan_title(plan))
     if not known:
       axes.set_yscale('log', base=2)

@@ -7,18 +7,22 @@ from experiments import launch
 from experiments.launch import boolean, integer, one_of, text
 
 SPEC = {
-    'dataset': one_of(*data.DATASETS),
-    'data_dir': text('a folder, or empty for the default one'),
-    'image_size': integer(0),
-    'download': boolean(),
+  'dataset': one_of(*data.DATASETS),
+  'data_dir': text('a folder, or empty for the default one'),
+  'image_size': integer(0),
+  'download': boolean(),
 }
 
 
 def load_data(config: config_dict.ConfigDict) -> data.Dataset:
   """Loads the data set that a config names; what is missing is a `ConfigError`."""
   try:
-    return data.load(config.dataset, data_dir=config.data_dir or None,
-                     image_size=config.image_size or None, download=config.download)
+    return data.load(
+      config.dataset,
+      data_dir=config.data_dir or None,
+      image_size=config.image_size or None,
+      download=config.download,
+    )
   except data.DataError as error:
     raise data_error(config, error) from None
 

@@ -35,28 +35,33 @@ from cnnopt_jax.kernels.interp2x_max_pool import interp2x_max_pool
 
 # Name: size of the map (square), channels, and the ops that read such a map in the network.
 LAYERS = {
-    'vgg16_1': (224, 64, ('interp2x', 'max_pool', 'border_pad')),
-    'vgg16_2': (112, 128, ('interp2x', 'max_pool', 'border_pad')),
-    'vgg16_3': (56, 256, ('interp2x', 'max_pool', 'border_pad')),
-    'vgg16_4': (28, 512, ('interp2x', 'max_pool', 'border_pad')),
-    'vgg16_5': (14, 512, ('interp2x', 'max_pool', 'border_pad')),
-    'resnet50_2': (56, 256, ('add_relu', 'add_relu_map')),
-    'resnet50_3': (28, 512, ('add_relu', 'add_relu_map')),
-    'resnet50_4': (14, 1024, ('add_relu', 'add_relu_map')),
-    'resnet50_5': (7, 2048, ('add_relu', 'add_relu_map')),
-    'cifar_1': (32, 16, ('interp2x', 'add_relu')),
-    'cifar_2': (16, 32, ('interp2x', 'add_relu')),
-    'cifar_3': (8, 64, ('interp2x', 'add_relu')),
+  'vgg16_1': (224, 64, ('interp2x', 'max_pool', 'border_pad')),
+  'vgg16_2': (112, 128, ('interp2x', 'max_pool', 'border_pad')),
+  'vgg16_3': (56, 256, ('interp2x', 'max_pool', 'border_pad')),
+  'vgg16_4': (28, 512, ('interp2x', 'max_pool', 'border_pad')),
+  'vgg16_5': (14, 512, ('interp2x', 'max_pool', 'border_pad')),
+  'resnet50_2': (56, 256, ('add_relu', 'add_relu_map')),
+  'resnet50_3': (28, 512, ('add_relu', 'add_relu_map')),
+  'resnet50_4': (14, 1024, ('add_relu', 'add_relu_map')),
+  'resnet50_5': (7, 2048, ('add_relu', 'add_relu_map')),
+  'cifar_1': (32, 16, ('interp2x', 'add_relu')),
+  'cifar_2': (16, 32, ('interp2x', 'add_relu')),
+  'cifar_3': (8, 64, ('interp2x', 'add_relu')),
 }
-OPS = {'interp2x': interp2x, 'max_pool': interp2x_max_pool, 'border_pad': border_pad,
-       'add_relu': interp2x_add_relu,
-       'add_relu_map': functools.partial(interp2x_add_relu, b_virtual=False)}
+OPS = {
+  'interp2x': interp2x,
+  'max_pool': interp2x_max_pool,
+  'border_pad': border_pad,
+  'add_relu': interp2x_add_relu,
+  'add_relu_map': functools.partial(interp2x_add_relu, b_virtual=False),
+}
 ROUND_SECONDS = 0.02  # Back-to-back calls of a round on a GPU, so that launches overlap.
 ROTATED_BYTES = 256 << 20  # Inputs of a form together: several times the 60 MB of an H200's L2.
 
 flags.DEFINE_string('workdir', 'runs/kernel_bench', 'Folder for bench.json and report.md.')
-flags.DEFINE_multi_integer('batch', None, 'Batch sizes; default 32 and 256, on a CPU 4.',
-                           lower_bound=1)
+flags.DEFINE_multi_integer(
+  'batch', None, 'Batch sizes; default 32 and 256, on a CPU 4.', lower_bound=1
+)
 flags.DEFINE_enum('dtype', None, ['float32', 'bfloat16'], 'Default bfloat16, on a CPU float32.')
 flags.DEFINE_multi_enum('layer', list(LAYERS), list(LAYERS), 'Layers to time.')
 flags.DEFINE_integer('rounds', 9, 'Interleaved rounds.', lower_bound=1)
@@ -65,6 +70,7 @@ flags.DEFINE_bool('tune', False, 'Time every candidate tile of the kernels; GPU 
 
 class Case(NamedTuple):
   """One op on one layer."""
+
   op: str
   layer: str
   batch: int
@@ -78,10 +84,10 @@ def forms(case: Case, gpu: bool) -> dict[str, Callable[..., jax.Array]]:
   op = functools.partial(OPS[case.op], size=case.size)
   full = lambda x: jax.lax.optimization_barrier(interp2x(x, case.size, implementation='xla'))
   materialised = {
-      'interp2x': lambda x: jax.image.resize(x, (x.shape[0], *case.size, x.shape[3]), 'linear'),
-      'max_pool': lambda x: nn.max_pool(full(x), (2, 2), (2, 2)),
-      'add_relu': lambda x, y: nn.relu(full(x) + full(y)),
-      'add_relu_map': lambda x, y: nn.relu(full(x) + y),
+    'interp2x': lambda x: jax.image.resize(x, (x.shape[0], *case.size, x.shape[3]), 'linear'),
+    'max_pool': lambda x: nn.max_pool(full(x), (2, 2), (2, 2)),
+    'add_relu': lambda x, y: nn.relu(full(x) + full(y)),
+    'add_relu_map': lambda x, y: nn.relu(full(x) + y),
   }
   found = {'mosaic': functools.partial(op, implementation='mosaic')} if gpu else {}
   found['xla'] = functools.partial(op, implementation='xla')
@@ -156,12 +162,24 @@ def bench(case: Case, gpu: bool, bandwidth: float, rounds: int) -> list[dict]:
       least = least_bytes((out, first), extra)
     error = distance(functions['mosaic'](0), functions['xla'](0)) if gpu else None
     for name, took in seconds(functions, rounds).items():
-      rows_.append(dict(
-          name=f'{case.layer}_{case.op}_{direction}_{name}', value=1e6 * took, unit='us',
-          op=case.op, layer=case.layer, direction=direction, form=name, batch=case.batch,
-          size=case.size[0], channels=case.channels, dtype=case.dtype,
-          least_mb=round(least / 1e6, 3), share=round(least / took / bandwidth, 3),
-          **({'error_against_xla': error} if name == 'mosaic' else {})))
+      rows_.append(
+        dict(
+          name=f'{case.layer}_{case.op}_{direction}_{name}',
+          value=1e6 * took,
+          unit='us',
+          op=case.op,
+          layer=case.layer,
+          direction=direction,
+          form=name,
+          batch=case.batch,
+          size=case.size[0],
+          channels=case.channels,
+          dtype=case.dtype,
+          least_mb=round(least / 1e6, 3),
+          share=round(least / took / bandwidth, 3),
+          **({'error_against_xla': error} if name == 'mosaic' else {}),
+        )
+      )
   return rows_
 
 
@@ -177,9 +195,13 @@ def backward(form: Callable, inputs: list, cotangents: list) -> Callable[[int], 
 
 def distance(ours, theirs) -> float:
   """Norm of the difference over the norm of `theirs`, of the worst result."""
-  return max(float(jnp.linalg.norm((a.astype(jnp.float32) - b).ravel())
-                   / jnp.linalg.norm(b.astype(jnp.float32).ravel()))
-             for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
+  return max(
+    float(
+      jnp.linalg.norm((a.astype(jnp.float32) - b).ravel())
+      / jnp.linalg.norm(b.astype(jnp.float32).ravel())
+    )
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
+  )
 
 
 def tune(case: Case, rounds: int) -> str:
@@ -190,18 +212,27 @@ def tune(case: Case, rounds: int) -> str:
   width = arrays[0].shape[2]
   functions = {}
   for tile in rows.candidates(width, case.channels, case.dtype, mosaic.POSITION_BYTES):
+
     def both(*arrays, tile=tile):
       with dispatch.forced(tile):
         out, pull = jax.vjp(forms(case, True)['mosaic'], *arrays)
         return pull(out)
+
     functions[str(tile)] = rotated(jax.jit(both), [arrays])
   took = seconds(functions, rounds)
   best = min(took, key=took.get)
   return f'{op.__name__}: ({width}, {case.channels}, {case.dtype!r}): {best},  # {took[best]:.3g} s'
 
 
-def run(workdir: pathlib.Path, *, batches=None, dtype=None, layers=tuple(LAYERS), rounds=9,
-        tune_tiles=False) -> list[dict]:
+def run(
+  workdir: pathlib.Path,
+  *,
+  batches=None,
+  dtype=None,
+  layers=tuple(LAYERS),
+  rounds=9,
+  tune_tiles=False,
+) -> list[dict]:
   """Times, prints, and writes `bench.json` and `report.md` to `workdir`; returns the rows."""
   platform, kind = pallas.target()
   gpu = platform == 'cuda' and pallas.capability() >= 9
@@ -209,8 +240,10 @@ def run(workdir: pathlib.Path, *, batches=None, dtype=None, layers=tuple(LAYERS)
   dtype = dtype or ('bfloat16' if gpu else 'float32')
   bandwidth = copy_bandwidth(rounds)
   rows_, entries = [dict(name='copy_bandwidth', value=bandwidth / 1e9, unit='GB/s')], []
-  notes = [f'{kind}, JAX {jax.__version__}, revision {revision()}, '
-           f'{time.strftime("%Y-%m-%d")}; a copy moves {bandwidth / 1e9:.4g} GB/s.']
+  notes = [
+    f'{kind}, JAX {jax.__version__}, revision {revision()}, '
+    f'{time.strftime("%Y-%m-%d")}; a copy moves {bandwidth / 1e9:.4g} GB/s.'
+  ]
   if not gpu:
     notes.append('No NVIDIA GPU of capability 9.0 was there: only the XLA forms were timed.')
   print('\n'.join(notes), flush=True)
@@ -228,8 +261,10 @@ def run(workdir: pathlib.Path, *, batches=None, dtype=None, layers=tuple(LAYERS)
   if gpu:
     network = end_to_end(32, 224, dtype, rounds)
     rows_ += network
-    notes.append(f'VGG-16 with its head, {dtype}, batch 32, in one jit: ' + ', '.join(
-        f'{row["name"]} {row["value"]:.4g} {row["unit"]}' for row in network))
+    notes.append(
+      f'VGG-16 with its head, {dtype}, batch 32, in one jit: '
+      + ', '.join(f'{row["name"]} {row["value"]:.4g} {row["unit"]}' for row in network)
+    )
     print(notes[-1], flush=True)
   workdir.mkdir(parents=True, exist_ok=True)
   (workdir / 'bench.json').write_text(json.dumps(rows_, indent=1) + '\n')
@@ -240,46 +275,88 @@ def run(workdir: pathlib.Path, *, batches=None, dtype=None, layers=tuple(LAYERS)
   return rows_
 
 
-def end_to_end(batch: int, size: int, dtype: str, rounds: int, network: str = 'vgg16'
-               ) -> list[dict]:
+def end_to_end(
+  batch: int, size: int, dtype: str, rounds: int, network: str = 'vgg16'
+) -> list[dict]:
   """A network under no plan and with every unit virtual, folded, in one jit each."""
   # Needs chex and optax too, which the ops do without.
   from cnnopt_jax import models
+
   dense = models.create(network, num_classes=1000)
   virtual = models.with_plan(dense, 'all')
   images = jax.random.normal(jax.random.key(0), (batch, size, size, 3), dtype)
   shapes = jax.eval_shape(dense.init, jax.random.key(0), images)
   # Of the size that keeps maps of order one.
-  params = jax.tree.map(lambda s: (jax.random.normal(jax.random.key(1), s.shape, jnp.float32)
-                                   * (2 / max(1, np.prod(s.shape[:-1])))**0.5).astype(dtype),
-                        shapes['params'])
+  params = jax.tree.map(
+    lambda s: (
+      jax.random.normal(jax.random.key(1), s.shape, jnp.float32)
+      * (2 / max(1, np.prod(s.shape[:-1]))) ** 0.5
+    ).astype(dtype),
+    shapes['params'],
+  )
   programs = {
-      name: (jax.jit(model.apply),
-             {'params': models.inference_params(model, params, images.shape[1:])})
-      for name, model in (('dense', dense), ('all_virtual', virtual))}
-  took = seconds({name: lambda i, program=program: program[0](program[1], images)
-                  for name, program in programs.items()}, rounds)
-  found = [dict(name=f'{network}_{name}', value=1e6 * t, unit='us', batch=batch, size=size,
-                dtype=dtype) for name, t in took.items()]
-  return [*found, dict(name=f'{network}_all_virtual_vs_dense', unit='ratio',
-                       value=took['dense'] / took['all_virtual'])]
+    name: (
+      jax.jit(model.apply),
+      {'params': models.inference_params(model, params, images.shape[1:])},
+    )
+    for name, model in (('dense', dense), ('all_virtual', virtual))
+  }
+  took = seconds(
+    {
+      name: lambda i, program=program: program[0](program[1], images)
+      for name, program in programs.items()
+    },
+    rounds,
+  )
+  found = [
+    dict(name=f'{network}_{name}', value=1e6 * t, unit='us', batch=batch, size=size, dtype=dtype)
+    for name, t in took.items()
+  ]
+  return [
+    *found,
+    dict(
+      name=f'{network}_all_virtual_vs_dense',
+      unit='ratio',
+      value=took['dense'] / took['all_virtual'],
+    ),
+  ]
 
 
 def table(rows_: list[dict], header: bool = True) -> str:
   """Markdown, in columns."""
-  columns = dict(layer=11, op=13, direction=9, form=13, batch=6, size=5, channels=9, dtype=9,
-                 least_mb=10, value=10, share=7)
+  columns = dict(
+    layer=11,
+    op=13,
+    direction=9,
+    form=13,
+    batch=6,
+    size=5,
+    channels=9,
+    dtype=9,
+    least_mb=10,
+    value=10,
+    share=7,
+  )
   widths = columns.values()
-  line = lambda cells: f"| {' | '.join(str(c).rjust(w) for c, w in zip(cells, widths))} |"
-  lines = [line(['us' if name == 'value' else name for name in columns]),
-           line(['-' * (w - 1) + ':' for w in widths])] if header else []
+  line = lambda cells: f'| {" | ".join(str(c).rjust(w) for c, w in zip(cells, widths))} |'
+  lines = (
+    [
+      line(['us' if name == 'value' else name for name in columns]),
+      line(['-' * (w - 1) + ':' for w in widths]),
+    ]
+    if header
+    else []
+  )
   lines += [line([f'{row[c]:.1f}' if c == 'value' else row[c] for c in columns]) for row in rows_]
   return '\n'.join(lines)
 
 
 def revision() -> str:
-  done = subprocess.run(['git', '-C', str(pathlib.Path(__file__).parent), 'describe', '--always',
-                         '--dirty'], capture_output=True, text=True)
+  done = subprocess.run(
+    ['git', '-C', str(pathlib.Path(__file__).parent), 'describe', '--always', '--dirty'],
+    capture_output=True,
+    text=True,
+  )
   return done.stdout.strip() or 'unknown'
 
 
@@ -287,8 +364,14 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'argument {argv[1]!r}: not a flag')
   values = flags.FLAGS
-  run(pathlib.Path(values.workdir), batches=values.batch, dtype=values.dtype, layers=values.layer,
-      rounds=values.rounds, tune_tiles=values.tune)
+  run(
+    pathlib.Path(values.workdir),
+    batches=values.batch,
+    dtype=values.dtype,
+    layers=values.layer,
+    rounds=values.rounds,
+    tune_tiles=values.tune,
+  )
 
 
 if __name__ == '__main__':

@@ -44,6 +44,7 @@ class Field(NamedTuple):
     allowed: the words that follow "allowed:" in the error.
     element: for tuples, the `Field` of each element.
   """
+
   kind: type
   check: Callable[[Any], bool]
   allowed: str
@@ -100,8 +101,9 @@ def check(config: Mapping[str, Any], spec: Mapping[str, Field]) -> config_dict.C
   """
   unknown = [key for key in config if key not in spec]
   if unknown:
-    raise ConfigError(f'config.{unknown[0]}={_show(config[unknown[0]])}: unknown field; allowed: '
-                      + ', '.join(spec))
+    raise ConfigError(
+      f'config.{unknown[0]}={_show(config[unknown[0]])}: unknown field; allowed: ' + ', '.join(spec)
+    )
   checked = config_dict.ConfigDict()
   for name, field in spec.items():
     if name not in config:
@@ -128,8 +130,12 @@ def _show(value: Any) -> str:
   return shown if len(shown) <= 80 else shown[:77] + '...'
 
 
-def main(run: Callable[[config_dict.ConfigDict, pathlib.Path], Any], spec: Mapping[str, Field],
-         default_config: str, default_workdir: str) -> None:
+def main(
+  run: Callable[[config_dict.ConfigDict, pathlib.Path], Any],
+  spec: Mapping[str, Field],
+  default_config: str,
+  default_workdir: str,
+) -> None:
   """Parses `--config` and `--workdir`, checks the config, calls `run(config, workdir)`, exits.
 
   Args:
@@ -139,6 +145,7 @@ def main(run: Callable[[config_dict.ConfigDict, pathlib.Path], Any], spec: Mappi
     default_config: config file of this experiment, relative to the repository.
     default_workdir: folder for its results, relative to the current folder.
   """
+
   def parse(argv):
     try:
       for argument in argv[1:]:
@@ -146,8 +153,9 @@ def main(run: Callable[[config_dict.ConfigDict, pathlib.Path], Any], spec: Mappi
         if argument.lstrip('-').startswith('config.') and name not in spec:
           raise ConfigError(f'config.{name}: unknown field; allowed: ' + ', '.join(spec))
       # The flag looks at the command line already while it is defined.
-      config_flags.DEFINE_config_file('config', str(REPO_ROOT / default_config),
-                                      'Config file; fields by --config.FIELD=VALUE.')
+      config_flags.DEFINE_config_file(
+        'config', str(REPO_ROOT / default_config), 'Config file; fields by --config.FIELD=VALUE.'
+      )
       flags.DEFINE_string('workdir', default_workdir, 'Folder for the results.')
       rest = flags.FLAGS(argv)[1:]
       if rest:
@@ -155,8 +163,16 @@ def main(run: Callable[[config_dict.ConfigDict, pathlib.Path], Any], spec: Mappi
       return check(flags.FLAGS.config, spec), pathlib.Path(flags.FLAGS.workdir)
     except ConfigError as error:
       _die(str(error))
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError,
-            SyntaxError) as error:
+    except (
+      flags.Error,
+      AttributeError,
+      KeyError,
+      TypeError,
+      ValueError,
+      OSError,
+      ImportError,
+      SyntaxError,
+    ) as error:
       _die(f'command line: {error}')
 
   def start(parsed):
@@ -209,14 +225,18 @@ class locked_folder:
       self._folder.mkdir(parents=True, exist_ok=True)
       self._file = open(self._folder / '.lock', 'w')
     except OSError as error:
-      raise ConfigError(f'workdir={str(self._folder)!r}: {error.strerror}; '
-                        'allowed: a folder that can be made and written') from None
+      raise ConfigError(
+        f'workdir={str(self._folder)!r}: {error.strerror}; '
+        'allowed: a folder that can be made and written'
+      ) from None
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
       self._file.close()
-      raise ConfigError(f'workdir={str(self._folder)!r}: another process is running in it; '
-                        'allowed: a folder of its own for each run') from None
+      raise ConfigError(
+        f'workdir={str(self._folder)!r}: another process is running in it; '
+        'allowed: a folder of its own for each run'
+      ) from None
     return self._folder
 
   def __exit__(self, *exc):
@@ -243,17 +263,18 @@ def environment() -> dict[str, Any]:
   """What a result depends on besides its config: code revision, versions, device, cores."""
   import jax  # Late, so that a wrong flag answers at once.
 
-  revision = subprocess.run(['git', '-C', str(REPO_ROOT), 'describe', '--always', '--dirty'],
-                            capture_output=True, text=True)
+  revision = subprocess.run(
+    ['git', '-C', str(REPO_ROOT), 'describe', '--always', '--dirty'], capture_output=True, text=True
+  )
   packages = ('cnnopt-jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
   return {
-      'git': revision.stdout.strip() or 'unknown',
-      'python': platform.python_version(),
-      'versions': {name: metadata.version(name) for name in packages},
-      'device': jax.devices()[0].device_kind,
-      'device_count': jax.device_count(),
-      'cores': len(os.sched_getaffinity(0)),
-      'huge_pages': _HUGE_PAGES in os.environ.get('GLIBC_TUNABLES', ''),
+    'git': revision.stdout.strip() or 'unknown',
+    'python': platform.python_version(),
+    'versions': {name: metadata.version(name) for name in packages},
+    'device': jax.devices()[0].device_kind,
+    'device_count': jax.device_count(),
+    'cores': len(os.sched_getaffinity(0)),
+    'huge_pages': _HUGE_PAGES in os.environ.get('GLIBC_TUNABLES', ''),
   }
 
 
@@ -276,6 +297,7 @@ def write_bench(workdir: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   for row in rows:
     notes = ', '.join(f'{k}={v}' for k, v in row.items() if k not in ('name', 'value', 'unit'))
     value = row['value']
-    out.add_row(row['name'], f'{value:.4g}' if type(value) is float else str(value), row['unit'],
-                notes)
+    out.add_row(
+      row['name'], f'{value:.4g}' if type(value) is float else str(value), row['unit'], notes
+    )
   console.Console().print(out)

@@ -21,12 +21,12 @@ from cnnopt_jax.nvm import array, exploration, search, system
 from experiments import launch, reports, run_folder
 
 SPEC = {
-    'cell': launch.one_of(*nvm.CELLS),
-    'capacity_mb': launch.integer(1, 1024),
-    'repeats': launch.integer(1, 1000),
-    'sweep_cells': launch.tuple_of(launch.one_of(*nvm.CELLS)),
-    'sweep_capacities_mb': launch.tuple_of(launch.integer(1, 1024)),
-    'stream_accesses': launch.integer(1000, 100_000_000),
+  'cell': launch.one_of(*nvm.CELLS),
+  'capacity_mb': launch.integer(1, 1024),
+  'repeats': launch.integer(1, 1000),
+  'sweep_cells': launch.tuple_of(launch.one_of(*nvm.CELLS)),
+  'sweep_capacities_mb': launch.tuple_of(launch.integer(1, 1024)),
+  'stream_accesses': launch.integer(1000, 100_000_000),
 }
 NVSIM_S = (15, 75)  # One mode on one core, by the reference runs.
 
@@ -38,7 +38,8 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   capacity = config.capacity_mb << 20
   rows = []
   add = lambda name, value, unit, **notes: rows.append(
-      {'name': name, 'value': value, 'unit': unit, **notes})
+    {'name': name, 'value': value, 'unit': unit, **notes}
+  )
 
   problems, enumeration = timed(lambda: enumerate_problems(capacity))
   search_all = lambda: nvm.explore(cells, tech, [capacity])
@@ -47,21 +48,40 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   add('compile_s', first - again, 's', what='first search less a later one')
   add('enumeration_s', enumeration, 's', what='one cache, three modes and tags, once')
   count = sum(len(problem.factored.mat_index) for problem in problems)
-  add('full_search_ms', 1e3 * again, 'ms', organisations=count, targets=9, modes=3,
-      capacity_mb=config.capacity_mb, nvsim_ms=[3e3 * seconds for seconds in NVSIM_S])
+  add(
+    'full_search_ms',
+    1e3 * again,
+    'ms',
+    organisations=count,
+    targets=9,
+    modes=3,
+    capacity_mb=config.capacity_mb,
+    nvsim_ms=[3e3 * seconds for seconds in NVSIM_S],
+  )
   add('organisations_per_s', count / again, '1/s', organisations=count)
 
   data_s, data_count = data_only(config, tech, problems[:-1])
-  add('data_search_ms', 1e3 * data_s, 'ms', organisations=data_count,
-      what='three modes, data arrays alone')
+  add(
+    'data_search_ms',
+    1e3 * data_s,
+    'ms',
+    organisations=data_count,
+    what='three modes, data arrays alone',
+  )
 
   sweep_cells = {name: nvm.CELLS[name] for name in config.sweep_cells}
   capacities = [mb << 20 for mb in config.sweep_capacities_mb]
   sweep = lambda: nvm.explore(sweep_cells, tech, capacities)
   found, cold = timed(sweep)
   _, warm = timed(sweep)
-  add('sweep_s', warm, 's', caches=len(found) // len(nvm.Target), winners=len(found),
-      with_enumeration_s=round(cold, 3))
+  add(
+    'sweep_s',
+    warm,
+    's',
+    caches=len(found) // len(nvm.Target),
+    winners=len(found),
+    with_enumeration_s=round(cold, 3),
+  )
   rows += growth(config, tech)
   rows += system_evaluations(config.repeats)
   rows += stack_streams(config.stream_accesses)
@@ -77,7 +97,8 @@ def enumerate_problems(capacity: int) -> list[exploration.Problem]:
   with nvm.float64():
     modes = [mode for mode in nvm.Mode if mode != nvm.Mode.RAM]
     return [exploration.problem(spec, mode, nvm.CACTI_SPACE, False, False) for mode in modes] + [
-        exploration.problem(spec, nvm.Mode.SEQUENTIAL, nvm.TAG_SPACE, True, False)]
+      exploration.problem(spec, nvm.Mode.SEQUENTIAL, nvm.TAG_SPACE, True, False)
+    ]
 
 
 def data_only(config, tech, problems) -> tuple[float, int]:
@@ -86,10 +107,15 @@ def data_only(config, tech, problems) -> tuple[float, int]:
     cell, technology = jax.tree.map(array.as_array, (nvm.CELLS[config.cell], tech))
 
     def search_data():
-      return jax.block_until_ready([
-          search.pick_alone(search.evaluate(cell, technology, problem.padded, False),
-                            search.picked_size(problem.padded))
-          for problem in problems])
+      return jax.block_until_ready(
+        [
+          search.pick_alone(
+            search.evaluate(cell, technology, problem.padded, False),
+            search.picked_size(problem.padded),
+          )
+          for problem in problems
+        ]
+      )
 
     search_data()
     _, seconds = best_of(search_data, config.repeats)
@@ -107,11 +133,18 @@ def growth(config, tech) -> list[dict]:
       counts = tuple(max(1, count // fraction) for count in whole.padded.counts)
       part = whole.padded._replace(counts=counts)
       evaluate = lambda part=part: jax.block_until_ready(
-          search.evaluate(cell, technology, part, False))
+        search.evaluate(cell, technology, part, False)
+      )
       evaluate()
       _, seconds = best_of(evaluate, config.repeats)
-      rows.append({'name': f'evaluate_{counts[2]}_ms', 'value': 1e3 * seconds, 'unit': 'ms',
-                   'us_per_organisation': round(1e6 * seconds / counts[2], 3)})
+      rows.append(
+        {
+          'name': f'evaluate_{counts[2]}_ms',
+          'value': 1e3 * seconds,
+          'unit': 'ms',
+          'us_per_organisation': round(1e6 * seconds / counts[2], 3),
+        }
+      )
   return rows
 
 
@@ -120,16 +153,23 @@ def system_evaluations(repeats: int) -> list[dict]:
   rng, rows = np.random.default_rng(0), []
   evaluate = jax.jit(system.evaluate_grid)
   for workloads, caches in ((10, 50), (100, 500), (400, 1000)):
-    demand = system.Demand(*rng.uniform(1e6, 1e9, (2, workloads)),
-                           rng.uniform(1e6, 1e9, (workloads, caches)))
+    demand = system.Demand(
+      *rng.uniform(1e6, 1e9, (2, workloads)), rng.uniform(1e6, 1e9, (workloads, caches))
+    )
     figures = system.CacheFigures(*rng.uniform(0.1, 10, (6, caches)))
     drams = system.Dram(*rng.uniform(1, 5, (2, 2)))
     call = lambda args=(demand, figures, drams): jax.block_until_ready(evaluate(*args))
     call()
     _, seconds = best_of(call, repeats)
     count = workloads * caches * 2
-    rows.append({'name': f'system_evaluations_{count}_per_s', 'value': count / seconds,
-                 'unit': '1/s', 'ms': round(1e3 * seconds, 3)})
+    rows.append(
+      {
+        'name': f'system_evaluations_{count}_per_s',
+        'value': count / seconds,
+        'unit': '1/s',
+        'ms': round(1e3 * seconds, 3),
+      }
+    )
   return rows
 
 
@@ -137,18 +177,27 @@ def stack_streams(accesses: int) -> list[dict]:
   """Seconds for the stack distances of five kinds of stream, and growth with their length."""
   rng, rows = np.random.default_rng(0), []
   streams = {
-      'uniform': rng.integers(0, 1 << 20, accesses), 'zipf': rng.zipf(1.2, accesses) % (1 << 24),
-      'loop': np.arange(accesses) % 100_000, 'cold': np.arange(accesses),
-      'same': np.zeros(accesses, np.int64)}
+    'uniform': rng.integers(0, 1 << 20, accesses),
+    'zipf': rng.zipf(1.2, accesses) % (1 << 24),
+    'loop': np.arange(accesses) % 100_000,
+    'cold': np.arange(accesses),
+    'same': np.zeros(accesses, np.int64),
+  }
   cases = [(kind, stream) for kind, stream in streams.items()]
-  cases += [('uniform', streams['uniform'][:accesses // n]) for n in (10, 100)]
+  cases += [('uniform', streams['uniform'][: accesses // n]) for n in (10, 100)]
   for kind, stream in cases:
     stream = jnp.asarray(stream.astype(np.int32))
     call = lambda stream=stream: jax.block_until_ready(nvm.stack_distances(stream))
     call()
     _, seconds = best_of(call, 2)
-    rows.append({'name': f'stack_{kind}_{len(stream)}_s', 'value': seconds, 'unit': 's',
-                 'ns_per_access': round(1e9 * seconds / len(stream), 1)})
+    rows.append(
+      {
+        'name': f'stack_{kind}_{len(stream)}_s',
+        'value': seconds,
+        'unit': 's',
+        'ns_per_access': round(1e9 * seconds / len(stream), 1),
+      }
+    )
   return rows
 
 

@@ -21,30 +21,33 @@ from experiments import launch, reports, run_folder
 matplotlib.use('Agg')
 
 SPEC = {
-    'cells': launch.tuple_of(launch.one_of(*nvm.CELLS)),
-    'cell_files': launch.text('names of .cell files, with commas between'),
-    'tag_cell': launch.one_of('same', *nvm.CELLS),
-    'node_nm': launch.integer(16, 120),
-    'roadmap': launch.one_of('HP', 'LSTP', 'LOP'),
-    'temperature_k': launch.integer(300, 400),
-    'capacities_mb': launch.tuple_of(launch.integer(1, 1024)),
-    'iso_area_mb': launch.integer(1, 64),
-    'sensitivity_mb': launch.integer(1, 1024),
-    'nvsim_compatible': launch.boolean(),
+  'cells': launch.tuple_of(launch.one_of(*nvm.CELLS)),
+  'cell_files': launch.text('names of .cell files, with commas between'),
+  'tag_cell': launch.one_of('same', *nvm.CELLS),
+  'node_nm': launch.integer(16, 120),
+  'roadmap': launch.one_of('HP', 'LSTP', 'LOP'),
+  'temperature_k': launch.integer(300, 400),
+  'capacities_mb': launch.tuple_of(launch.integer(1, 1024)),
+  'iso_area_mb': launch.integer(1, 64),
+  'sensitivity_mb': launch.integer(1, 1024),
+  'nvsim_compatible': launch.boolean(),
 }
 
 FIGURES = {
-    'hit_latency_ns': 'read latency, ns', 'write_latency_ns': 'write latency, ns',
-    'hit_energy_nj': 'read energy, nJ', 'write_energy_nj': 'write energy, nJ',
-    'leakage_mw': 'leakage, mW', 'area_mm2': 'area, mm$^2$',
+  'hit_latency_ns': 'read latency, ns',
+  'write_latency_ns': 'write latency, ns',
+  'hit_energy_nj': 'read energy, nJ',
+  'write_energy_nj': 'write energy, nJ',
+  'leakage_mw': 'leakage, mW',
+  'area_mm2': 'area, mm$^2$',
 }
 # DeepNVM++ (arXiv 2012.04559), caches after EDAP tuning at 16 nm: recalled, unverified.
 RECALLED = {
-    ('sram', 3): (2.91, 1.53, 0.35, 0.32, 6442, 5.53),
-    ('paper_stt', 3): (2.98, 9.31, 0.81, 0.31, 748, 2.34),
-    ('paper_sot', 3): (3.71, 1.38, 0.49, 0.22, 527, 1.95),
-    ('paper_stt', 7): (4.58, 10.06, 0.93, 0.43, 1706, 5.12),
-    ('paper_sot', 10): (6.69, 2.47, 0.51, 0.40, 1434, 5.64),
+  ('sram', 3): (2.91, 1.53, 0.35, 0.32, 6442, 5.53),
+  ('paper_stt', 3): (2.98, 9.31, 0.81, 0.31, 748, 2.34),
+  ('paper_sot', 3): (3.71, 1.38, 0.49, 0.22, 527, 1.95),
+  ('paper_stt', 7): (4.58, 10.06, 0.93, 0.43, 1706, 5.12),
+  ('paper_sot', 10): (6.69, 2.47, 0.51, 0.40, 1434, 5.64),
 }
 MB = 1 << 20
 
@@ -56,19 +59,27 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
     try:
       cells[path.stem] = nvm.read_cell(path)
     except (OSError, nvm.OptionFileError) as error:
-      raise launch.ConfigError(f'config.cell_files={str(path)!r}: {error}; allowed: a readable '
-                               '.cell file') from None
+      raise launch.ConfigError(
+        f'config.cell_files={str(path)!r}: {error}; allowed: a readable .cell file'
+      ) from None
   try:
-    tech = nvm.technology(config.node_nm, config.roadmap, config.temperature_k,
-                          nvsim_compatible=config.nvsim_compatible)
+    tech = nvm.technology(
+      config.node_nm, config.roadmap, config.temperature_k, nvsim_compatible=config.nvsim_compatible
+    )
   except ValueError as error:
     raise launch.ConfigError(f'config.{error}') from None
-  options = {'tag_cell': None if config.tag_cell == 'same' else nvm.CELLS[config.tag_cell],
-             'nvsim_compatible': config.nvsim_compatible}
+  options = {
+    'tag_cell': None if config.tag_cell == 'same' else nvm.CELLS[config.tag_cell],
+    'nvsim_compatible': config.nvsim_compatible,
+  }
   tuned = nvm.edap_tuned(cells, tech, [mb * MB for mb in config.capacities_mb], **options)
   iso = iso_area(cells, tech, config.iso_area_mb, options)
-  paper = nvm.edap_tuned({name: nvm.CELLS[name] for name, _ in RECALLED}, tech,
-                         sorted({mb * MB for _, mb in RECALLED}), **options)
+  paper = nvm.edap_tuned(
+    {name: nvm.CELLS[name] for name, _ in RECALLED},
+    tech,
+    sorted({mb * MB for _, mb in RECALLED}),
+    **options,
+  )
   slopes = {name: steepest(name, cell, tech, config, options) for name, cell in cells.items()}
   launch.write_atomically(workdir / 'results.csv', as_csv(tuned))
   reports.write(workdir, report(config, tuned, iso, paper, slopes))
@@ -97,10 +108,17 @@ def steepest(name: str, cell: nvm.Cell, tech: nvm.Technology, config, options: d
   winner = nvm.edap_tuned({name: cell}, tech, [capacity], **options).get((name, capacity))
   if winner is None:
     return None
-  slope = nvm.sensitivity(nvm.edp, cell, tech, winner.data_organization,
-                          winner.tag_organization, nvm.CacheSpec(capacity), winner.mode,
-                          tag_technology=winner.tag_technology if config.nvsim_compatible else None,
-                          **options)
+  slope = nvm.sensitivity(
+    nvm.edp,
+    cell,
+    tech,
+    winner.data_organization,
+    winner.tag_organization,
+    nvm.CacheSpec(capacity),
+    winner.mode,
+    tag_technology=winner.tag_technology if config.nvsim_compatible else None,
+    **options,
+  )
   ranked = sorted(slope.cell_elasticity.items(), key=lambda item: -abs(item[1]))
   return slope.value, [(field, value) for field, value in ranked[:3] if value]
 
@@ -109,13 +127,24 @@ def as_csv(tuned: dict) -> str:
   """One line per cell and capacity."""
   out = io.StringIO()
   writer = csv.writer(out, lineterminator='\n')
-  writer.writerow(['cell', 'capacity_mb', *FIGURES, 'edap', 'mode', 'target', 'rows', 'columns',
-                   'mats'])
+  writer.writerow(
+    ['cell', 'capacity_mb', *FIGURES, 'edap', 'mode', 'target', 'rows', 'columns', 'mats']
+  )
   for (name, capacity), winner in tuned.items():
     org = winner.data_organization
-    writer.writerow([name, capacity // MB, *(f'{getattr(winner.totals, f):.6g}' for f in FIGURES),
-                     f'{winner.edap:.6g}', winner.mode.value, winner.target.name, int(org.rows),
-                     int(org.columns), f'{int(org.mat_rows)}x{int(org.mat_columns)}'])
+    writer.writerow(
+      [
+        name,
+        capacity // MB,
+        *(f'{getattr(winner.totals, f):.6g}' for f in FIGURES),
+        f'{winner.edap:.6g}',
+        winner.mode.value,
+        winner.target.name,
+        int(org.rows),
+        int(org.columns),
+        f'{int(org.mat_rows)}x{int(org.mat_columns)}',
+      ]
+    )
   return out.getvalue()
 
 
@@ -123,27 +152,45 @@ def report(config, tuned: dict, iso: dict, paper: dict, slopes: dict) -> list[st
   """The parts of `report.md`."""
   figures = lambda winner: [f'{getattr(winner.totals, name):.4g}' for name in FIGURES]
   heads = [name.replace('$^2$', '2') for name in FIGURES.values()]
-  recalled = [row for (name, mb), values in RECALLED.items() for row in (
-      [name, mb, 'recalled', *values], [name, mb, 'ours', *figures(paper[name, mb * MB])])]
-  moved = [[name, f'{slope[0]:.4g}', *(f'{field} {value:+.2f}' for field, value in slope[1]),
-            *[''] * (3 - len(slope[1]))] for name, slope in slopes.items() if slope]
+  recalled = [
+    row
+    for (name, mb), values in RECALLED.items()
+    for row in ([name, mb, 'recalled', *values], [name, mb, 'ours', *figures(paper[name, mb * MB])])
+  ]
+  moved = [
+    [
+      name,
+      f'{slope[0]:.4g}',
+      *(f'{field} {value:+.2f}' for field, value in slope[1]),
+      *[''] * (3 - len(slope[1])),
+    ]
+    for name, slope in slopes.items()
+    if slope
+  ]
   return [
-      f'# Caches at {config.node_nm} nm {config.roadmap}, {config.temperature_k} K\n',
-      f'EDAP-tuned, 16 ways, 64 B lines, tags: {config.tag_cell}.'
-      + (' The 16 nm table is our own.' if config.node_nm == 16 else '') + '\n',
-      formats.to_markdown([[name, capacity // MB, *figures(winner), winner.mode.value]
-                           for (name, capacity), winner in tuned.items()],
-                          ['cell', 'MB', *heads, 'mode']),
-      '![figures against capacity](caches.png)\n',
-      f'## In the area of {config.iso_area_mb} MB of SRAM\n',
-      formats.to_markdown([[name, mb, *figures(winner)] for name, (mb, winner) in iso.items()],
-                          ['cell', 'MB', *heads]),
-      '## DeepNVM++ (recalled, unverified) beside ours\n',
-      formats.to_markdown(recalled, ['cell', 'MB', 'whose', *heads]),
-      *(differences(paper) if config.node_nm == 16 else []),
-      f'## What moves the energy-delay product at {config.sensitivity_mb} MB\n',
-      'Relative change of EDP per relative change of a cell parameter, organisation fixed.\n',
-      formats.to_markdown(moved, ['cell', 'EDP, nJ ns', 'first', 'second', 'third'])]
+    f'# Caches at {config.node_nm} nm {config.roadmap}, {config.temperature_k} K\n',
+    f'EDAP-tuned, 16 ways, 64 B lines, tags: {config.tag_cell}.'
+    + (' The 16 nm table is our own.' if config.node_nm == 16 else '')
+    + '\n',
+    formats.to_markdown(
+      [
+        [name, capacity // MB, *figures(winner), winner.mode.value]
+        for (name, capacity), winner in tuned.items()
+      ],
+      ['cell', 'MB', *heads, 'mode'],
+    ),
+    '![figures against capacity](caches.png)\n',
+    f'## In the area of {config.iso_area_mb} MB of SRAM\n',
+    formats.to_markdown(
+      [[name, mb, *figures(winner)] for name, (mb, winner) in iso.items()], ['cell', 'MB', *heads]
+    ),
+    '## DeepNVM++ (recalled, unverified) beside ours\n',
+    formats.to_markdown(recalled, ['cell', 'MB', 'whose', *heads]),
+    *(differences(paper) if config.node_nm == 16 else []),
+    f'## What moves the energy-delay product at {config.sensitivity_mb} MB\n',
+    'Relative change of EDP per relative change of a cell parameter, organisation fixed.\n',
+    formats.to_markdown(moved, ['cell', 'EDP, nJ ns', 'first', 'second', 'third']),
+  ]
 
 
 def differences(paper: dict) -> list[str]:
@@ -151,32 +198,33 @@ def differences(paper: dict) -> list[str]:
   of = lambda name, mb: dict(zip(FIGURES, RECALLED[name, mb]))
   sram, stt = of('sram', 3), of('paper_stt', 3)
   bits = 3 * MB * 8
-  cells_mm2 = bits * nvm.CELLS['sram'].area_f2 * (16e-6)**2  # F in mm.
-  feature = 16 * (sram['area_mm2'] / cells_mm2)**0.5
+  cells_mm2 = bits * nvm.CELLS['sram'].area_f2 * (16e-6) ** 2  # F in mm.
+  feature = 16 * (sram['area_mm2'] / cells_mm2) ** 0.5
   ours = paper['sram', 3 * MB].totals
   line_pj = 512 * nvm.CELLS['paper_stt'].set_energy_pj
   at_22 = nvm.edap_tuned({'sram': nvm.CELLS['sram']}, nvm.technology(22), [4 * MB])
   leak = at_22['sram', 4 * MB].totals.leakage_mw / 4
   return [
-      'Nothing is tuned towards the recalled table. What explains the differences:\n',
-      f'- Area. The cells alone of 3 MB of SRAM take {cells_mm2:.2f} mm2 at 16 nm '
-      f'(146 F2 each); the recalled {sram["area_mm2"]} mm2 would be those cells at {feature:.0f} '
-      'nm without any periphery. That F is not 16 nm, or that table holds more than the cache. '
-      'The ratio of STT to SRAM compares better: '
-      f'{stt["area_mm2"] / sram["area_mm2"]:.2f} recalled, '
-      f'{paper["paper_stt", 3 * MB].totals.area_mm2 / ours.area_mm2:.2f} ours.\n'
-      f'- Latency and read energy follow the area: wires are bare, their delay grows with the '
-      'square of their length, so with the area, and that is '
-      f'{sram["area_mm2"] / ours.area_mm2:.1f} times ours.\n'
-      f'- Leakage. {sram["leakage_mw"] / 3:.0f} mW per MB recalled; NVSim\'s transistors of 22 nm '
-      f'at 350 K leak {leak:.0f} in our model, and our 16 nm table puts their off-currents at a '
-      'third. The ratio of SRAM to STT is '
-      f'{sram["leakage_mw"] / stt["leakage_mw"]:.1f} recalled, '
-      f'{ours.leakage_mw / paper["paper_stt", 3 * MB].totals.leakage_mw:.1f} ours.\n'
-      f'- STT write energy. 512 bits of {nvm.CELLS["paper_stt"].set_energy_pj} pJ are '
-      f'{line_pj * 1e-3:.2f} nJ, more than the recalled {stt["write_energy_nj"]} nJ for a line: '
-      'that figure must divide by something, as NVSim\'s normal mode divides by the ways. Ours '
-      'counts every bit once.\n']
+    'Nothing is tuned towards the recalled table. What explains the differences:\n',
+    f'- Area. The cells alone of 3 MB of SRAM take {cells_mm2:.2f} mm2 at 16 nm '
+    f'(146 F2 each); the recalled {sram["area_mm2"]} mm2 would be those cells at {feature:.0f} '
+    'nm without any periphery. That F is not 16 nm, or that table holds more than the cache. '
+    'The ratio of STT to SRAM compares better: '
+    f'{stt["area_mm2"] / sram["area_mm2"]:.2f} recalled, '
+    f'{paper["paper_stt", 3 * MB].totals.area_mm2 / ours.area_mm2:.2f} ours.\n'
+    f'- Latency and read energy follow the area: wires are bare, their delay grows with the '
+    'square of their length, so with the area, and that is '
+    f'{sram["area_mm2"] / ours.area_mm2:.1f} times ours.\n'
+    f"- Leakage. {sram['leakage_mw'] / 3:.0f} mW per MB recalled; NVSim's transistors of 22 nm "
+    f'at 350 K leak {leak:.0f} in our model, and our 16 nm table puts their off-currents at a '
+    'third. The ratio of SRAM to STT is '
+    f'{sram["leakage_mw"] / stt["leakage_mw"]:.1f} recalled, '
+    f'{ours.leakage_mw / paper["paper_stt", 3 * MB].totals.leakage_mw:.1f} ours.\n'
+    f'- STT write energy. 512 bits of {nvm.CELLS["paper_stt"].set_energy_pj} pJ are '
+    f'{line_pj * 1e-3:.2f} nJ, more than the recalled {stt["write_energy_nj"]} nJ for a line: '
+    "that figure must divide by something, as NVSim's normal mode divides by the ways. Ours "
+    'counts every bit once.\n',
+  ]
 
 
 def plot(tuned: dict, config, path: pathlib.Path) -> None:
@@ -186,16 +234,20 @@ def plot(tuned: dict, config, path: pathlib.Path) -> None:
   figure, axes = plt.subplots(2, 3, figsize=(12, 6.5), layout='constrained')
   for axis, (field, label) in zip(axes.flat, FIGURES.items()):
     for name in dict.fromkeys(name for name, _ in tuned):
-      points = sorted((capacity / MB, getattr(winner.totals, field))
-                      for (other, capacity), winner in tuned.items() if other == name)
+      points = sorted(
+        (capacity / MB, getattr(winner.totals, field))
+        for (other, capacity), winner in tuned.items()
+        if other == name
+      )
       axis.plot(*zip(*points), marker='o', markersize=3, label=name)
     axis.set(xscale='log', yscale='log', xlabel='capacity, MB', ylabel=label)
     axis.set_xticks(config.capacities_mb, config.capacities_mb)
     axis.minorticks_off()
     axis.grid(alpha=0.3)
   axes[0, 0].legend()
-  figure.suptitle(f'EDAP-tuned caches, {config.node_nm} nm {config.roadmap}, tags: '
-                  f'{config.tag_cell}')
+  figure.suptitle(
+    f'EDAP-tuned caches, {config.node_nm} nm {config.roadmap}, tags: {config.tag_cell}'
+  )
   figure.savefig(path, dpi=120)
   plt.close(figure)
 

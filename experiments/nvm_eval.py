@@ -29,34 +29,51 @@ MIB = 1 << 20
 
 # Fields of a config that say what caches are made of.
 CACHE_SPEC = {
-    'stt_cell': launch.one_of(*nvm.CELLS),
-    'sot_cell': launch.one_of(*nvm.CELLS),
-    'tag_cell': launch.one_of('same', *nvm.CELLS),
-    'node_nm': launch.integer(16, 120),
-    'roadmap': launch.one_of('HP', 'LSTP', 'LOP'),
-    'temperature_k': launch.integer(300, 400),
+  'stt_cell': launch.one_of(*nvm.CELLS),
+  'sot_cell': launch.one_of(*nvm.CELLS),
+  'tag_cell': launch.one_of('same', *nvm.CELLS),
+  'node_nm': launch.integer(16, 120),
+  'roadmap': launch.one_of('HP', 'LSTP', 'LOP'),
+  'temperature_k': launch.integer(300, 400),
 }
 _BATCHES = launch.tuple_of(launch.integer(1, 4096), min_length=0)
 SPEC = {
-    'analysis': launch.one_of(*ANALYSES),
-    'workloads': launch.tuple_of(launch.one_of(*models.MODELS)),
-    'inference_batches': _BATCHES,
-    'training_batches': _BATCHES,
-    'gpu': launch.one_of(*gpus.GPUS),
-    'dram': launch.one_of(*DRAMS),
-    'baseline_mib': launch.integer(1, 64),
-    'capacities_mib': launch.tuple_of(launch.integer(1, 1024)),
-    **CACHE_SPEC,
+  'analysis': launch.one_of(*ANALYSES),
+  'workloads': launch.tuple_of(launch.one_of(*models.MODELS)),
+  'inference_batches': _BATCHES,
+  'training_batches': _BATCHES,
+  'gpu': launch.one_of(*gpus.GPUS),
+  'dram': launch.one_of(*DRAMS),
+  'baseline_mib': launch.integer(1, 64),
+  'capacities_mib': launch.tuple_of(launch.integer(1, 1024)),
+  **CACHE_SPEC,
 }
-FIGURES = ('area_mm2', 'dynamic_energy_j', 'leakage_energy_j', 'dram_energy_j', 'total_energy_j',
-           'delay_s', 'edp_js')
+FIGURES = (
+  'area_mm2',
+  'dynamic_energy_j',
+  'leakage_energy_j',
+  'dram_energy_j',
+  'total_energy_j',
+  'delay_s',
+  'edp_js',
+)
 REDUCTIONS = {name: name.rpartition('_')[0] + '_reduction' for name in FIGURES}
-COLUMNS = ('source', 'technology', 'capacity_mib', 'workload', 'mode', 'batch', 'with_dram',
-           *FIGURES, *REDUCTIONS.values())
+COLUMNS = (
+  'source',
+  'technology',
+  'capacity_mib',
+  'workload',
+  'mode',
+  'batch',
+  'with_dram',
+  *FIGURES,
+  *REDUCTIONS.values(),
+)
 
 
 class Case(NamedTuple):
   """A workload: a network, what it does, and on how many images."""
+
   workload: str
   mode: str
   batch: int
@@ -64,6 +81,7 @@ class Case(NamedTuple):
 
 class Cache(NamedTuple):
   """A cache to evaluate, and the capacity of the SRAM cache that it is compared with."""
+
   source: str
   technology: str
   capacity_mib: int
@@ -73,8 +91,10 @@ class Cache(NamedTuple):
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
   """Evaluates, writes the files and returns the rows of results.csv."""
   if not config.inference_batches and not config.training_batches:
-    raise launch.ConfigError('config.inference_batches=(): and config.training_batches=(): '
-                             'allowed: at least one batch size in one of them')
+    raise launch.ConfigError(
+      'config.inference_batches=(): and config.training_batches=(): '
+      'allowed: at least one batch size in one of them'
+    )
   caches, figures = all_caches(config)
   demands = all_traffic(config)
   rows = evaluate(config, caches, figures, demands)
@@ -93,11 +113,15 @@ def tuned(config, technologies, capacities_mib) -> dict[tuple[str, int], system.
     raise launch.ConfigError(f'config.{error}') from None
   names = {'sram': 'sram', 'stt': config.stt_cell, 'sot': config.sot_cell}
   found = nvm.edap_tuned(
-      {name: nvm.CELLS[names[name]] for name in technologies}, tech,
-      [mib * MIB for mib in capacities_mib],
-      tag_cell=None if config.tag_cell == 'same' else nvm.CELLS[config.tag_cell])
-  return {(name, capacity // MIB): system.CacheFigures(*map(
-      float, system.CacheFigures.of(winner.totals))) for (name, capacity), winner in found.items()}
+    {name: nvm.CELLS[names[name]] for name in technologies},
+    tech,
+    [mib * MIB for mib in capacities_mib],
+    tag_cell=None if config.tag_cell == 'same' else nvm.CELLS[config.tag_cell],
+  )
+  return {
+    (name, capacity // MIB): system.CacheFigures(*map(float, system.CacheFigures.of(winner.totals)))
+    for (name, capacity), winner in found.items()
+  }
 
 
 def all_caches(config) -> tuple[list[Cache], dict[tuple[str, str, int], system.CacheFigures]]:
@@ -115,16 +139,29 @@ def all_caches(config) -> tuple[list[Cache], dict[tuple[str, str, int], system.C
     sizes = {'sram': base}
     area = figures['model', 'sram', base].area_mm2
     for name in ('stt', 'sot'):
-      sizes[name] = largest_within(area, base, lambda mibs, name=name: {
-          mib: value.area_mm2 for (_, mib), value in tuned_and_kept([name], mibs).items()})
+      sizes[name] = largest_within(
+        area,
+        base,
+        lambda mibs, name=name: {
+          mib: value.area_mm2 for (_, mib), value in tuned_and_kept([name], mibs).items()
+        },
+      )
     sizes_of = {'model': sizes, 'published': {'sram': 3, 'stt': 7, 'sot': 10}}
-    caches = [Cache(source, name, mib, sizes_of[source]['sram'])
-              for source in ('published', 'model') for name, mib in sizes_of[source].items()]
+    caches = [
+      Cache(source, name, mib, sizes_of[source]['sram'])
+      for source in ('published', 'model')
+      for name, mib in sizes_of[source].items()
+    ]
   else:
     capacities = config.capacities_mib if config.analysis == 'scaling' else (base,)
     tuned_and_kept(TECHNOLOGIES, capacities)
-    caches = [Cache(source, name, mib, mib) for source in ('published', 'model')
-              for mib in capacities for name in TECHNOLOGIES if (source, name, mib) in figures]
+    caches = [
+      Cache(source, name, mib, mib)
+      for source in ('published', 'model')
+      for mib in capacities
+      for name in TECHNOLOGIES
+      if (source, name, mib) in figures
+    ]
   # The published table has SRAM at 3 MB only.
   caches = [c for c in caches if (c.source, 'sram', c.sram_mib) in figures]
   used = {(c.source, c.technology, c.capacity_mib) for c in caches}
@@ -159,34 +196,54 @@ def all_traffic(config) -> dict[Case, Traffic]:
   return demands
 
 
-def evaluate(config, caches: list[Cache], figures, demands: dict[Case, Traffic]
-             ) -> list[dict[str, Any]]:
+def evaluate(
+  config, caches: list[Cache], figures, demands: dict[Case, Traffic]
+) -> list[dict[str, Any]]:
   """The rows of results.csv: all workloads on all caches in one vmapped evaluation."""
-  stacked = system.CacheFigures(*(np.array(column) for column in zip(*(
-      figures[c.source, c.technology, c.capacity_mib] for c in caches))))
+  stacked = system.CacheFigures(
+    *(
+      np.array(column)
+      for column in zip(*(figures[c.source, c.technology, c.capacity_mib] for c in caches))
+    )
+  )
   capacities = np.array([c.capacity_mib * MIB for c in caches])
   dram = DRAMS[config.dram]
   with nvm.float64():
     totals = system.evaluate_grid(
-        system.Demand(np.array([t.l2_reads for t in demands.values()]),
-                      np.array([t.l2_writes for t in demands.values()]),
-                      np.stack([sum(t.dram(capacities)) for t in demands.values()])),
-        stacked, system.Dram(*(np.array([0.0, value]) for value in dram)))
-    totals = {name: np.broadcast_to(value, totals.edp_js.shape)
-              for name, value in totals._asdict().items()}
-  reference = {(c.source, c.capacity_mib): j for j, c in enumerate(caches)
-               if c.technology == 'sram'}
+      system.Demand(
+        np.array([t.l2_reads for t in demands.values()]),
+        np.array([t.l2_writes for t in demands.values()]),
+        np.stack([sum(t.dram(capacities)) for t in demands.values()]),
+      ),
+      stacked,
+      system.Dram(*(np.array([0.0, value]) for value in dram)),
+    )
+    totals = {
+      name: np.broadcast_to(value, totals.edp_js.shape) for name, value in totals._asdict().items()
+    }
+  reference = {
+    (c.source, c.capacity_mib): j for j, c in enumerate(caches) if c.technology == 'sram'
+  }
   rows = []
   for j, cache in enumerate(caches):
     for i, case in enumerate(demands):
       for k, with_dram in enumerate((False, True)):
         values = {name: float(totals[name][i, j, k]) for name in FIGURES}
         base = reference[cache.source, cache.sram_mib]
-        rows.append({
-            'source': cache.source, 'technology': cache.technology,
-            'capacity_mib': cache.capacity_mib, **case._asdict(), 'with_dram': with_dram, **values,
-            **{column: float(totals[name][i, base, k]) / values[name] if values[name] else None
-               for name, column in REDUCTIONS.items()}})
+        rows.append(
+          {
+            'source': cache.source,
+            'technology': cache.technology,
+            'capacity_mib': cache.capacity_mib,
+            **case._asdict(),
+            'with_dram': with_dram,
+            **values,
+            **{
+              column: float(totals[name][i, base, k]) / values[name] if values[name] else None
+              for name, column in REDUCTIONS.items()
+            },
+          }
+        )
   return rows
 
 

@@ -25,19 +25,27 @@ from cnnopt_jax.nvm.traffic import traffic
 from experiments import launch, nvm_eval, reports, run_folder
 
 SPEC = {
-    'workloads': launch.tuple_of(launch.one_of(*models.MODELS)),
-    'inference_batch': launch.integer(0, 4096),
-    'training_batch': launch.integer(0, 4096),
-    'gpu': launch.one_of(*gpus.GPUS),
-    'profiles': launch.text('paths of CSV files, with commas between'),
+  'workloads': launch.tuple_of(launch.one_of(*models.MODELS)),
+  'inference_batch': launch.integer(0, 4096),
+  'training_batch': launch.integer(0, 4096),
+  'gpu': launch.one_of(*gpus.GPUS),
+  'profiles': launch.text('paths of CSV files, with commas between'),
 }
 COLUMNS = ('workload', 'mode', 'batch', 'counter', 'measured', 'predicted', 'error')
 NO_COUNTERS = 1
 _METRICS = {
-    'ncu': ('lts__t_sectors_op_read.sum', 'lts__t_sectors_op_write.sum', 'dram__sectors_read.sum',
-            'dram__sectors_write.sum'),
-    'nvprof': ('l2_read_transactions', 'l2_write_transactions', 'dram_read_transactions',
-               'dram_write_transactions'),
+  'ncu': (
+    'lts__t_sectors_op_read.sum',
+    'lts__t_sectors_op_write.sum',
+    'dram__sectors_read.sum',
+    'dram__sectors_write.sum',
+  ),
+  'nvprof': (
+    'l2_read_transactions',
+    'l2_write_transactions',
+    'dram_read_transactions',
+    'dram_write_transactions',
+  ),
 }
 
 
@@ -52,14 +60,31 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
   except NoCountersError as error:
     print(f'not measured: {error}', file=sys.stderr)
     return NO_COUNTERS
-  rows = [row for (name, mode, batch), kernels in measured.items()
-          for row in compare(config, name, mode, batch, kernels)]
+  rows = [
+    row
+    for (name, mode, batch), kernels in measured.items()
+    for row in compare(config, name, mode, batch, kernels)
+  ]
   launch.write_atomically(workdir / 'results.csv', report.to_csv(rows, COLUMNS))
-  shown = [[r['workload'], r['mode'], r['batch'], r['counter'], f'{r["measured"]:.4g}',
-            f'{r["predicted"]:.4g}', f'{100 * r["error"]:+.1f} %'] for r in rows]
-  parts = [f'# Traffic model beside the counters of a {config.gpu}', '',
-           'Sectors of 32 B; error: of the prediction, relative to the measurement.', '',
-           report.to_markdown(shown, COLUMNS)]
+  shown = [
+    [
+      r['workload'],
+      r['mode'],
+      r['batch'],
+      r['counter'],
+      f'{r["measured"]:.4g}',
+      f'{r["predicted"]:.4g}',
+      f'{100 * r["error"]:+.1f} %',
+    ]
+    for r in rows
+  ]
+  parts = [
+    f'# Traffic model beside the counters of a {config.gpu}',
+    '',
+    'Sectors of 32 B; error: of the prediction, relative to the measurement.',
+    '',
+    report.to_markdown(shown, COLUMNS),
+  ]
   reports.write(workdir, parts)
   run_folder.record(workdir, config)
   print('\n'.join(parts))
@@ -68,16 +93,19 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
 
 def cases(config):
   batches = {'inference': config.inference_batch, 'training': config.training_batch}
-  return [(name, mode, batch) for name in config.workloads for mode, batch in batches.items()
-          if batch]
+  return [
+    (name, mode, batch) for name in config.workloads for mode, batch in batches.items() if batch
+  ]
 
 
 def measure_all(config, workdir: pathlib.Path) -> dict:
   """Profiles every case in a process of its own."""
   tool = next(filter(shutil.which, _METRICS), None)
   if tool is None:
-    raise NoCountersError('neither ncu nor nvprof is on the PATH, so no GPU with counters can be '
-                          'used here; the traffic model is not validated on hardware')
+    raise NoCountersError(
+      'neither ncu nor nvprof is on the PATH, so no GPU with counters can be '
+      'used here; the traffic model is not validated on hardware'
+    )
   if not any(device.platform == 'gpu' for device in jax.devices()):
     raise NoCountersError(f'{tool} is here, but JAX sees no GPU')
   measured = {}
@@ -85,15 +113,32 @@ def measure_all(config, workdir: pathlib.Path) -> dict:
     path = workdir / ('.'.join(map(str, case)) + '.csv')
     program = f'from experiments import nvm_profile; nvm_profile.execute{case!r}'
     done = subprocess.run(
-        [tool, '--csv', '--metrics', ','.join(_METRICS[tool]), '--profile-from-start', 'off',
-         '--log-file', str(path), sys.executable, '-c', program],
-        cwd=launch.REPO_ROOT, capture_output=True, text=True)
+      [
+        tool,
+        '--csv',
+        '--metrics',
+        ','.join(_METRICS[tool]),
+        '--profile-from-start',
+        'off',
+        '--log-file',
+        str(path),
+        sys.executable,
+        '-c',
+        program,
+      ],
+      cwd=launch.REPO_ROOT,
+      capture_output=True,
+      text=True,
+    )
     try:
       measured[case] = profiles.read_profile(path)
     except (OSError, profiles.ProfileError) as error:
       log = path.read_text(errors='replace') if path.exists() else ''
-      why = ('no right to read the counters (ERR_NVGPUCTRPERM)' if 'ERR_NVGPUCTRPERM' in log
-             + done.stdout + done.stderr else str(error))
+      why = (
+        'no right to read the counters (ERR_NVGPUCTRPERM)'
+        if 'ERR_NVGPUCTRPERM' in log + done.stdout + done.stderr
+        else str(error)
+      )
       raise NoCountersError(f'{tool}: {why}') from None
   return measured
 
@@ -105,8 +150,10 @@ def read_all(config) -> dict:
     name, _, rest = path.name.removesuffix('.csv').partition('.')
     mode, _, batch = rest.partition('.')
     if name not in models.MODELS or mode not in ('inference', 'training') or not batch.isdigit():
-      raise launch.ConfigError(f'config.profiles: {str(path)!r}; allowed: '
-                               'WORKLOAD.inference.BATCH.csv or WORKLOAD.training.BATCH.csv')
+      raise launch.ConfigError(
+        f'config.profiles: {str(path)!r}; allowed: '
+        'WORKLOAD.inference.BATCH.csv or WORKLOAD.training.BATCH.csv'
+      )
     try:
       measured[name, mode, int(batch)] = profiles.read_profile(path)
     except (OSError, profiles.ProfileError) as error:
@@ -117,17 +164,24 @@ def read_all(config) -> dict:
 def compare(config, name: str, mode: str, batch: int, kernels) -> list[dict[str, Any]]:
   """Measured and predicted sums, for each counter that the profile has."""
   training, side = mode == 'training', nvm_eval.IMAGE_SIZES.get(name, 224)
-  table = models.layer_table(models.create(name, num_classes=1000), (side, side, 3),
-                             train=training)
+  table = models.layer_table(models.create(name, num_classes=1000), (side, side, 3), train=training)
   found = traffic(table, gpus.GPUS[config.gpu], batch, training)
   rows = []
   for counter in profiles.FIELDS:
     values = [value for kernel in kernels if (value := getattr(kernel, counter)) is not None]
     if values and sum(values) > 0:
       predicted = sum(getattr(row, counter) for row in found.rows)
-      rows.append({'workload': name, 'mode': mode, 'batch': batch, 'counter': counter,
-                   'measured': sum(values), 'predicted': predicted,
-                   'error': predicted / sum(values) - 1})
+      rows.append(
+        {
+          'workload': name,
+          'mode': mode,
+          'batch': batch,
+          'counter': counter,
+          'measured': sum(values),
+          'predicted': predicted,
+          'error': predicted / sum(values) - 1,
+        }
+      )
   return rows
 
 

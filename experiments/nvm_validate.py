@@ -29,14 +29,15 @@ ZERO_LIMIT = 1e-6
 LIMITS = {'total': (0.01, 0.05), 'part': (1.0, 0.10), 'winner': (1.0, 0.03)}
 
 SPEC = {
-    'cells': launch.text('names of .cell files, with commas between'),
-    'worst_rows': launch.integer(0, 1000),
-    'associativity': launch.integer(1, 1024),
+  'cells': launch.text('names of .cell files, with commas between'),
+  'worst_rows': launch.integer(0, 1000),
+  'associativity': launch.integer(1, 1024),
 }
 
 
-def run(config: config_dict.ConfigDict, workdir: pathlib.Path,
-        references: list[str] | None = None) -> int:
+def run(
+  config: config_dict.ConfigDict, workdir: pathlib.Path, references: list[str] | None = None
+) -> int:
   """Validates and returns the exit code."""
   cells = load_cells(config.cells)
   rows = []
@@ -44,8 +45,9 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path,
     try:
       rows += reference.read_reference(path)
     except (OSError, ValueError) as error:
-      raise launch.ConfigError(f'reference={str(path)!r}: {error}; allowed: a CSV in a format of '
-                               'tests/nvm/reference') from None
+      raise launch.ConfigError(
+        f'reference={str(path)!r}: {error}; allowed: a CSV in a format of tests/nvm/reference'
+      ) from None
   started = time.time()
   known, unknown = split_known(rows, cells)
   comparisons = compare(known, cells, config.associativity)
@@ -56,8 +58,11 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path,
   print(f'{len(comparisons)} figures of {len(known)} rows in {time.time() - started:.1f} s')
   for name, count in sorted(unknown.items()):
     print(f'unknown {name}: {count} rows')
-  unmet = [group for group, entry in groups.items()
-           if group.startswith('zero/') and entry['worst'] >= ZERO_LIMIT]
+  unmet = [
+    group
+    for group, entry in groups.items()
+    if group.startswith('zero/') and entry['worst'] >= ZERO_LIMIT
+  ]
   for group in unmet:
     print(f'{group}: {groups[group]["worst"]:.2e} of the total, allowed: below {ZERO_LIMIT}')
   return int(bool(unknown or unmet))
@@ -70,8 +75,9 @@ def load_cells(paths: str) -> dict[str, nvm.Cell]:
     try:
       cells[path.stem] = nvm.read_cell(path)
     except (OSError, nvm.OptionFileError) as error:
-      raise launch.ConfigError(f'config.cells={str(path)!r}: {error}; allowed: a readable .cell '
-                               'file') from None
+      raise launch.ConfigError(
+        f'config.cells={str(path)!r}: {error}; allowed: a readable .cell file'
+      ) from None
   return cells
 
 
@@ -90,13 +96,16 @@ def split_known(rows: list, cells: dict[str, nvm.Cell]) -> tuple[list, collectio
   return known, unknown
 
 
-def compare(rows: list, cells: dict[str, nvm.Cell],
-            associativity: int) -> list[validation.Comparison]:
+def compare(
+  rows: list, cells: dict[str, nvm.Cell], associativity: int
+) -> list[validation.Comparison]:
   """All comparisons of all kinds of rows."""
   of_kind = lambda kind: [row for row in rows if isinstance(row, kind)]
-  return (validation.compare_figures(of_kind(reference.Figure), cells)
-          + validation.compare_caches(of_kind(reference.CacheRow), cells, associativity)
-          + validation.compare_cacti(of_kind(reference.CactiRow), cells, associativity))
+  return (
+    validation.compare_figures(of_kind(reference.Figure), cells)
+    + validation.compare_caches(of_kind(reference.CacheRow), cells, associativity)
+    + validation.compare_cacti(of_kind(reference.CactiRow), cells, associativity)
+  )
 
 
 def limits(group: str) -> tuple[float, float] | None:
@@ -119,38 +128,57 @@ def verdict(group: str, entry: dict) -> str:
 
 def markdown(groups: dict, unknown: collections.Counter) -> list[str]:
   """The parts of `report.md`."""
-  rows = [[f'`{group}`', *(f'{entry[name]:.1e}' for name in ('median', 'p95', 'worst')),
-           entry['rows'], verdict(group, entry)] for group, entry in groups.items()]
+  rows = [
+    [
+      f'`{group}`',
+      *(f'{entry[name]:.1e}' for name in ('median', 'p95', 'worst')),
+      entry['rows'],
+      verdict(group, entry),
+    ]
+    for group, entry in groups.items()
+  ]
   header = ['group', 'median', 'p95', 'worst', 'rows', 'within limits']
   total, part, winner = (LIMITS[name] for name in ('total', 'part', 'winner'))
   return [
-      '# The memory model against NVSim and CACTI\n', formats.to_markdown(rows, header),
-      f'Limits: totals median {total[0]:.0%} and 95th percentile {total[1]:.0%}, parts '
-      f'{part[1]:.0%}, winners {winner[1]:.0%}. `forced/...`: relative error of our model, with '
-      "NVSim's artefacts, on the organisation that the reference gives; `winner/...`: how much "
-      "worse our own search's winner is than NVSim's on the target's metric; `zero/...`: where "
-      "the reference is zero, ours over the design's total; `cacti/...`: a difference between two "
-      'tools, no fit is claimed.\n',
-      'NVSim does not print which tag array it took. Ours is chosen by its rule: the first '
-      'partition, in the order of its loops, that is best for the same target on its own; then '
-      'other local wires, then other wires and drives between mats, where strictly better.\n',
-      *[f'Not compared: {name}, {count} rows.\n' for name, count in sorted(unknown.items())]]
+    '# The memory model against NVSim and CACTI\n',
+    formats.to_markdown(rows, header),
+    f'Limits: totals median {total[0]:.0%} and 95th percentile {total[1]:.0%}, parts '
+    f'{part[1]:.0%}, winners {winner[1]:.0%}. `forced/...`: relative error of our model, with '
+    "NVSim's artefacts, on the organisation that the reference gives; `winner/...`: how much "
+    "worse our own search's winner is than NVSim's on the target's metric; `zero/...`: where "
+    "the reference is zero, ours over the design's total; `cacti/...`: a difference between two "
+    'tools, no fit is claimed.\n',
+    'NVSim does not print which tag array it took. Ours is chosen by its rule: the first '
+    'partition, in the order of its loops, that is best for the same target on its own; then '
+    'other local wires, then other wires and drives between mats, where strictly better.\n',
+    *[f'Not compared: {name}, {count} rows.\n' for name, count in sorted(unknown.items())],
+  ]
 
 
 def report(groups: dict, comparisons: list[validation.Comparison], worst_rows: int) -> None:
   """Prints the groups with their limits, and the worst rows."""
   out = table.Table('group', 'median', 'p95', 'worst', 'rows', 'within limits')
   for group, entry in groups.items():
-    out.add_row(group, *(f'{entry[name]:.2e}' for name in ('median', 'p95', 'worst')),
-                str(entry['rows']), verdict(group, entry))
+    out.add_row(
+      group,
+      *(f'{entry[name]:.2e}' for name in ('median', 'p95', 'worst')),
+      str(entry['rows']),
+      verdict(group, entry),
+    )
   console.Console(width=120).print(out)
   worst = sorted((c for c in comparisons if limits(c.group)), key=lambda c: -c.error)[:worst_rows]
   for row in worst:
-    print(f'{row.error:9.2e}  ours {row.ours:.5g}, reference {row.reference:.5g}  {row.group}: '
-          f'{row.label}')
+    print(
+      f'{row.error:9.2e}  ours {row.ours:.5g}, reference {row.reference:.5g}  {row.group}: '
+      f'{row.label}'
+    )
 
 
 if __name__ == '__main__':
   _references = flags.DEFINE_multi_string('reference', [], 'Reference CSV; may be repeated.')
-  launch.main(lambda config, workdir: run(config, workdir, _references.value), SPEC,
-              'configs/nvm_validate.py', 'runs/nvm_validate')
+  launch.main(
+    lambda config, workdir: run(config, workdir, _references.value),
+    SPEC,
+    'configs/nvm_validate.py',
+    'runs/nvm_validate',
+  )

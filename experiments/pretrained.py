@@ -24,10 +24,15 @@ SPEC = {'top': launch.integer(1, 1000)}
 
 # What the photos of scikit-image show, by class index: ILSVRC2012's WordNet ids, sorted.
 PHOTOS = {
-    'chelsea.png': {281: 'tabby', 282: 'tiger cat', 283: 'Persian cat', 284: 'Siamese cat',
-                    285: 'Egyptian cat'},
-    'coffee.png': {967: 'espresso', 968: 'cup'},
-    'rocket.jpg': {657: 'missile', 744: 'projectile', 812: 'space shuttle'},
+  'chelsea.png': {
+    281: 'tabby',
+    282: 'tiger cat',
+    283: 'Persian cat',
+    284: 'Siamese cat',
+    285: 'Egyptian cat',
+  },
+  'coffee.png': {967: 'espresso', 968: 'cup'},
+  'rocket.jpg': {657: 'missile', 744: 'projectile', 812: 'space shuttle'},
 }
 
 
@@ -41,8 +46,10 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
   images = np.stack([models.prepare_image(photo) for photo in photos.values()])
   probabilities = np.asarray(jax.nn.softmax(jax.jit(model.apply)(variables, images)))
   records = [record(name, row, config.top) for name, row in zip(photos, probabilities)]
-  launch.write_atomically(workdir / 'photos.json', json.dumps(
-      {'environment': launch.environment(), 'photos': records}, indent=1) + '\n')
+  launch.write_atomically(
+    workdir / 'photos.json',
+    json.dumps({'environment': launch.environment(), 'photos': records}, indent=1) + '\n',
+  )
   report(records)
   return int(not all(r['found'] for r in records))
 
@@ -60,9 +67,9 @@ def record(name: str, probabilities: np.ndarray, top: int) -> dict[str, Any]:
   """The likeliest classes of a photo, and whether one that it shows is among them."""
   listed = np.argsort(-probabilities, kind='stable')[:top].tolist()
   return {
-      'photo': name,
-      'found': any(index in PHOTOS[name] for index in listed),
-      'top': [{'class': index, 'probability': float(probabilities[index])} for index in listed],
+    'photo': name,
+    'found': any(index in PHOTOS[name] for index in listed),
+    'top': [{'class': index, 'probability': float(probabilities[index])} for index in listed],
   }
 
 
@@ -71,8 +78,10 @@ def report(records: list[dict[str, Any]]) -> None:
   names = {index: name for classes in PHOTOS.values() for index, name in classes.items()}
   out = table.Table('photo', 'classes, likeliest first', 'found')
   for entry in records:
-    classes = (f'{c["class"]} {names.get(c["class"], "")}'.strip() + f' {c["probability"]:.3f}'
-               for c in entry['top'])
+    classes = (
+      f'{c["class"]} {names.get(c["class"], "")}'.strip() + f' {c["probability"]:.3f}'
+      for c in entry['top']
+    )
     out.add_row(entry['photo'], ', '.join(classes), 'yes' if entry['found'] else 'no')
   console.Console().print(out)
 

@@ -28,6 +28,7 @@ class Member(NamedTuple):
     seed: of weights, batches and augmentation.
     match: width multiplier, layers and size.
   """
+
   name: str
   role: str
   budget_kib: float
@@ -48,6 +49,7 @@ class Plan(NamedTuple):
     config: what the plan follows from.
     num_classes: of the data set.
   """
+
   programs: tuple[tuple[Member, ...], ...]
   recipe: training.Recipe
   batch_size: int
@@ -60,8 +62,9 @@ class Plan(NamedTuple):
     return tuple(member for program in self.programs for member in program)
 
   def model(self, member: Member) -> nn.Module:
-    return models.create(self.config.model, num_classes=self.num_classes,
-                         width_multiplier=member.match.width)
+    return models.create(
+      self.config.model, num_classes=self.num_classes, width_multiplier=member.match.width
+    )
 
 
 def make_plan(config: config_dict.ConfigDict, dataset: data.Dataset) -> Plan:
@@ -81,30 +84,43 @@ def make_plan(config: config_dict.ConfigDict, dataset: data.Dataset) -> Plan:
     ConfigError: if fields contradict each other or the data, or no width meets a size.
   """
   if config.levels == 'mid_tread' and 1 in config.bits:
-    raise ConfigError("config.bits holds 1, which has no 'mid_tread' level but zero; allowed: 2 to "
-                      "8 and 32, or config.levels 'auto' or 'mid_rise'")
+    raise ConfigError(
+      "config.bits holds 1, which has no 'mid_tread' level but zero; allowed: 2 to "
+      "8 and 32, or config.levels 'auto' or 'mid_rise'"
+    )
   if config.batch_size > len(dataset.train):
-    raise ConfigError(f'config.batch_size={config.batch_size}; allowed: at most the '
-                      f'{len(dataset.train)} training images')
+    raise ConfigError(
+      f'config.batch_size={config.batch_size}; allowed: at most the '
+      f'{len(dataset.train)} training images'
+    )
   side = min(dataset.image_shape[:2])
   if config.shift >= side:
     raise ConfigError(f'config.shift={config.shift}; allowed: less than the image side, {side}')
   steps_per_epoch = data.steps_per_epoch(len(dataset.train), config.batch_size)
   recipe = training.Recipe(
-      steps=config.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch,
-      momentum=config.momentum, weight_decay=config.weight_decay,
-      label_smoothing=config.label_smoothing, shift=config.shift, flip=config.flip,
-      mean=dataset.mean, std=dataset.std,
-      quantizer=training.Quantizer(_rules(config), config.levels, config.step,
-                                   config.clip_gradient))
+    steps=config.epochs * steps_per_epoch,
+    steps_per_epoch=steps_per_epoch,
+    momentum=config.momentum,
+    weight_decay=config.weight_decay,
+    label_smoothing=config.label_smoothing,
+    shift=config.shift,
+    flip=config.flip,
+    mean=dataset.mean,
+    std=dataset.std,
+    quantizer=training.Quantizer(_rules(config), config.levels, config.step, config.clip_gradient),
+  )
   programs = collections.OrderedDict()
   for member in _members(config, dataset, recipe.quantizer.rules):
     programs.setdefault((member.budget_kib, member.match.width), []).append(member)
   size = config.max_members
-  chunks = tuple(tuple(members[start:start + size]) for members in programs.values()
-                 for start in range(0, len(members), size))
-  return Plan(chunks, recipe, config.batch_size, config.checkpoint_steps, config,
-              dataset.num_classes)
+  chunks = tuple(
+    tuple(members[start : start + size])
+    for members in programs.values()
+    for start in range(0, len(members), size)
+  )
+  return Plan(
+    chunks, recipe, config.batch_size, config.checkpoint_steps, config, dataset.num_classes
+  )
 
 
 def _members(config, dataset, rules):
@@ -132,8 +148,9 @@ def _members(config, dataset, rules):
       for rate in config.learning_rates:
         for seed in config.seeds:
           kind = f'b{bits}' if role == 'ranked' else 'reference'
-          yield Member(f'{budget:g}kib_{kind}_lr{rate:g}_seed{seed}', role, budget, bits, rate,
-                       seed, match)
+          yield Member(
+            f'{budget:g}kib_{kind}_lr{rate:g}_seed{seed}', role, budget, bits, rate, seed, match
+          )
 
 
 def _match(config, table, budget, bits, rules) -> quant.WidthMatch:
@@ -142,12 +159,18 @@ def _match(config, table, budget, bits, rules) -> quant.WidthMatch:
     return quant.bits_by_path(leaves, bits, rules=rules)
 
   try:
-    return quant.match_width(table, round(budget * 8192),
-                             bits if bits == quant.IDENTITY_BITS else by_path, config.accounting,
-                             per_channel=config.per_channel)
+    return quant.match_width(
+      table,
+      round(budget * 8192),
+      bits if bits == quant.IDENTITY_BITS else by_path,
+      config.accounting,
+      per_channel=config.per_channel,
+    )
   except quant.BudgetError as error:
-    raise ConfigError(f'config.sizes_kib={budget:g} ({round(budget * 8192)} bits) with {bits}-bit '
-                      f'weights: {error}; allowed: a size that every bitwidth can meet') from None
+    raise ConfigError(
+      f'config.sizes_kib={budget:g} ({round(budget * 8192)} bits) with {bits}-bit '
+      f'weights: {error}; allowed: a size that every bitwidth can meet'
+    ) from None
   except ValueError as error:
     if not config.layer_bits:
       raise
@@ -169,7 +192,9 @@ def _rules(config) -> tuple[quant.Rule, ...]:
     except (re.error, ValueError):
       pattern = ''
     if not pattern:
-      raise ConfigError(f"config.layer_bits={entry!r}; allowed: 'PATTERN=BITS', a regular "
-                        'expression for parameter paths and 1 to 8 or 32')
+      raise ConfigError(
+        f"config.layer_bits={entry!r}; allowed: 'PATTERN=BITS', a regular "
+        'expression for parameter paths and 1 to 8 or 32'
+      )
     rules.append(quant.Rule(rf'^(?=.*(?:{pattern})).*\bkernel$', axes, int(bits)))
   return (*rules, *(rule._replace(output_axes=axes) for rule in quant.DEFAULT_RULES))

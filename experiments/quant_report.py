@@ -14,27 +14,65 @@ from experiments import launch, reports, run_folder
 from experiments.quant_plan import Member, Plan
 
 COLUMNS = (
-    'name', 'role', 'model', 'dataset', 'budget_kib', 'bits', 'width_multiplier', 'accounting',
-    'size_bits', 'size_weights_bits', 'size_scales_bits', 'size_biases_bits', 'size_norms_bits',
-    'size_others_bits', 'macs', 'params', 'learning_rate', 'seed', 'epochs', 'train_loss',
-    'test_accuracy', 'diverged_step', 'seconds')
+  'name',
+  'role',
+  'model',
+  'dataset',
+  'budget_kib',
+  'bits',
+  'width_multiplier',
+  'accounting',
+  'size_bits',
+  'size_weights_bits',
+  'size_scales_bits',
+  'size_biases_bits',
+  'size_norms_bits',
+  'size_others_bits',
+  'macs',
+  'params',
+  'learning_rate',
+  'seed',
+  'epochs',
+  'train_loss',
+  'test_accuracy',
+  'diverged_step',
+  'seconds',
+)
 
 
-def record(plan: Plan, member: Member, *, train_loss: float, test_accuracy: float,
-           diverged_step: int, seconds: float) -> dict[str, Any]:
+def record(
+  plan: Plan,
+  member: Member,
+  *,
+  train_loss: float,
+  test_accuracy: float,
+  diverged_step: int,
+  seconds: float,
+) -> dict[str, Any]:
   """The record of a trained member; a diverged one has no loss and no accuracy."""
   diverged = diverged_step >= 0
   layers, size = member.match.layers, member.match.size
   values = dict(
-      name=member.name, role=member.role, model=plan.config.model, dataset=plan.config.dataset,
-      budget_kib=member.budget_kib, bits=member.bits, width_multiplier=member.match.width,
-      accounting=plan.config.accounting, size_bits=size.total,
-      **{f'size_{term}_bits': value for term, value in size._asdict().items()},
-      macs=layers.macs, params=sum(p.size for p in layers.parameters),
-      learning_rate=member.learning_rate, seed=member.seed, epochs=plan.config.epochs,
-      train_loss=None if diverged else train_loss,
-      test_accuracy=None if diverged else test_accuracy,
-      diverged_step=diverged_step if diverged else None, seconds=round(seconds, 2))
+    name=member.name,
+    role=member.role,
+    model=plan.config.model,
+    dataset=plan.config.dataset,
+    budget_kib=member.budget_kib,
+    bits=member.bits,
+    width_multiplier=member.match.width,
+    accounting=plan.config.accounting,
+    size_bits=size.total,
+    **{f'size_{term}_bits': value for term, value in size._asdict().items()},
+    macs=layers.macs,
+    params=sum(p.size for p in layers.parameters),
+    learning_rate=member.learning_rate,
+    seed=member.seed,
+    epochs=plan.config.epochs,
+    train_loss=None if diverged else train_loss,
+    test_accuracy=None if diverged else test_accuracy,
+    diverged_step=diverged_step if diverged else None,
+    seconds=round(seconds, 2),
+  )
   assert tuple(values) == COLUMNS
   return values
 
@@ -113,23 +151,42 @@ def _accuracy(group: Group) -> str:
   return text + (f' ± {group.spread:.4f}' if len(group.accuracies) > 1 else '')
 
 
-HEADER = ('bits', 'width', 'size KiB', 'weights', 'MACs', 'params', 'rate', 'test accuracy',
-          'train loss', 'seeds', 'diverged')
+HEADER = (
+  'bits',
+  'width',
+  'size KiB',
+  'weights',
+  'MACs',
+  'params',
+  'rate',
+  'test accuracy',
+  'train loss',
+  'seeds',
+  'diverged',
+)
 
 
 def _row(g: Group) -> tuple[str, ...]:
   one = g.records[0]
   losses = [r['train_loss'] for r in g.records if r['train_loss'] is not None]
-  return (('' if g.role == 'ranked' else 'reference, ') + str(g.bits),
-          f'{one["width_multiplier"]:g}', f'{one["size_bits"] / 8192:.3f}',
-          f'{one["size_weights_bits"] / one["size_bits"]:.0%}', f'{one["macs"] / 1e6:.2f} M',
-          f'{one["params"]}', f'{g.learning_rate:g}', _accuracy(g),
-          f'{statistics.fmean(losses):.3f}' if losses else '', str(len(g.records)),
-          str(g.diverged))
+  return (
+    ('' if g.role == 'ranked' else 'reference, ') + str(g.bits),
+    f'{one["width_multiplier"]:g}',
+    f'{one["size_bits"] / 8192:.3f}',
+    f'{one["size_weights_bits"] / one["size_bits"]:.0%}',
+    f'{one["macs"] / 1e6:.2f} M',
+    f'{one["params"]}',
+    f'{g.learning_rate:g}',
+    _accuracy(g),
+    f'{statistics.fmean(losses):.3f}' if losses else '',
+    str(len(g.records)),
+    str(g.diverged),
+  )
 
 
-def write(plan: Plan, records: list[dict[str, Any]], environment: dict[str, Any],
-          workdir: pathlib.Path) -> None:
+def write(
+  plan: Plan, records: list[dict[str, Any]], environment: dict[str, Any], workdir: pathlib.Path
+) -> None:
   """Rebuilds results.csv, report.md and pareto.png from the records."""
   records = in_order(plan, records)
   launch.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
@@ -141,13 +198,18 @@ def write(plan: Plan, records: list[dict[str, Any]], environment: dict[str, Any]
       label += f', rate {g.learning_rate:g}'
     if g.accuracies:
       series[g.role == 'reference', g.bits, g.learning_rate, label].append(
-          (g.records[0]['size_bits'] / 8192, g.mean, g.spread))
+        (g.records[0]['size_bits'] / 8192, g.mean, g.spread)
+      )
   report.tradeoff(
-      workdir / 'pareto.png',
-      [report.Series(key[-1], *zip(*sorted(points)), reference=key[0])
-       for key, points in sorted(series.items())],
-      xlabel='model size, KiB', ylabel='test accuracy', title=f'{plan.config.model} on '
-      f'{plan.config.dataset}, mean and std over seeds')
+    workdir / 'pareto.png',
+    [
+      report.Series(key[-1], *zip(*sorted(points)), reference=key[0])
+      for key, points in sorted(series.items())
+    ],
+    xlabel='model size, KiB',
+    ylabel='test accuracy',
+    title=f'{plan.config.model} on {plan.config.dataset}, mean and std over seeds',
+  )
 
 
 def _markdown(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
@@ -160,19 +222,21 @@ def _markdown(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
       parts.append(f'## Budget {budget:g} KiB\n\n{report.to_markdown(rows, HEADER)}')
   parts.append('![accuracy against size](pareto.png)\n')
   parts.append(
-      f"Sizes are counted by the accounting '{config.accounting}': " + ACCOUNTING_WORDS[
-          config.accounting] + " The column 'weights' is their share of the size. MACs are those "
-      'of one image: equal size is not equal compute. ± is the standard deviation over seeds.\n')
+    f"Sizes are counted by the accounting '{config.accounting}': "
+    + ACCOUNTING_WORDS[config.accounting]
+    + " The column 'weights' is their share of the size. MACs are those "
+    'of one image: equal size is not equal compute. ± is the standard deviation over seeds.\n'
+  )
   parts.append(f'{config.epochs} epochs; every setting is in config.json.\n')
   return parts
 
 
 ACCOUNTING_WORDS = {
-    'stored': 'weights at their bitwidth, one 32-bit step per output channel (or tensor) of each '
-              'quantized layer, every bias and norm parameter at 32 bits.',
-    'folded': 'weights at their bitwidth, every bias and norm parameter at 32 bits; quantization '
-              'steps fold into the norms and cost nothing.',
-    'weights': 'weights at their bitwidth, nothing else.',
+  'stored': 'weights at their bitwidth, one 32-bit step per output channel (or tensor) of each '
+  'quantized layer, every bias and norm parameter at 32 bits.',
+  'folded': 'weights at their bitwidth, every bias and norm parameter at 32 bits; quantization '
+  'steps fold into the norms and cost nothing.',
+  'weights': 'weights at their bitwidth, nothing else.',
 }
 
 
@@ -184,8 +248,9 @@ def show(plan: Plan, records: list[dict[str, Any]], workdir: pathlib.Path) -> No
   if all(r['diverged_step'] is None for r in records):
     shown.remove(HEADER.index('diverged'))
   for budget in plan.config.sizes_kib:
-    table = rich.table.Table(*(HEADER[i] for i in shown),
-                             title=f'{plan.config.model}, budget {budget:g} KiB')
+    table = rich.table.Table(
+      *(HEADER[i] for i in shown), title=f'{plan.config.model}, budget {budget:g} KiB'
+    )
     for g in groups(records):
       if g.budget_kib == budget:
         row = _row(g)
@@ -193,8 +258,10 @@ def show(plan: Plan, records: list[dict[str, Any]], workdir: pathlib.Path) -> No
     rich.console.Console().print(table)
   for sentence in verdicts(records):
     print(sentence)
-  print(f'results: {workdir / run_folder.RESULTS}, {workdir / run_folder.REPORT}, '
-        f'{workdir / "pareto.png"}')
+  print(
+    f'results: {workdir / run_folder.RESULTS}, {workdir / run_folder.REPORT}, '
+    f'{workdir / "pareto.png"}'
+  )
 
 
 class Progress:
@@ -206,10 +273,15 @@ class Progress:
     self._cost = lambda program: len(program) * program[0].match.layers.macs
     todo = [p for p in plan.programs if not all(member.name in done for member in p)]
     self._bar = rich.progress.Progress(
-        rich.progress.TextColumn('{task.description}'), rich.progress.BarColumn(),
-        rich.progress.TaskProgressColumn(), rich.progress.TimeElapsedColumn(),
-        rich.progress.TextColumn('left'), rich.progress.TimeRemainingColumn(),
-        console=self._console, disable=not self._console.is_terminal)
+      rich.progress.TextColumn('{task.description}'),
+      rich.progress.BarColumn(),
+      rich.progress.TaskProgressColumn(),
+      rich.progress.TimeElapsedColumn(),
+      rich.progress.TextColumn('left'),
+      rich.progress.TimeRemainingColumn(),
+      console=self._console,
+      disable=not self._console.is_terminal,
+    )
     self._steps = plan.recipe.steps
     self._task = self._bar.add_task('compiling', total=sum(map(self._cost, todo)) * self._steps)
     self._finished = 0
@@ -225,8 +297,11 @@ class Progress:
   def step(self, program: tuple[Member, ...], step: int) -> None:
     """Says that a program has taken `step` steps."""
     cost = self._cost(program)
-    self._bar.update(self._task, completed=self._finished + cost * step,
-                     description=f'{_describe(program)}{self._accuracy}')
+    self._bar.update(
+      self._task,
+      completed=self._finished + cost * step,
+      description=f'{_describe(program)}{self._accuracy}',
+    )
     if step == self._steps:
       self._finished += cost * step
 
@@ -241,6 +316,7 @@ class Progress:
 
 
 def _describe(program: tuple[Member, ...]) -> str:
-  bits = ', '.join(dict.fromkeys(
-      f'{_bits(m.bits)}' + ' (reference)' * (m.role == 'reference') for m in program))
+  bits = ', '.join(
+    dict.fromkeys(f'{_bits(m.bits)}' + ' (reference)' * (m.role == 'reference') for m in program)
+  )
   return f'{program[0].budget_kib:g} KiB, {bits}'

@@ -31,29 +31,33 @@ from experiments.launch import boolean, integer, number, one_of, text, tuple_of
 from experiments.quant_plan import Member, Plan, make_plan
 
 SPEC = {
-    'model': one_of(*models.MODELS),
-    **inputs.SPEC,
-    'sizes_kib': tuple_of(number(0, above=True)),
-    'accounting': one_of(*quant.ACCOUNTINGS),
-    'bits': tuple_of(one_of(*quant.BITS, 32)),
-    'reference': boolean(),
-    'seeds': tuple_of(integer(0, 2**31 - 1)),
-    'epochs': integer(1),
-    'batch_size': integer(1),
-    'learning_rates': tuple_of(number(0, above=True)),
-    'momentum': number(0, 1),
-    'weight_decay': number(0),
-    'label_smoothing': number(0, 1),
-    'shift': integer(0, 64),
-    'flip': boolean(),
-    'levels': one_of(*quant.LEVELS),
-    'step': one_of(*quant.STEPS),
-    'per_channel': boolean(),
-    'clip_gradient': boolean(),
-    'layer_bits': tuple_of(text("'PATTERN=BITS', a regular expression for parameter paths and 1 to "
-                                '8 or 32, such as head=8'), min_length=0),
-    'max_members': integer(1),
-    'checkpoint_steps': integer(0),
+  'model': one_of(*models.MODELS),
+  **inputs.SPEC,
+  'sizes_kib': tuple_of(number(0, above=True)),
+  'accounting': one_of(*quant.ACCOUNTINGS),
+  'bits': tuple_of(one_of(*quant.BITS, 32)),
+  'reference': boolean(),
+  'seeds': tuple_of(integer(0, 2**31 - 1)),
+  'epochs': integer(1),
+  'batch_size': integer(1),
+  'learning_rates': tuple_of(number(0, above=True)),
+  'momentum': number(0, 1),
+  'weight_decay': number(0),
+  'label_smoothing': number(0, 1),
+  'shift': integer(0, 64),
+  'flip': boolean(),
+  'levels': one_of(*quant.LEVELS),
+  'step': one_of(*quant.STEPS),
+  'per_channel': boolean(),
+  'clip_gradient': boolean(),
+  'layer_bits': tuple_of(
+    text(
+      "'PATTERN=BITS', a regular expression for parameter paths and 1 to 8 or 32, such as head=8"
+    ),
+    min_length=0,
+  ),
+  'max_members': integer(1),
+  'checkpoint_steps': integer(0),
 }
 
 
@@ -140,8 +144,11 @@ class LoadedMember:
 
   def __init__(self, workdir: pathlib.Path, name: str):
     config = config_dict.ConfigDict(
-        {key: tuple(value) if isinstance(value, list) else value
-         for key, value in _read_config(workdir).items()})
+      {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in _read_config(workdir).items()
+      }
+    )
     records = {r['name']: r for r in report.records.read(workdir / run_folder.RECORDS)}
     if name not in records:
       raise KeyError(f'{name!r}; allowed: {", ".join(records)}')
@@ -168,37 +175,59 @@ def _member_folder(workdir: pathlib.Path, member: Member) -> pathlib.Path:
   return workdir / 'members' / member.name
 
 
-def _train_program(plan: Plan, program: tuple[Member, ...], dataset: data.Dataset,
-                   checkpoints: training.Checkpoints, workdir: pathlib.Path,
-                   progress: 'quant_report.Progress', terminated) -> list[dict[str, Any]]:
+def _train_program(
+  plan: Plan,
+  program: tuple[Member, ...],
+  dataset: data.Dataset,
+  checkpoints: training.Checkpoints,
+  workdir: pathlib.Path,
+  progress: 'quant_report.Progress',
+  terminated,
+) -> list[dict[str, Any]]:
   """Trains the members of one program; saves their parameters; returns their records."""
   model = plan.model(program[0])
   members = training.Members(
-      seed=jnp.asarray([member.seed for member in program], jnp.int32),
-      bits=jnp.asarray([member.bits for member in program], jnp.int32),
-      learning_rate=jnp.asarray([member.learning_rate for member in program], jnp.float32))
+    seed=jnp.asarray([member.seed for member in program], jnp.int32),
+    bits=jnp.asarray([member.bits for member in program], jnp.int32),
+    learning_rate=jnp.asarray([member.learning_rate for member in program], jnp.float32),
+  )
 
   def accuracy_of(state, index):
     variables = jax.tree.map(lambda x: x[index], {'params': state.params, **state.statistics})
-    return variables, training.accuracy(model, variables, program[index].bits, dataset,
-                                        plan.recipe.quantizer)
+    return variables, training.accuracy(
+      model, variables, program[index].bits, dataset, plan.recipe.quantizer
+    )
 
   trained = training.train(
-      model, plan.recipe, members, dataset, batch_size=plan.batch_size, checkpoints=checkpoints,
-      checkpoint_steps=plan.checkpoint_steps,
-      on_step=lambda step: progress.step(program, step),
-      on_epoch=lambda epoch, state: progress.epoch(
-          program, epoch, [accuracy_of(state, i)[1] for i in range(len(program))]),
-      stop=terminated)
+    model,
+    plan.recipe,
+    members,
+    dataset,
+    batch_size=plan.batch_size,
+    checkpoints=checkpoints,
+    checkpoint_steps=plan.checkpoint_steps,
+    on_step=lambda step: progress.step(program, step),
+    on_epoch=lambda epoch, state: progress.epoch(
+      program, epoch, [accuracy_of(state, i)[1] for i in range(len(program))]
+    ),
+    stop=terminated,
+  )
   records = []
   for index, member in enumerate(program):
     variables, accuracy = accuracy_of(trained.state, index)
     training.save_variables(_member_folder(workdir, member), variables)
     diverged_step = int(trained.state.diverged_step[index])
     loss = float(trained.state.loss_sum[index]) / plan.recipe.steps_per_epoch
-    records.append(quant_report.record(
-        plan, member, train_loss=loss, test_accuracy=accuracy, diverged_step=diverged_step,
-        seconds=trained.seconds / len(program)))
+    records.append(
+      quant_report.record(
+        plan,
+        member,
+        train_loss=loss,
+        test_accuracy=accuracy,
+        diverged_step=diverged_step,
+        seconds=trained.seconds / len(program),
+      )
+    )
   return records
 
 

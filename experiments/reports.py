@@ -10,8 +10,9 @@ from cnnopt_jax import report
 from experiments import launch, run_folder
 
 
-def write(workdir: pathlib.Path, parts: list[str],
-          environment: dict[str, Any] | None = None) -> None:
+def write(
+  workdir: pathlib.Path, parts: list[str], environment: dict[str, Any] | None = None
+) -> None:
   """Writes `report.md`: the parts, then how it was made.
 
   Args:
@@ -35,7 +36,10 @@ def made_by(environment: dict[str, Any] | None = None) -> str:
 
 def bench_table(rows: list[dict[str, Any]]) -> str:
   """The rows of a bench.json as a Markdown table."""
-  notes = lambda row: ', '.join(f'{key} {value}' for key, value in row.items()
-                                if key not in ('name', 'value', 'unit'))
-  return report.to_markdown([(row['name'], f'{row["value"]:.4g}', row['unit'], notes(row))
-                             for row in rows], ('what', 'value', 'unit', 'notes'))
+  notes = lambda row: ', '.join(
+    f'{key} {value}' for key, value in row.items() if key not in ('name', 'value', 'unit')
+  )
+  return report.to_markdown(
+    [(row['name'], f'{row["value"]:.4g}', row['unit'], notes(row)) for row in rows],
+    ('what', 'value', 'unit', 'notes'),
+  )

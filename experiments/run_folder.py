@@ -44,15 +44,20 @@ def claim(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, An
     found = json.loads(path.read_text())
     theirs, recorded = found['config'], found['environment']
   except (ValueError, KeyError, TypeError):
-    raise launch.ConfigError(f'{path}: not a config of a run; allowed: another --workdir, '
-                             'or this folder emptied') from None
+    raise launch.ConfigError(
+      f'{path}: not a config of a run; allowed: another --workdir, or this folder emptied'
+    ) from None
   for name in {**theirs, **ours}:
     if theirs.get(name) != ours.get(name):
       raise launch.ConfigError(
-          f'config.{name}={ours.get(name)!r} but {path} was made with {theirs.get(name)!r}; '
-          'allowed: the same config, or another --workdir')
+        f'config.{name}={ours.get(name)!r} but {path} was made with {theirs.get(name)!r}; '
+        'allowed: the same config, or another --workdir'
+      )
   for name, value in environment.items():
     if recorded.get(name) != value:
-      print(f'warning: {name} was {recorded.get(name)!r} when this run began and is {value!r} now; '
-            'results may differ in the last bits', file=sys.stderr)
+      print(
+        f'warning: {name} was {recorded.get(name)!r} when this run began and is {value!r} now; '
+        'results may differ in the last bits',
+        file=sys.stderr,
+      )
   return recorded

@@ -25,12 +25,12 @@ from experiments import launch
 from experiments.launch import integer, number, one_of
 
 SPEC = {
-    'model': one_of(*models.MODELS),
-    'width_multiplier': number(0, above=True),
-    'image_size': integer(8),
-    'members': integer(2),
-    'batch_size': integer(1),
-    'rounds': integer(1),
+  'model': one_of(*models.MODELS),
+  'width_multiplier': number(0, above=True),
+  'image_size': integer(8),
+  'members': integer(2),
+  'batch_size': integer(1),
+  'rounds': integer(1),
 }
 
 
@@ -47,9 +47,11 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   count, shape = config.members, (config.image_size, config.image_size, 1)
   model = models.create(config.model, num_classes=10, width_multiplier=config.width_multiplier)
   recipe = training.Recipe(steps=10**6, steps_per_epoch=10**3, shift=2, flip=True)
-  members = training.Members(jnp.arange(count, dtype=jnp.int32),
-                             jnp.asarray(np.resize([1, 2, 3, 4, 8, 32], count), jnp.int32),
-                             jnp.full(count, 0.01))
+  members = training.Members(
+    jnp.arange(count, dtype=jnp.int32),
+    jnp.asarray(np.resize([1, 2, 3, 4, 8, 32], count), jnp.int32),
+    jnp.full(count, 0.01),
+  )
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (count, config.batch_size, *shape), np.uint8)
   labels = rng.integers(0, 10, (count, config.batch_size)).astype(np.int32)
@@ -64,43 +66,68 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     def take():
       state[0] = step(state[0], members, images, labels, batch_of)
       return state[0]
+
     return take
 
   def one_by_one():
     step = training.make_train_step(model, recipe)
-    pick = lambda tree, i: jax.tree.map(lambda x: x[i:i + 1], tree)
+    pick = lambda tree, i: jax.tree.map(lambda x: x[i : i + 1], tree)
     states = [pick(start(), i) for i in range(count)]
-    one = [(pick(members, i), images[i:i + 1], labels[i:i + 1]) for i in range(count)]
+    one = [(pick(members, i), images[i : i + 1], labels[i : i + 1]) for i in range(count)]
 
     def take():
       for i in range(count):
         states[i] = step(states[i], *one[i], batch_of[:1])
       return states
+
     return take
 
   def vmapped():
     one = functools.partial(training.train_step, model=model, recipe=recipe)
     step = lambda state, members, images, labels, _: jax.vmap(one)(state, members, images, labels)
-    return jax.jit(step, donate_argnums=0).lower(
-        start(), members, images, labels, batch_of).compile()
+    return (
+      jax.jit(step, donate_argnums=0).lower(start(), members, images, labels, batch_of).compile()
+    )
 
   # Compiled while lax's convolution stands in for ours.
   with mock.patch.object(convolution, 'conv_general_dilated', lax.conv_general_dilated):
     plain = vmapped()
   seconds = measure.interleaved_seconds(
-      {'sweep': together(training.make_train_step(model, recipe)), 'loop': one_by_one(),
-       'plain_vmap': together(plain), 'conv_rule': together(vmapped())}, rounds=config.rounds)
+    {
+      'sweep': together(training.make_train_step(model, recipe)),
+      'loop': one_by_one(),
+      'plain_vmap': together(plain),
+      'conv_rule': together(vmapped()),
+    },
+    rounds=config.rounds,
+  )
   median = {name: float(np.median(s)) for name, s in seconds.items()}
-  setting = dict(members=count, batch_size=config.batch_size,
-                 device=jax.devices()[0].device_kind)
-  rows = [dict(name=f'throughput_vs_{other}', value=median[other] / median['sweep'], unit='ratio',
-               **setting) for other in ('loop', 'plain_vmap')]
-  rows.append(dict(name='conv_rule_vs_plain_vmap', unit='ratio',
-                   value=median['plain_vmap'] / median['conv_rule'], **setting))
-  rows += [dict(name=f'{name}_step', value=1e3 * median[name], unit='ms',
-                p25=round(1e3 * float(np.quantile(s, 0.25)), 2),
-                p75=round(1e3 * float(np.quantile(s, 0.75)), 2), **setting)
-           for name, s in seconds.items()]
+  setting = dict(members=count, batch_size=config.batch_size, device=jax.devices()[0].device_kind)
+  rows = [
+    dict(
+      name=f'throughput_vs_{other}', value=median[other] / median['sweep'], unit='ratio', **setting
+    )
+    for other in ('loop', 'plain_vmap')
+  ]
+  rows.append(
+    dict(
+      name='conv_rule_vs_plain_vmap',
+      unit='ratio',
+      value=median['plain_vmap'] / median['conv_rule'],
+      **setting,
+    )
+  )
+  rows += [
+    dict(
+      name=f'{name}_step',
+      value=1e3 * median[name],
+      unit='ms',
+      p25=round(1e3 * float(np.quantile(s, 0.25)), 2),
+      p75=round(1e3 * float(np.quantile(s, 0.75)), 2),
+      **setting,
+    )
+    for name, s in seconds.items()
+  ]
   launch.write_bench(workdir, rows)
   return rows
 

@@ -32,11 +32,11 @@ from experiments import launch, reports
 from experiments.launch import integer
 
 SPEC = {
-    'batch_size': integer(1),
-    'image_size': integer(32),
-    'rounds': integer(1),
-    'training_rounds': integer(1),
-    'form_rounds': integer(1),
+  'batch_size': integer(1),
+  'image_size': integer(32),
+  'rounds': integer(1),
+  'training_rounds': integer(1),
+  'form_rounds': integer(1),
 }
 _TRIAL_ROUNDS, _IN_THE_RUNNING = 3, 1.2  # Forms this much slower than the best leave.
 NUM_CLASSES = 1000
@@ -44,12 +44,16 @@ HIDDEN = (4096, 4096)
 
 
 def unit_names(stages) -> tuple[str, ...]:
-  return tuple(f'conv{stage}_{unit}' for stage, units in enumerate(stages, 1)
-               for unit in range(1, len(units) + 1))
+  return tuple(
+    f'conv{stage}_{unit}'
+    for stage, units in enumerate(stages, 1)
+    for unit in range(1, len(units) + 1)
+  )
 
 
-def vgg_units(stages, plan: vip.Plan, *, written: bool = False,
-              patches: bool = False) -> list[tuple[str, Callable[..., Any]]]:
+def vgg_units(
+  stages, plan: vip.Plan, *, written: bool = False, patches: bool = False
+) -> list[tuple[str, Callable[..., Any]]]:
   """VGG's convolutions and pools as functions of (parameters of the unit, map).
 
   Args:
@@ -61,6 +65,7 @@ def vgg_units(stages, plan: vip.Plan, *, written: bool = False,
   Returns:
     (name of the unit, or '' for a pool; function), in order.
   """
+
   def unit(params, x, virtual, first):
     kernel, bias = params['conv']['kernel'], params['conv']['bias']
     form = 'materialized' if written and isinstance(x, vip.VirtualMap) else None
@@ -83,18 +88,21 @@ def vgg_units(stages, plan: vip.Plan, *, written: bool = False,
 
 def whole(steps):
   """All steps as one function of (parameters, images)."""
+
   def convolutions(params, x):
     for name, step in steps:
       x = step(params.get(name), x)
     return x
+
   return convolutions
 
 
 _WHOLE, _SPLIT = PartitionSpec(), PartitionSpec('batch')
 
 
-def over_cores(function: Callable[..., Any], params: Any, x: jax.Array,
-               result: PartitionSpec = _SPLIT) -> Callable[[], Any] | None:
+def over_cores(
+  function: Callable[..., Any], params: Any, x: jax.Array, result: PartitionSpec = _SPLIT
+) -> Callable[[], Any] | None:
   """`function` of (parameters, images) with the batch split over the devices of a CPU.
 
   Where channels are few, XLA runs a convolution on one core: then each may have its own images.
@@ -112,8 +120,10 @@ def over_cores(function: Callable[..., Any], params: Any, x: jax.Array,
   if devices == 1:
     return None
   mesh = jax.make_mesh((devices,), ('batch',), axis_types=(jax.sharding.AxisType.Auto,))
-  run = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(_WHOLE, _SPLIT), out_specs=result),
-                compiler_options={'xla_cpu_multi_thread_eigen': False})  # A thread a device.
+  run = jax.jit(
+    jax.shard_map(function, mesh=mesh, in_specs=(_WHOLE, _SPLIT), out_specs=result),
+    compiler_options={'xla_cpu_multi_thread_eigen': False},
+  )  # A thread a device.
   params = jax.device_put(params, NamedSharding(mesh, _WHOLE))
   x = jax.device_put(x, NamedSharding(mesh, _SPLIT))
   return lambda: run(params, x)
@@ -132,17 +142,21 @@ def programs(params, x, steps, head=None) -> dict[str, Callable[[], Any]]:
   convolutions = jax.jit(whole(steps))
   split = over_cores(whole(steps), {name: params[name] for name, _ in steps if name}, x)
   if head is None:
-    found = {'one jit': lambda: convolutions(params, x), 'unit by unit': by_unit,
-             'batch over cores': split}
+    found = {
+      'one jit': lambda: convolutions(params, x),
+      'unit by unit': by_unit,
+      'batch over cores': split,
+    }
   else:
     head_apart = jax.jit(head)
     one = jax.jit(lambda params, x: head(params['head'], whole(steps)(params, x)))
-    found = {'one jit': lambda: one(params, x),
-             'convolutions and head apart':
-                 lambda: head_apart(params['head'], convolutions(params, x)),
-             'unit by unit': by_unit,
-             'batch over cores, head apart': split and (lambda: head_apart(
-                 params['head'], jax.device_put(split(), jax.devices()[0])))}
+    found = {
+      'one jit': lambda: one(params, x),
+      'convolutions and head apart': lambda: head_apart(params['head'], convolutions(params, x)),
+      'unit by unit': by_unit,
+      'batch over cores, head apart': split
+      and (lambda: head_apart(params['head'], jax.device_put(split(), jax.devices()[0]))),
+    }
   return _found(found)
 
 
@@ -161,11 +175,15 @@ class Bench:
 
   def __init__(self, config):
     self.rows = []
-    self._setting = dict(batch_size=config.batch_size, image_size=config.image_size,
-                         device=jax.devices()[0].device_kind)
+    self._setting = dict(
+      batch_size=config.batch_size,
+      image_size=config.image_size,
+      device=jax.devices()[0].device_kind,
+    )
 
-  def compare(self, programs: dict[str, dict[str, Callable[[], Any]]], ratios: dict[str, tuple],
-              rounds: int) -> None:
+  def compare(
+    self, programs: dict[str, dict[str, Callable[[], Any]]], ratios: dict[str, tuple], rounds: int
+  ) -> None:
     """Times programs in turn, each in its fastest form.
 
     Forms that three rounds show to be slow are left out of the rounds that count; of the others,
@@ -176,29 +194,53 @@ class Bench:
       ratios: a row's name to the names of the programs divided; of several, the fastest.
       rounds: that count.
     """
-    every = {(name, form): program for name, forms in programs.items()
-             for form, program in forms.items()}
+    every = {
+      (name, form): program for name, forms in programs.items() for form, program in forms.items()
+    }
     tried = self._time(every, _TRIAL_ROUNDS)
-    best = {name: min(tried[name, form].lower_quartile_s for form in forms)
-            for name, forms in programs.items()}
-    timings = self._time({key: program for key, program in every.items()
-                          if tried[key].lower_quartile_s <= _IN_THE_RUNNING * best[key[0]]},
-                         rounds)
+    best = {
+      name: min(tried[name, form].lower_quartile_s for form in forms)
+      for name, forms in programs.items()
+    }
+    timings = self._time(
+      {
+        key: program
+        for key, program in every.items()
+        if tried[key].lower_quartile_s <= _IN_THE_RUNNING * best[key[0]]
+      },
+      rounds,
+    )
     chosen = {}
     for (name, form), t in timings.items():
       print(f'{name}, {form}: {1e3 * t.median_s:.1f} ms', flush=True)
       if name not in chosen or t.median_s < chosen[name][1].median_s:
         chosen[name] = form, t
     for name, (slow, fast) in ratios.items():
-      slow = min(slow if isinstance(slow, tuple) else (slow,),
-                 key=lambda program: chosen[program][1].median_s)
-      self.rows.append(dict(name=name, value=chosen[slow][1].median_s / chosen[fast][1].median_s,
-                            unit='ratio', dense_form=f'{slow}, {chosen[slow][0]}',
-                            form=chosen[fast][0], **self._setting))
+      slow = min(
+        slow if isinstance(slow, tuple) else (slow,),
+        key=lambda program: chosen[program][1].median_s,
+      )
+      self.rows.append(
+        dict(
+          name=name,
+          value=chosen[slow][1].median_s / chosen[fast][1].median_s,
+          unit='ratio',
+          dense_form=f'{slow}, {chosen[slow][0]}',
+          form=chosen[fast][0],
+          **self._setting,
+        )
+      )
     for name, (form, t) in chosen.items():
-      self.rows.append(dict(name=f'{name}_ms', value=1e3 * t.median_s, unit='ms',
-                            p25=round(1e3 * t.lower_quartile_s, 1),
-                            p75=round(1e3 * t.upper_quartile_s, 1), form=form))
+      self.rows.append(
+        dict(
+          name=f'{name}_ms',
+          value=1e3 * t.median_s,
+          unit='ms',
+          p25=round(1e3 * t.lower_quartile_s, 1),
+          p75=round(1e3 * t.upper_quartile_s, 1),
+          form=form,
+        )
+      )
 
   def _time(self, programs, rounds):
     seconds = measure.interleaved_seconds(programs, rounds=rounds)
@@ -210,8 +252,9 @@ def bench_vgg(bench: Bench, config, x: jax.Array) -> None:
   rounds = config.rounds
   side = config.image_size
   dense_params, thinet_params = (
-      quick_init(models.create(name, num_classes=NUM_CLASSES), x)['params']
-      for name in ('vgg16', 'thinet'))
+    quick_init(models.create(name, num_classes=NUM_CLASSES), x)['params']
+    for name in ('vgg16', 'thinet')
+  )
 
   def prepared(name, params, plan):
     model = models.create(name, num_classes=NUM_CLASSES, plan=plan)
@@ -235,31 +278,42 @@ def bench_vgg(bench: Bench, config, x: jax.Array) -> None:
   written = forms(dense_params, VGG16_STAGES, every, written=True)
   a, b = virtual['one jit'](), written['one jit']()
   difference = float(jnp.abs(a - b).max() / jnp.abs(b).max())
-  bench.rows.append(dict(name='vgg16_all_virtual_difference', value=difference,
-                         unit='largest difference to the written form, of the largest value'))
+  bench.rows.append(
+    dict(
+      name='vgg16_all_virtual_difference',
+      value=difference,
+      unit='largest difference to the written form, of the largest value',
+    )
+  )
 
   thinet_plan = vip.PLANS['thinet_round3']
   thinet_prepared = prepared('thinet', thinet_params, thinet_plan)
   dense = 'vgg16_dense', 'vgg16_dense_xla'
   bench.compare(
-      {'vgg16_dense': dense_forms('vgg16', dense_params, VGG16_STAGES),
-       'vgg16_dense_xla': forms(dense_params, VGG16_STAGES, ()),
-       'vgg16_all_virtual': virtual,
-       'vgg16_all_virtual_xla': forms(_untransformed(virtual_params), VGG16_STAGES, every),
-       'vgg16_materialised': written,
-       'vgg16_folded_in_call': forms(dense_params, VGG16_STAGES, every),
-       'thinet_dense': dense_forms('thinet', thinet_params, THINET_STAGES),
-       'thinet_vip': forms(thinet_prepared, THINET_STAGES, thinet_plan),
-       'thinet_vip_xla': forms(_untransformed(thinet_prepared), THINET_STAGES, thinet_plan)},
-      {'vgg16_all_virtual_vs_dense': (dense, 'vgg16_all_virtual'),
-       'vgg16_all_virtual_vs_materialised': ('vgg16_materialised', 'vgg16_all_virtual'),
-       'vgg16_folded_in_call_vs_dense': (dense, 'vgg16_folded_in_call'),
-       'vgg16_materialised_vs_dense': (dense, 'vgg16_materialised'),
-       'thinet_vip_convs_vs_vgg16_dense': (dense, 'thinet_vip'),
-       'thinet_vip_convs_vs_thinet_dense': ('thinet_dense', 'thinet_vip'),
-       'vgg16_all_virtual_vs_dense_xla': ('vgg16_dense_xla', 'vgg16_all_virtual_xla'),
-       'vgg16_all_virtual_vs_materialised_xla': ('vgg16_materialised', 'vgg16_all_virtual_xla'),
-       'thinet_vip_convs_vs_vgg16_dense_xla': ('vgg16_dense_xla', 'thinet_vip_xla')}, rounds)
+    {
+      'vgg16_dense': dense_forms('vgg16', dense_params, VGG16_STAGES),
+      'vgg16_dense_xla': forms(dense_params, VGG16_STAGES, ()),
+      'vgg16_all_virtual': virtual,
+      'vgg16_all_virtual_xla': forms(_untransformed(virtual_params), VGG16_STAGES, every),
+      'vgg16_materialised': written,
+      'vgg16_folded_in_call': forms(dense_params, VGG16_STAGES, every),
+      'thinet_dense': dense_forms('thinet', thinet_params, THINET_STAGES),
+      'thinet_vip': forms(thinet_prepared, THINET_STAGES, thinet_plan),
+      'thinet_vip_xla': forms(_untransformed(thinet_prepared), THINET_STAGES, thinet_plan),
+    },
+    {
+      'vgg16_all_virtual_vs_dense': (dense, 'vgg16_all_virtual'),
+      'vgg16_all_virtual_vs_materialised': ('vgg16_materialised', 'vgg16_all_virtual'),
+      'vgg16_folded_in_call_vs_dense': (dense, 'vgg16_folded_in_call'),
+      'vgg16_materialised_vs_dense': (dense, 'vgg16_materialised'),
+      'thinet_vip_convs_vs_vgg16_dense': (dense, 'thinet_vip'),
+      'thinet_vip_convs_vs_thinet_dense': ('thinet_dense', 'thinet_vip'),
+      'vgg16_all_virtual_vs_dense_xla': ('vgg16_dense_xla', 'vgg16_all_virtual_xla'),
+      'vgg16_all_virtual_vs_materialised_xla': ('vgg16_materialised', 'vgg16_all_virtual_xla'),
+      'thinet_vip_convs_vs_vgg16_dense_xla': ('vgg16_dense_xla', 'thinet_vip_xla'),
+    },
+    rounds,
+  )
 
   head_model = Head(NUM_CLASSES, HIDDEN)
   head = lambda params, y: head_model.apply({'params': params}, y)
@@ -267,48 +321,57 @@ def bench_vgg(bench: Bench, config, x: jax.Array) -> None:
   round4_params = prepared('vgg16', dense_params, plan)
   dense = 'vgg16_whole_dense', 'vgg16_whole_dense_xla'
   bench.compare(
-      {'vgg16_whole_dense': dense_forms('vgg16', dense_params, VGG16_STAGES, head),
-       'vgg16_whole_dense_xla': forms(dense_params, VGG16_STAGES, (), head),
-       'vgg16_whole_round4': forms(round4_params, VGG16_STAGES, plan, head),
-       'vgg16_whole_round4_xla': forms(_untransformed(round4_params), VGG16_STAGES, plan, head),
-       'thinet_whole_vip': forms(thinet_prepared, THINET_STAGES, thinet_plan, head),
-       'thinet_whole_vip_xla': forms(_untransformed(thinet_prepared), THINET_STAGES, thinet_plan,
-                                     head)},
-      {'vgg16_round4_whole_vs_dense': (dense, 'vgg16_whole_round4'),
-       'thinet_vip_whole_vs_vgg16_dense': (dense, 'thinet_whole_vip'),
-       'vgg16_round4_whole_vs_dense_xla': ('vgg16_whole_dense_xla', 'vgg16_whole_round4_xla'),
-       'thinet_vip_whole_vs_vgg16_dense_xla': ('vgg16_whole_dense_xla', 'thinet_whole_vip_xla')},
-      rounds)
+    {
+      'vgg16_whole_dense': dense_forms('vgg16', dense_params, VGG16_STAGES, head),
+      'vgg16_whole_dense_xla': forms(dense_params, VGG16_STAGES, (), head),
+      'vgg16_whole_round4': forms(round4_params, VGG16_STAGES, plan, head),
+      'vgg16_whole_round4_xla': forms(_untransformed(round4_params), VGG16_STAGES, plan, head),
+      'thinet_whole_vip': forms(thinet_prepared, THINET_STAGES, thinet_plan, head),
+      'thinet_whole_vip_xla': forms(
+        _untransformed(thinet_prepared), THINET_STAGES, thinet_plan, head
+      ),
+    },
+    {
+      'vgg16_round4_whole_vs_dense': (dense, 'vgg16_whole_round4'),
+      'thinet_vip_whole_vs_vgg16_dense': (dense, 'thinet_whole_vip'),
+      'vgg16_round4_whole_vs_dense_xla': ('vgg16_whole_dense_xla', 'vgg16_whole_round4_xla'),
+      'thinet_vip_whole_vs_vgg16_dense_xla': ('vgg16_whole_dense_xla', 'thinet_whole_vip_xla'),
+    },
+    rounds,
+  )
 
   def training_step(plan):
     convolutions = whole(vgg_units(VGG16_STAGES, plan))
     params = {name: dense_params[name] for name in every}
 
     def step(params, x, mean=lambda loss: loss):
-      loss = lambda params: mean(jnp.mean(convolutions(params, x)**2))
+      loss = lambda params: mean(jnp.mean(convolutions(params, x) ** 2))
       return jax.tree.map(lambda p, g: p - 1e-6 * g, params, jax.grad(loss)(params))
 
     one = jax.jit(step)
-    split = over_cores(functools.partial(step, mean=lambda loss: lax.pmean(loss, 'batch')),
-                       params, x, result=_WHOLE)
+    split = over_cores(
+      functools.partial(step, mean=lambda loss: lax.pmean(loss, 'batch')), params, x, result=_WHOLE
+    )
     return _found({'one jit': lambda: one(params, x), 'batch over cores': split})
 
-  bench.compare({'vgg16_training_dense': training_step(()),
-                 'vgg16_training_virtual': training_step(every)},
-                {'vgg16_training_step_vs_dense': ('vgg16_training_dense',
-                                                  'vgg16_training_virtual')},
-                config.training_rounds)
+  bench.compare(
+    {'vgg16_training_dense': training_step(()), 'vgg16_training_virtual': training_step(every)},
+    {'vgg16_training_step_vs_dense': ('vgg16_training_dense', 'vgg16_training_virtual')},
+    config.training_rounds,
+  )
 
 
 def _untransformed(params: Any) -> Any:
   """Parameters for inference without transforms; folded kernels stay folded."""
+
   def strip(leaf):
     if isinstance(leaf, vip.FoldedKernel):
       return leaf.replace(transformed=None)
     return leaf.taps if isinstance(leaf, vip.WinogradKernel) else leaf
 
-  return jax.tree.map(strip, params, is_leaf=lambda leaf: isinstance(
-      leaf, vip.FoldedKernel | vip.WinogradKernel))
+  return jax.tree.map(
+    strip, params, is_leaf=lambda leaf: isinstance(leaf, vip.FoldedKernel | vip.WinogradKernel)
+  )
 
 
 def bench_network(bench: Bench, config, name: str, plan: str, x: jax.Array, row: str) -> None:
@@ -324,17 +387,24 @@ def bench_network(bench: Bench, config, name: str, plan: str, x: jax.Array, row:
     split = over_cores(network.apply, prepared, x)
     return _found({'one jit': lambda: apply(prepared, x), 'batch over cores': split})
 
-  dense, dense_xla, fast, fast_xla = (name + suffix for suffix in (
-      '_dense', '_dense_xla', '_virtual', '_virtual_xla'))
-  bench.compare({dense: program(model, True), dense_xla: program(model, False),
-                 fast: program(virtual, True), fast_xla: program(virtual, False)},
-                {row: ((dense, dense_xla), fast), f'{row}_xla': (dense_xla, fast_xla)},
-                config.rounds)
+  dense, dense_xla, fast, fast_xla = (
+    name + suffix for suffix in ('_dense', '_dense_xla', '_virtual', '_virtual_xla')
+  )
+  bench.compare(
+    {
+      dense: program(model, True),
+      dense_xla: program(model, False),
+      fast: program(virtual, True),
+      fast_xla: program(virtual, False),
+    },
+    {row: ((dense, dense_xla), fast), f'{row}_xla': (dense_xla, fast_xla)},
+    config.rounds,
+  )
 
 
 def bench_forms(bench: Bench, config) -> None:
   """Each form of a unit that reads a virtual map, at VGG-16's shapes; the form chosen is named."""
-  sides = [config.image_size // 2**(i + 1) for i in range(5)]
+  sides = [config.image_size // 2 ** (i + 1) for i in range(5)]
   for virtual in (True, False):
     for side, stage in zip(sides, VGG16_STAGES):
       channels = stage[-1]
@@ -345,18 +415,25 @@ def bench_forms(bench: Bench, config) -> None:
       chosen = vip.conv_form(*setting, virtual, transformed=virtual)
       runs = {}
       for form in vip.conv_forms(*setting):
+
         def unit(x, weights, form=form, virtual=virtual):
           y = vip.conv(x, weights, virtual=virtual, form=form)
           return vip.on_samples(lambda y: nn.relu(y + 0.1), y)
+
         run = jax.jit(unit)
         weights = vip.fold_kernel(kernel) if virtual and form != 'materialized' else kernel
         runs[form] = functools.partial(run, x, weights)
       seconds = measure.interleaved_seconds(runs, rounds=config.form_rounds)
       medians = {form: float(np.median(s)) for form, s in seconds.items()}
-      bench.rows.append(dict(
+      bench.rows.append(
+        dict(
           name=f'conv_of_virtual_{side}x{side}x{channels}_{"virtual" if virtual else "dense"}',
-          value=medians['materialized'] / medians[chosen], unit='ratio, materialised to chosen',
-          chosen=chosen, **{form: f'{1e3 * s:.2f} ms' for form, s in medians.items()}))
+          value=medians['materialized'] / medians[chosen],
+          unit='ratio, materialised to chosen',
+          chosen=chosen,
+          **{form: f'{1e3 * s:.2f} ms' for form, s in medians.items()},
+        )
+      )
 
 
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:

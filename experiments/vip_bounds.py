@@ -16,8 +16,9 @@ from cnnopt_jax.vip import bound, bound_network
 _NAMES = {nn.relu: 'relu', nn.relu6: 'relu6', None: 'identity'}
 
 
-def bounded_layers(model: nn.Module, variables: Any,
-                   images: jax.Array) -> Iterator[bound_network.BoundedLayer]:
+def bounded_layers(
+  model: nn.Module, variables: Any, images: jax.Array
+) -> Iterator[bound_network.BoundedLayer]:
   """Every conv unit with its dense input; norms are folded into kernels and biases.
 
   Args:
@@ -39,8 +40,7 @@ def bounded_layers(model: nn.Module, variables: Any,
   with nn.intercept_methods(record):
     model.apply(variables, images)
   for path, x, unit in calls:
-    params, statistics = (_at(variables.get(name, {}), path)
-                          for name in ('params', 'batch_stats'))
+    params, statistics = (_at(variables.get(name, {}), path) for name in ('params', 'batch_stats'))
     kernel = params['conv']['kernel']
     if unit.norm:
       scale = params['norm']['scale'] / jnp.sqrt(statistics['norm']['var'] + unit.epsilon)
@@ -50,8 +50,9 @@ def bounded_layers(model: nn.Module, variables: Any,
       bias = params['conv']['bias']
     padding = {p for side in unit.padding or ((unit.kernel_size // 2,) * 2,) * 2 for p in side}
     if len(padding) == 1:  # The bound is for equal padding on all sides.
-      yield bound_network.BoundedLayer('/'.join(path), x, kernel, bias, unit.stride, *padding,
-                                       unit.groups, _NAMES[unit.activation])
+      yield bound_network.BoundedLayer(
+        '/'.join(path), x, kernel, bias, unit.stride, *padding, unit.groups, _NAMES[unit.activation]
+      )
 
 
 def _at(tree, path):
@@ -69,8 +70,10 @@ def measure(run, state) -> dict[str, Any]:
     for layer in bounded_layers(run.model, variables, images):
       rows += bound_network.bound_report([layer])
       at(len(rows))
-  return dict(rows=[{k: None if v != v else v for k, v in row._asdict().items()} for row in rows],
-              chain=chain_bound(run.model, variables, images))
+  return dict(
+    rows=[{k: None if v != v else v for k, v in row._asdict().items()} for row in rows],
+    chain=chain_bound(run.model, variables, images),
+  )
 
 
 def chain_bound(model: nn.Module, variables: Any, images: jax.Array) -> list[float] | None:
@@ -98,8 +101,9 @@ def chain_bound(model: nn.Module, variables: Any, images: jax.Array) -> list[flo
       options = dict(stride=d.stride, padding=d.padding, groups=d.groups, activation=d.activation)
       local.append(bound.layer_bound(x, d.kernel, d.bias, **options).a_posteriori)
       # A 2x2 max-pool of stride 2 before the unit expands no distance.
-      lipschitz.append(bound_network.conv_norm(d.kernel, x.shape[1:3], stride=d.stride,
-                                               groups=d.groups))
+      lipschitz.append(
+        bound_network.conv_norm(d.kernel, x.shape[1:3], stride=d.stride, groups=d.groups)
+      )
       ours, theirs = (_output(d, source) for source in (x, d.x))
       restored = vip.VirtualMap(ours[:, ::2, ::2], ours.shape[1:3]).materialize()
       distances.append(jnp.linalg.norm((restored - theirs).reshape(len(images), -1), axis=1))

@@ -33,7 +33,7 @@ def crops_of(photo: np.ndarray, count: int, rng: np.random.Generator) -> list[np
   for _ in range(count):
     side = int(rng.uniform(0.5, 1.0) * min(height, width))
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    crops.append(models.prepare_image(photo[top:top + side, left:left + side]))
+    crops.append(models.prepare_image(photo[top : top + side, left : left + side]))
   return crops
 
 
@@ -65,8 +65,11 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
 
   dense = np.asarray(probabilities(jnp.zeros(len(units)), images))
   best = dense.argmax(-1)
-  sizes = {layer.path.removesuffix('/conv'): layer.kernel_shape[0]
-           for layer in models.layer_table(model, images.shape[1:]) if layer.kind == 'conv'}
+  sizes = {
+    layer.path.removesuffix('/conv'): layer.kernel_shape[0]
+    for layer in models.layer_table(model, images.shape[1:])
+    if layer.kind == 'conv'
+  }
   progress = vip_report.Progress()
   with progress, progress.stage('agreement of each unit', len(units)) as at:
     for i, unit in enumerate(units):
@@ -74,8 +77,11 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
         found = np.asarray(probabilities(jnp.asarray(np.eye(len(units))[i]), images))
         rows = np.arange(len(images))
         records[unit] = dict(
-            name=unit, kernel_size=sizes[unit], agreement=float((found.argmax(-1) == best).mean()),
-            probability_kept=float(np.mean(found[rows, best] / dense[rows, best])))
+          name=unit,
+          kernel_size=sizes[unit],
+          agreement=float((found.argmax(-1) == best).mean()),
+          probability_kept=float(np.mean(found[rows, best] / dense[rows, best])),
+        )
         report.records.append(workdir / run_folder.RECORDS, [records[unit]])
       at(i + 1)
   ordered = [records[unit] for unit in units]
@@ -86,15 +92,22 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
 def _write(records, config, environment, images: int, workdir: pathlib.Path) -> None:
   launch.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
   best_first = sorted(records, key=lambda r: (-r['agreement'], -r['probability_kept']))
-  rows = [(r['name'], str(r['kernel_size']), f'{r["agreement"]:.3f}',
-           f'{r["probability_kept"]:.3f}') for r in best_first]
-  parts = [f'# EfficientNet-lite0, each unit alone virtual\n\nAgreement with the dense network on '
-          f'{images} crops of {len(PHOTOS)} photos (seed {config.seed}), and the mean share of the '
-          "dense network's probability that its class keeps. No fine-tuning.\n\n"
-          + report.to_markdown(rows, ('unit', 'kernel', 'agreement', 'probability kept'))]
+  rows = [
+    (r['name'], str(r['kernel_size']), f'{r["agreement"]:.3f}', f'{r["probability_kept"]:.3f}')
+    for r in best_first
+  ]
+  parts = [
+    f'# EfficientNet-lite0, each unit alone virtual\n\nAgreement with the dense network on '
+    f'{images} crops of {len(PHOTOS)} photos (seed {config.seed}), and the mean share of the '
+    "dense network's probability that its class keeps. No fine-tuning.\n\n"
+    + report.to_markdown(rows, ('unit', 'kernel', 'agreement', 'probability kept'))
+  ]
   reports.write(workdir, parts, environment)
-  print(report.to_markdown(rows[:5] + rows[-5:], ('unit, best and worst five', 'kernel',
-                                                  'agreement', 'probability kept')))
+  print(
+    report.to_markdown(
+      rows[:5] + rows[-5:], ('unit, best and worst five', 'kernel', 'agreement', 'probability kept')
+    )
+  )
   print(f'results: {workdir / run_folder.RESULTS}, {workdir / run_folder.REPORT}')
 
 

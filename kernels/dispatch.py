@@ -50,13 +50,16 @@ def check_samples(name: str, samples: jax.Array, size: tuple[int, int]) -> tuple
   size = check_map(name, samples, size)
   expected = tuple(map(taps.samples_of, size))
   if samples.shape[1:3] != expected:
-    raise ValueError(f'{name}.shape={samples.shape}: {size=} is sampled at {expected[0]} x '
-                     f'{expected[1]} positions; allowed: [N, {expected[0]}, {expected[1]}, C]')
+    raise ValueError(
+      f'{name}.shape={samples.shape}: {size=} is sampled at {expected[0]} x '
+      f'{expected[1]} positions; allowed: [N, {expected[0]}, {expected[1]}, C]'
+    )
   return size
 
 
-def check_map(name: str, x: jax.Array, size: tuple[int, int],
-              full: bool = False) -> tuple[int, int]:
+def check_map(
+  name: str, x: jax.Array, size: tuple[int, int], full: bool = False
+) -> tuple[int, int]:
   """Checks rank, type and size; with `full=True` also that `x` has that size."""
   if len(size) != 2 or any(int(n) != n or n < 1 for n in size):
     raise ValueError(f'{size=}; allowed: two integers of at least 1')
@@ -68,9 +71,15 @@ def check_map(name: str, x: jax.Array, size: tuple[int, int],
   return size
 
 
-def choose(implementation: str | None, samples: jax.Array, size: tuple[int, int], *,
-           tuned: Mapping[str, Mapping[tuple[int, int, str], rows.Tile]], position_bytes: int,
-           op: Callable[..., jax.Array]) -> rows.Tile | None:
+def choose(
+  implementation: str | None,
+  samples: jax.Array,
+  size: tuple[int, int],
+  *,
+  tuned: Mapping[str, Mapping[tuple[int, int, str], rows.Tile]],
+  position_bytes: int,
+  op: Callable[..., jax.Array],
+) -> rows.Tile | None:
   """The tile of the kernel that is to run, or None for XLA.
 
   Args:
@@ -111,8 +120,10 @@ def refusal(samples: jax.Array, size: tuple[int, int], position_bytes: int) -> s
   if channels == 0 or channels % rows.CHANNELS_MULTIPLE:
     return f'{channels} channels; the kernels take multiples of {rows.CHANNELS_MULTIPLE}'
   if rows.heuristic(width, channels, samples.dtype, position_bytes) is None:
-    return (f'rows of {width} samples of {channels} channels; the kernels take more than '
-            f'{rows.least_columns(channels)}, and rows that fit into shared memory')
+    return (
+      f'rows of {width} samples of {channels} channels; the kernels take more than '
+      f'{rows.least_columns(channels)}, and rows that fit into shared memory'
+    )
   if batch == 0 or min(size) < 2:
     return f'N={batch}, {size=}; the kernels take N of at least 1, sizes of at least 2'
   if pallas.interpreting():
@@ -145,19 +156,27 @@ def sound(op: Callable[..., jax.Array], dtype: str) -> bool:
     found = []
     try:
       for implementation in ('mosaic', 'xla'):
+
         def run(x, implementation=implementation):
           out, pull = jax.vjp(lambda x: op(x, _PROBE_SIZE, implementation=implementation), x)
           return out, *pull(jnp.cos(out))
+
         found.append(jax.tree.map(np.asarray, jax.jit(run)(samples)))
     except Exception as error:  # Whatever it is, XLA can do the work.
-      warnings.warn(f'{op.__name__}: the GPU kernel does not run here ({type(error).__name__}: '
-                    f'{str(error)[:200]}); XLA does its work', stacklevel=2)
+      warnings.warn(
+        f'{op.__name__}: the GPU kernel does not run here ({type(error).__name__}: '
+        f'{str(error)[:200]}); XLA does its work',
+        stacklevel=2,
+      )
       return False
   # Sums of at most nine terms of order one, rounded once.
   tolerance = 32 * float(jnp.finfo(dtype).eps)
-  same = all(np.allclose(a.astype(np.float32), b.astype(np.float32), tolerance, tolerance)
-             for a, b in zip(*found))
+  same = all(
+    np.allclose(a.astype(np.float32), b.astype(np.float32), tolerance, tolerance)
+    for a, b in zip(*found)
+  )
   if not same:
-    warnings.warn(f'{op.__name__}: the GPU kernel disagrees with XLA; XLA does its work',
-                  stacklevel=2)
+    warnings.warn(
+      f'{op.__name__}: the GPU kernel disagrees with XLA; XLA does its work', stacklevel=2
+    )
   return same

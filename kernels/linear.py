@@ -26,6 +26,7 @@ class Linear(NamedTuple):
     transpose: `(*cotangents of the results, *residuals, **static) -> tuple of cotangents of the
       operands`.
   """
+
   forward: Callable[..., tuple[jax.Array, ...]]
   transpose: Callable[..., tuple[jax.Array, ...]]
 
@@ -34,8 +35,9 @@ linear_p = core.Primitive('cnnopt_linear')
 call_p = core.Primitive('cnnopt_call')
 
 
-def apply(op: Linear, operands: tuple[jax.Array, ...], residuals: tuple[jax.Array, ...] = (),
-          **static: Any) -> tuple[jax.Array, ...]:
+def apply(
+  op: Linear, operands: tuple[jax.Array, ...], residuals: tuple[jax.Array, ...] = (), **static: Any
+) -> tuple[jax.Array, ...]:
   """`op.forward(*operands, *residuals, **static)`, differentiable in the operands.
 
   Args:
@@ -48,15 +50,23 @@ def apply(op: Linear, operands: tuple[jax.Array, ...], residuals: tuple[jax.Arra
     The results, `[N, ...]` each.
   """
   residuals = tuple(jax.lax.stop_gradient(r) for r in residuals)
-  return tuple(linear_p.bind(*sharding.alike(*operands, *residuals), op=op, linear=len(operands),
-                             static=tuple(sorted(static.items()))))
+  return tuple(
+    linear_p.bind(
+      *sharding.alike(*operands, *residuals),
+      op=op,
+      linear=len(operands),
+      static=tuple(sorted(static.items())),
+    )
+  )
 
 
-def call(function: Callable[..., tuple[jax.Array, ...]], *operands: jax.Array,
-         **static: Any) -> tuple[jax.Array, ...]:
+def call(
+  function: Callable[..., tuple[jax.Array, ...]], *operands: jax.Array, **static: Any
+) -> tuple[jax.Array, ...]:
   """`function(*operands, **static)` with the folding of `apply` and no derivative."""
-  return tuple(call_p.bind(*sharding.alike(*operands), function=function,
-                           static=tuple(sorted(static.items()))))
+  return tuple(
+    call_p.bind(*sharding.alike(*operands), function=function, static=tuple(sorted(static.items())))
+  )
 
 
 def _compute_linear(*args, op: Linear, linear: int, static):
@@ -96,8 +106,13 @@ def _transpose(cotangents, *args, op: Linear, linear: int, static):
   if all(type(ct) is ad.Zero for ct in cotangents):
     return [ad.Zero(x.aval) for x in args[:linear]] + [None] * len(residuals)
   cotangents = [ad.instantiate_zeros(ct) for ct in cotangents]
-  outs = linear_p.bind(*cotangents, *residuals, op=Linear(op.transpose, op.forward),
-                       linear=len(cotangents), static=static)
+  outs = linear_p.bind(
+    *cotangents,
+    *residuals,
+    op=Linear(op.transpose, op.forward),
+    linear=len(cotangents),
+    static=static,
+  )
   return list(outs) + [None] * len(residuals)
 
 
@@ -106,7 +121,7 @@ def _batched(primitive, args, dims, **params):
   members = next(x.shape[dim] for x, dim in zip(args, dims) if dim is not None)
   folded = []
   for x, dim in zip(args, dims):
-    x = (jnp.broadcast_to(x, (members, *x.shape)) if dim is None else jnp.moveaxis(x, dim, 0))
+    x = jnp.broadcast_to(x, (members, *x.shape)) if dim is None else jnp.moveaxis(x, dim, 0)
     folded.append(x.reshape(members * x.shape[1], *x.shape[2:]))
   outs = primitive.bind(*folded, **params)
   outs = [out.reshape(members, out.shape[0] // members, *out.shape[1:]) for out in outs]
@@ -116,7 +131,8 @@ def _batched(primitive, args, dims, **params):
 for _primitive, _compute in ((linear_p, _compute_linear), (call_p, _compute_call)):
   _primitive.multiple_results = True
   _primitive.def_impl(
-      lambda *args, _compute=_compute, **params: _compiled(_compute, **params)(*args))
+    lambda *args, _compute=_compute, **params: _compiled(_compute, **params)(*args)
+  )
   _primitive.def_effectful_abstract_eval(functools.partial(_abstract_eval, _compute))
   mlir.register_lowering(_primitive, mlir.lower_fun(_compute, multiple_results=True))
   batching.primitive_batchers[_primitive] = functools.partial(_batched, _primitive)

@@ -23,6 +23,7 @@ def _modules():
   """`pl` and `plgpu`."""
   from jax.experimental import pallas
   from jax.experimental.pallas import mosaic_gpu
+
   return pallas, mosaic_gpu
 
 
@@ -41,16 +42,29 @@ def smem(shape: Sequence[int], dtype: Any) -> Any:
   return _modules()[1].SMEM(tuple(shape), dtype)
 
 
-def kernel(body: Callable[..., None], *, name: str, out_type: Any, grid: Sequence[int],
-           grid_names: Sequence[str], scratch_types: Sequence[Any] = (),
-           **threads: Any) -> Callable[..., Any]:
+def kernel(
+  body: Callable[..., None],
+  *,
+  name: str,
+  out_type: Any,
+  grid: Sequence[int],
+  grid_names: Sequence[str],
+  scratch_types: Sequence[Any] = (),
+  **threads: Any,
+) -> Callable[..., Any]:
   """`plgpu.kernel` of one warpgroup a program, without implicit barriers: bodies call `barrier`."""
   plgpu = _modules()[1]
   return plgpu.kernel(
-      body, out_type=out_type, grid=tuple(grid), grid_names=tuple(grid_names),
-      scratch_types=list(scratch_types), kernel_name=name, **threads,
-      interpret=_interpreter.get() or False,
-      compiler_params=plgpu.CompilerParams(unsafe_no_auto_barriers=True))
+    body,
+    out_type=out_type,
+    grid=tuple(grid),
+    grid_names=tuple(grid_names),
+    scratch_types=list(scratch_types),
+    kernel_name=name,
+    **threads,
+    interpret=_interpreter.get() or False,
+    compiler_params=plgpu.CompilerParams(unsafe_no_auto_barriers=True),
+  )
 
 
 def barrier() -> None:
@@ -82,8 +96,9 @@ def zeros(shape: tuple[int, int], vector: int) -> jax.Array:
   if interpreting():
     return jnp.zeros(shape, jnp.float32)
   plgpu = _modules()[1]
-  return plgpu.layout_cast(jnp.zeros(shape, jnp.float32),
-                           plgpu.Layout.WG_STRIDED(shape, vec_size=vector))
+  return plgpu.layout_cast(
+    jnp.zeros(shape, jnp.float32), plgpu.Layout.WG_STRIDED(shape, vec_size=vector)
+  )
 
 
 def interpreting() -> bool:
@@ -115,11 +130,17 @@ def _interpreter_api():
   try:
     # Public as plgpu.InterpretGPUParams from JAX 0.11; the rest is private in all versions.
     from jax._src.pallas.mosaic_gpu.interpret import interpret_pallas_call, params
-    return (params.InterpretGPUParams, interpret_pallas_call.get_races,
-            interpret_pallas_call.reset_gpu_interpret_mode_state)
+
+    return (
+      params.InterpretGPUParams,
+      interpret_pallas_call.get_races,
+      interpret_pallas_call.reset_gpu_interpret_mode_state,
+    )
   except (ImportError, AttributeError) as error:
-    raise ImportError(f'JAX {jax.__version__} has moved the interpreter of Mosaic GPU ({error}); '
-                      'kernels/pallas.py knows that of 0.10.2 to 0.12') from error
+    raise ImportError(
+      f'JAX {jax.__version__} has moved the interpreter of Mosaic GPU ({error}); '
+      'kernels/pallas.py knows that of 0.10.2 to 0.12'
+    ) from error
 
 
 def target() -> tuple[str, str]:
@@ -158,6 +179,5 @@ def capability() -> float:
 def tracing_for(device_kind: str, cores: int) -> Iterator[None]:
   """Traces for a GPU that is not there, so that `jit(f).trace(x).lower(...)` lowers for it."""
   device = jax.sharding.AbstractDevice(device_kind, cores, 'cuda')
-  with jax.sharding.use_abstract_mesh(
-      jax.sharding.AbstractMesh((), (), abstract_device=device)):
+  with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=device)):
     yield

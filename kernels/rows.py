@@ -33,6 +33,7 @@ class Tile:
     channels: of the program; divides the map's.
     vector: neighbouring elements that a lane takes at a time; `128 * vector` divides the tile.
   """
+
   columns: int
   channels: int
   vector: int
@@ -95,8 +96,7 @@ def heuristic(width: int, channels: int, dtype, position_bytes: int) -> Tile | N
     return None
   itemsize = jnp.dtype(dtype).itemsize
   dense = [tile.channels for tile in fits if tile.channels * itemsize >= 64]
-  small = [block for block in dense
-           if _shared_bytes(width, block, position_bytes) <= 56 * 1024]
+  small = [block for block in dense if _shared_bytes(width, block, position_bytes) <= 56 * 1024]
   block = max(small) if small else min(dense, default=fits[0].channels)
   tiles = [tile for tile in fits if tile.channels == block]
   wanted = 32 * LANES // itemsize

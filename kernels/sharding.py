@@ -12,5 +12,7 @@ def alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
   """The arrays, each marked as varying over every mesh axis that any of them varies over."""
   varying = [jax.typeof(x).manual_axis_type.varying for x in arrays]
   axes = frozenset().union(*varying)
-  return tuple(jax.lax.pcast(x, tuple(sorted(axes - own)), to='varying') if axes - own else x
-               for x, own in zip(arrays, varying))
+  return tuple(
+    jax.lax.pcast(x, tuple(sorted(axes - own)), to='varying') if axes - own else x
+    for x, own in zip(arrays, varying)
+  )

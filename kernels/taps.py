@@ -38,6 +38,7 @@ class Tap(NamedTuple):
     index: int [outputs], positions read, within the axis.
     weight: float [outputs], or one number for all.
   """
+
   index: np.ndarray
   weight: np.ndarray | float = 1.0
 

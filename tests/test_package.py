@@ -14,8 +14,10 @@ REPO = pathlib.Path(__file__).resolve().parents[1]
 def modules():
   """Dotted names of all modules of the tree, `kernels/` as part of the package."""
   files = [path.relative_to(REPO) for path in sorted((REPO / 'cnnopt_jax').rglob('*.py'))]
-  files += [pathlib.Path('cnnopt_jax', path.relative_to(REPO))
-            for path in sorted((REPO / 'kernels').rglob('*.py'))]
+  files += [
+    pathlib.Path('cnnopt_jax', path.relative_to(REPO))
+    for path in sorted((REPO / 'kernels').rglob('*.py'))
+  ]
   names = ['.'.join(path.with_suffix('').parts) for path in files]
   return sorted({name.removesuffix('.__init__') for name in names})
 
@@ -29,8 +31,21 @@ def wheel(tmp_path_factory):
   for name in ('cnnopt_jax', 'kernels'):
     shutil.copytree(REPO / name, source / name, symlinks=True, ignore=ignore)
   out = tmp_path_factory.mktemp('wheel')
-  subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation',
-                  '--wheel-dir', str(out), str(source)], check=True)
+  subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'pip',
+      'wheel',
+      '-q',
+      '--no-deps',
+      '--no-build-isolation',
+      '--wheel-dir',
+      str(out),
+      str(source),
+    ],
+    check=True,
+  )
   return next(out.glob('*.whl'))
 
 
@@ -50,7 +65,7 @@ def test_every_module_imports_from_it_outside_the_repository(wheel, tmp_path):
   site = tmp_path / 'site'
   with zipfile.ZipFile(wheel) as archive:
     archive.extractall(site)
-  program = f'''
+  program = f"""
 import importlib, pathlib
 for name in {modules()!r}:
   module = importlib.import_module(name)
@@ -58,13 +73,19 @@ for name in {modules()!r}:
 from cnnopt_jax import data
 assert len(data.load('fashion_mnist_subset').train) == 12000
 print('imported')
-'''
-  done = subprocess.run([sys.executable, '-c', program], cwd=tmp_path, capture_output=True,
-                        text=True, env={'PYTHONPATH': str(site), 'PATH': ''})
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', program],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    env={'PYTHONPATH': str(site), 'PATH': ''},
+  )
   assert done.stdout == 'imported\n', done.stderr
 
 
 def test_kernels_are_one_module_under_one_name():
   from cnnopt_jax import kernels
+
   assert kernels.__name__ == 'cnnopt_jax.kernels'
   assert (REPO / 'cnnopt_jax' / 'kernels').resolve() == REPO / 'kernels'

@@ -18,13 +18,15 @@ def test_library_snippets_run_in_order(capsys):
   losses = np.asarray(scope['losses'])
   assert losses.shape == (6,) and len(set(losses.tolist())) == 6
   assert len(np.unique(scope['mixed']['Conv_0']['kernel'][..., 0])) > 4  # 8 bits.
-  np.testing.assert_array_equal(scope['mixed']['Dense_0']['kernel'],
-                                scope['params']['Dense_0']['kernel'])
+  np.testing.assert_array_equal(
+    scope['mixed']['Dense_0']['kernel'], scope['params']['Dense_0']['kernel']
+  )
   assert 512_000 / 1.02 <= scope['match'].size.total <= 512_000
   assert scope['pooled'].shape == (4, 16, 16, 16) and scope['y'].size == (32, 32)
   assert scope['logits'].shape == (8, 10)
   np.testing.assert_allclose(
-      scope['logits'], scope['virtual'].apply(scope['variables'], scope['images']), atol=1e-4)
+    scope['logits'], scope['virtual'].apply(scope['variables'], scope['images']), atol=1e-4
+  )
   assert 'Conv_0' in capsys.readouterr().out
 
 

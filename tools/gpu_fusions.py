@@ -21,7 +21,7 @@ from cnnopt_jax.kernels.interp2x_add_relu import reference as add_relu
 from cnnopt_jax.kernels.interp2x_max_pool import reference as max_pool
 
 # What XLA's GPU compiler needs to know of an H100 (SXM): its public figures.
-TARGET = '''
+TARGET = """
 gpu_device_info {
   threads_per_block_limit: 1024
   threads_per_warp: 32
@@ -45,16 +45,18 @@ gpu_device_info {
 platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 8 }
 device_description_str: "NVIDIA H100 80GB HBM3"
-'''
+"""
 BATCH, SIZE, CHANNELS, DTYPE = 32, (224, 224), 64, 'bfloat16'
 
 
 def main():
   device = topologies.get_topology_desc(
-      'topology', 'cuda', target_config=TARGET, topology='1x1x1').devices[0]
+    'topology', 'cuda', target_config=TARGET, topology='1x1x1'
+  ).devices[0]
   sharding = jax.sharding.SingleDeviceSharding(device)
-  array = lambda size, dtype=DTYPE: jax.ShapeDtypeStruct((BATCH, *size, CHANNELS), dtype,
-                                                         sharding=sharding)
+  array = lambda size, dtype=DTYPE: jax.ShapeDtypeStruct(
+    (BATCH, *size, CHANNELS), dtype, sharding=sharding
+  )
   samples, full = array([-(-n // 2) for n in SIZE]), array(SIZE)
   positive = array(SIZE, bool)
   pooled = array([n // 2 for n in SIZE])
@@ -64,25 +66,29 @@ def main():
   back = lambda virtual: functools.partial(add_relu.transposed, other_virtual=virtual)
   # Forward and what it takes, backward and what it takes: cotangents, then residuals.
   cases = {
-      'interp2x': (interp2x.interp2x, [samples], interp2x.interp2x_transposed, [full]),
-      'interp2x_max_pool': (max_pool.max_pool, [samples], max_pool.transposed, [pooled, samples]),
-      'border_pad': (border_pad.border_pad, [samples], border_pad.border_pad_transposed, [padded]),
-      'interp2x_add_relu': (both, [samples, samples], back(True), [full, positive]),
-      'interp2x_add_relu, map': (one, [samples, full], back(False), [full, positive]),
+    'interp2x': (interp2x.interp2x, [samples], interp2x.interp2x_transposed, [full]),
+    'interp2x_max_pool': (max_pool.max_pool, [samples], max_pool.transposed, [pooled, samples]),
+    'border_pad': (border_pad.border_pad, [samples], border_pad.border_pad_transposed, [padded]),
+    'interp2x_add_relu': (both, [samples, samples], back(True), [full, positive]),
+    'interp2x_add_relu, map': (one, [samples, full], back(False), [full, positive]),
   }
   print(f'{BATCH} x {SIZE} x {CHANNELS}, {DTYPE}, JAX {jax.__version__}')
   for name, (forward, arrays, backward, cotangents) in cases.items():
-    for direction, function, given in (('forward', forward, arrays),
-                                       ('backward', backward, cotangents)):
+    for direction, function, given in (
+      ('forward', forward, arrays),
+      ('backward', backward, cotangents),
+    ):
       function = functools.partial(function, size=SIZE)
       compiled = jax.jit(function).lower(*given).compile()
       entry = re.search(r'^ENTRY.*?^}', compiled.as_text(), re.S | re.M)[0]
       kernels = re.findall(r' (fusion|custom-call|copy|reduce|scatter|gather)\(', entry)
       memory = compiled.memory_analysis()
       moved = memory.argument_size_in_bytes + memory.output_size_in_bytes
-      print(f'{name:24} {direction:9} kernels {len(kernels)}, '
-            f'temporaries {memory.temp_size_in_bytes / 1e6:.1f} MB, '
-            f'operands and results {moved / 1e6:.1f} MB')
+      print(
+        f'{name:24} {direction:9} kernels {len(kernels)}, '
+        f'temporaries {memory.temp_size_in_bytes / 1e6:.1f} MB, '
+        f'operands and results {moved / 1e6:.1f} MB'
+      )
 
 
 if __name__ == '__main__':

@@ -34,14 +34,17 @@ def select(labels: np.ndarray, per_class: int) -> np.ndarray:
   for label in range(fashion_mnist.NUM_CLASSES):
     positions = np.flatnonzero(labels == label)
     if not 0 < per_class <= len(positions):
-      raise DataError(f'per class {per_class}: class {label} of the source has {len(positions)} '
-                      f'images; allowed: 1 to {len(positions)}')
+      raise DataError(
+        f'per class {per_class}: class {label} of the source has {len(positions)} '
+        f'images; allowed: 1 to {len(positions)}'
+      )
     chosen.append(positions[:per_class])
   return np.sort(np.concatenate(chosen))
 
 
-def subset(source: pathlib.Path, train_per_class: int,
-           test_per_class: int) -> dict[str, np.ndarray]:
+def subset(
+  source: pathlib.Path, train_per_class: int, test_per_class: int
+) -> dict[str, np.ndarray]:
   """Reads the source's four files and selects from them.
 
   Args:
@@ -56,8 +59,10 @@ def subset(source: pathlib.Path, train_per_class: int,
     DataError: if a file is missing or damaged, or a class has too few images.
   """
   files = {}
-  for prefix, per_class in ((fashion_mnist.TRAIN_PREFIX, train_per_class),
-                            (fashion_mnist.TEST_PREFIX, test_per_class)):
+  for prefix, per_class in (
+    (fashion_mnist.TRAIN_PREFIX, train_per_class),
+    (fashion_mnist.TEST_PREFIX, test_per_class),
+  ):
     images_file = fashion_mnist.IMAGES_FILE.format(prefix)
     labels_file = fashion_mnist.LABELS_FILE.format(prefix)
     labels = fashion_mnist.read_idx(source / labels_file, 1)
@@ -84,10 +89,18 @@ def differences(files: dict[str, np.ndarray], folder: pathlib.Path) -> list[str]
 def main(argv: list[str] | None = None) -> int:
   """Returns the exit code: 0, 1 if `--check` finds differences, 2 if the source is unusable."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--source', type=pathlib.Path, default=fashion_mnist.DEBIAN_DIR,
-                      help='folder of the whole data set (default: %(default)s)')
-  parser.add_argument('--output', type=pathlib.Path, default=fashion_mnist.SUBSET_DIR,
-                      help="folder of the subset (default: the package's own)")
+  parser.add_argument(
+    '--source',
+    type=pathlib.Path,
+    default=fashion_mnist.DEBIAN_DIR,
+    help='folder of the whole data set (default: %(default)s)',
+  )
+  parser.add_argument(
+    '--output',
+    type=pathlib.Path,
+    default=fashion_mnist.SUBSET_DIR,
+    help="folder of the subset (default: the package's own)",
+  )
   parser.add_argument('--train-per-class', type=int, default=1200)
   parser.add_argument('--test-per-class', type=int, default=200)
   parser.add_argument('--check', action='store_true', help='compare, write nothing')

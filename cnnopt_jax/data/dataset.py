@@ -35,6 +35,7 @@ class ArraySplit:
     images: uint8 [N, H, W, C].
     labels: int32 [N].
   """
+
   images: np.ndarray
   labels: np.ndarray
 
@@ -59,6 +60,7 @@ class Dataset:
     mean: of each channel of the training images, C numbers in 0..255.
     std: standard deviation of each channel, in the same unit.
   """
+
   name: str
   train: Split
   test: Split
@@ -68,8 +70,9 @@ class Dataset:
   std: tuple[float, ...]
 
 
-def in_memory(name: str, train: ArraySplit, test: ArraySplit, num_classes: int,
-              where: str) -> Dataset:
+def in_memory(
+  name: str, train: ArraySplit, test: ArraySplit, num_classes: int, where: str
+) -> Dataset:
   """Builds a data set from arrays, with the mean and deviation of its training images.
 
   Args:
@@ -89,15 +92,19 @@ def in_memory(name: str, train: ArraySplit, test: ArraySplit, num_classes: int,
   for split_name, split in (('training', train), ('test', test)):
     count = len(split.images)
     if count != len(split.labels):
-      raise DataError(f'{where}: {count} {split_name} images of {name} but {len(split.labels)} '
-                      'labels; allowed: files of one release')
+      raise DataError(
+        f'{where}: {count} {split_name} images of {name} but {len(split.labels)} '
+        'labels; allowed: files of one release'
+      )
     if not count:
       raise DataError(f'{where}: no {split_name} images of {name}; allowed: at least one')
     check_labels(split.labels, num_classes, f'{where}: {split_name} labels of {name}')
   image_shape = train.images.shape[1:]
   if test.images.shape[1:] != image_shape:
-    raise DataError(f'{where}: training images of {name} have shape {image_shape}, test images '
-                    f'{test.images.shape[1:]}; allowed: files of one release')
+    raise DataError(
+      f'{where}: training images of {name} have shape {image_shape}, test images '
+      f'{test.images.shape[1:]}; allowed: files of one release'
+    )
   mean, std = channel_statistics(train.images)
   return Dataset(name, train, test, image_shape, num_classes, mean, std)
 

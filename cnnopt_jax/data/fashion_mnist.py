@@ -27,8 +27,12 @@ _SIDE = 28
 
 def load_subset() -> Dataset:
   """Loads the 12,000 training and 2,000 test images that ship with the package."""
-  return _load('fashion_mnist_subset', SUBSET_DIR, f'installation in {str(SUBSET_DIR)!r}',
-               'a complete installation of cnnopt-jax')
+  return _load(
+    'fashion_mnist_subset',
+    SUBSET_DIR,
+    f'installation in {str(SUBSET_DIR)!r}',
+    'a complete installation of cnnopt-jax',
+  )
 
 
 def load_whole(data_dir: pathlib.Path) -> Dataset:
@@ -43,9 +47,13 @@ def load_whole(data_dir: pathlib.Path) -> Dataset:
   Raises:
     DataError: if a file is missing, damaged or does not fit the others.
   """
-  return _load('fashion_mnist', data_dir, f'data_dir={str(data_dir)!r}',
-               "a folder with the four .gz files of Fashion-MNIST, such as Debian's package "
-               'dataset-fashion-mnist installs')
+  return _load(
+    'fashion_mnist',
+    data_dir,
+    f'data_dir={str(data_dir)!r}',
+    "a folder with the four .gz files of Fashion-MNIST, such as Debian's package "
+    'dataset-fashion-mnist installs',
+  )
 
 
 def _load(name: str, folder: pathlib.Path, where: str, allowed: str) -> Dataset:
@@ -61,8 +69,10 @@ def _load(name: str, folder: pathlib.Path, where: str, allowed: str) -> Dataset:
         raise DataError(f'{where}: {error}; allowed: {allowed}') from error
     images, labels = arrays
     if images.shape[1:] != (_SIDE, _SIDE):
-      raise DataError(f'{where}: {IMAGES_FILE.format(prefix)} holds images of '
-                      f'{images.shape[1]}x{images.shape[2]}; allowed: {_SIDE}x{_SIDE}')
+      raise DataError(
+        f'{where}: {IMAGES_FILE.format(prefix)} holds images of '
+        f'{images.shape[1]}x{images.shape[2]}; allowed: {_SIDE}x{_SIDE}'
+      )
     splits.append(ArraySplit(images[..., None], labels.astype(np.int32)))
   return in_memory(name, *splits, NUM_CLASSES, where)
 
@@ -90,13 +100,16 @@ def read_idx(path: pathlib.Path, rank: int) -> np.ndarray:
     raise DataError(f'{path.name} is damaged ({error})') from error
   header_size = 4 * (1 + rank)
   if content[:4] != bytes((0, 0, _UINT8_CODE, rank)) or len(content) < header_size:
-    raise DataError(f'{path.name} is not an IDX file of uint8 with {rank} axes '
-                    f'(it begins with {content[:4].hex(" ") or "nothing"})')
+    raise DataError(
+      f'{path.name} is not an IDX file of uint8 with {rank} axes '
+      f'(it begins with {content[:4].hex(" ") or "nothing"})'
+    )
   shape = struct.unpack(f'>{rank}I', content[4:header_size])
   size = len(content) - header_size
   if math.prod(shape) != size:
-    raise DataError(f'{path.name} holds {size} bytes but its header says '
-                    f'{"x".join(map(str, shape))}')
+    raise DataError(
+      f'{path.name} holds {size} bytes but its header says {"x".join(map(str, shape))}'
+    )
   return np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from cnnopt_jax.data.dataset import DataError, Split
 
 # The same seed also makes the initial weights: each use folds in a number of its own.
-_ORDER_STREAM = 0x6f72
+_ORDER_STREAM = 0x6F72
 _AUGMENTATION_STREAM = 0x6175
 
 
@@ -26,8 +26,9 @@ def steps_per_epoch(num_examples: int, batch_size: int) -> int:
     DataError: if there is no full batch.
   """
   if not 1 <= batch_size <= num_examples:
-    raise DataError(f'batch_size={batch_size}; allowed: 1 to {num_examples}, the number of '
-                    'training images')
+    raise DataError(
+      f'batch_size={batch_size}; allowed: 1 to {num_examples}, the number of training images'
+    )
   return num_examples // batch_size
 
 
@@ -49,8 +50,9 @@ def epoch_order(seed: chex.Numeric, epoch: chex.Numeric, num_examples: int) -> j
   return jax.random.permutation(key, jnp.arange(num_examples, dtype=jnp.int32))
 
 
-def batch_indices(seed: chex.Numeric, epoch: chex.Numeric, step: chex.Numeric, num_examples: int,
-                  batch_size: int) -> jax.Array:
+def batch_indices(
+  seed: chex.Numeric, epoch: chex.Numeric, step: chex.Numeric, num_examples: int, batch_size: int
+) -> jax.Array:
   """Images of one step: `epoch_order(seed, epoch, N)[step * B:(step + 1) * B]`.
 
   A loop over many steps of one epoch is better off slicing `epoch_order` itself.
@@ -93,8 +95,9 @@ def augmentation_key(seed: chex.Numeric, epoch: chex.Numeric, step: chex.Numeric
   return jax.random.fold_in(jax.random.fold_in(key, epoch), step)
 
 
-def batches(split: Split, indices: Iterable[np.ndarray], *,
-            ahead: int = 2) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(
+  split: Split, indices: Iterable[np.ndarray], *, ahead: int = 2
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Reads batches on a thread while the caller computes.
 
   Args:

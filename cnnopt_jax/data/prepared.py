@@ -45,13 +45,13 @@ def load_cifar(name: str, data_dir: pathlib.Path | None, download: bool) -> Data
   try:
     splits = [_read_all(source) for source in sources]
   except Exception as error:  # As many types as TFDS has libraries below it.
-    raise DataError(f'{where}: {name} is damaged ({_line(error)}); '
-                    'allowed: a folder prepared anew') from error
+    raise DataError(
+      f'{where}: {name} is damaged ({_line(error)}); allowed: a folder prepared anew'
+    ) from error
   return in_memory(name, *splits, {'cifar10': 10, 'cifar100': 100}[name], where)
 
 
-def load_imagenet(data_dir: pathlib.Path | None, image_size: int | None,
-                  download: bool) -> Dataset:
+def load_imagenet(data_dir: pathlib.Path | None, image_size: int | None, download: bool) -> Dataset:
   """Opens ImageNet (ILSVRC 2012), decoded on access; its validation split is the test split.
 
   Args:
@@ -73,11 +73,20 @@ def load_imagenet(data_dir: pathlib.Path | None, image_size: int | None,
   name = 'imagenet2012'
   root, sources = _open(name, ('train', 'validation'), data_dir, download)
   pool = futures.ThreadPoolExecutor(thread_name_prefix='decode')
-  train, test = (DecodedSplit(source, _IMAGENET_CLASSES, size, pool,
-                              f'data_dir={str(root)!r}: {name}') for source in sources)
+  train, test = (
+    DecodedSplit(source, _IMAGENET_CLASSES, size, pool, f'data_dir={str(root)!r}: {name}')
+    for source in sources
+  )
   scaled = lambda values: tuple(255 * value for value in values)
-  return Dataset(name, train, test, (size, size, 3), _IMAGENET_CLASSES, scaled(_IMAGENET_MEAN),
-                 scaled(_IMAGENET_STD))
+  return Dataset(
+    name,
+    train,
+    test,
+    (size, size, 3),
+    _IMAGENET_CLASSES,
+    scaled(_IMAGENET_MEAN),
+    scaled(_IMAGENET_STD),
+  )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,6 +100,7 @@ class DecodedSplit:
     pool: threads that decode; Pillow and OpenCV release the interpreter lock meanwhile.
     where: beginning of an error's text.
   """
+
   source: Any
   num_classes: int
   size: int
@@ -116,8 +126,10 @@ class DecodedSplit:
         images[slot] = center_square(example['image'], self.size)
         labels[slot] = example['label']
       except Exception as error:
-        raise DataError(f'{self.where}: image {index} is damaged ({_line(error)}); '
-                        'allowed: a folder prepared anew') from error
+        raise DataError(
+          f'{self.where}: image {index} is damaged ({_line(error)}); '
+          'allowed: a folder prepared anew'
+        ) from error
 
     list(self.pool.map(read, range(indices.size), indices.ravel().tolist()))
     check_labels(labels, self.num_classes, f'{self.where}: label')
@@ -138,12 +150,16 @@ def center_square(image: np.ndarray, size: int) -> np.ndarray:
   side = min(height, width) * _CROP_SHARE
   left, top = (width - side) / 2, (height - side) / 2
   picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).convert('RGB')
-  return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR,
-                                   box=(left, top, left + side, top + side)))
+  return np.asarray(
+    picture.resize(
+      (size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
+    )
+  )
 
 
-def _open(name: str, splits: tuple[str, str], data_dir: pathlib.Path | None,
-          download: bool) -> tuple[pathlib.Path, list[Any]]:
+def _open(
+  name: str, splits: tuple[str, str], data_dir: pathlib.Path | None, download: bool
+) -> tuple[pathlib.Path, list[Any]]:
   """Returns TFDS's root folder and one data source for each split."""
   import tensorflow_datasets as tfds  # Late: it takes most of a second.
 
@@ -153,8 +169,9 @@ def _open(name: str, splits: tuple[str, str], data_dir: pathlib.Path | None,
   prepares = download and not _prepared_formats(root, name)
   kwargs = {'file_format': 'array_record'} if prepares else None
   try:
-    sources = tfds.data_source(name, split=list(splits), data_dir=root, download=prepares,
-                               builder_kwargs=kwargs)
+    sources = tfds.data_source(
+      name, split=list(splits), data_dir=root, download=prepares, builder_kwargs=kwargs
+    )
   except Exception as error:  # As many types as TFDS has libraries below it.
     raise DataError(f'data_dir={str(root)!r}: {_reason(root, name, error, prepares)}') from error
   return root, sources
@@ -176,18 +193,24 @@ def _reason(root: pathlib.Path, name: str, error: Exception, prepares: bool) -> 
   build = f'`tfds build {name} --file_format=array_record --data_dir=...`'
   formats = _prepared_formats(root, name)
   if prepares:
-    cause = (f'preparing it needs the package {error.name}' if isinstance(error, ImportError)
-             else f'it could not be prepared ({_line(error)})')
-    return (f'{name}: download=True, but {cause}; allowed: a folder prepared by {build} '
-            'where TensorFlow is installed')
+    cause = (
+      f'preparing it needs the package {error.name}'
+      if isinstance(error, ImportError)
+      else f'it could not be prepared ({_line(error)})'
+    )
+    return (
+      f'{name}: download=True, but {cause}; allowed: a folder prepared by {build} '
+      'where TensorFlow is installed'
+    )
   if not root.is_dir():
     return f'no such folder; allowed: a folder that holds {name}, or download=True'
   if not formats:
-    return (f'{name} is not prepared there; allowed: a folder prepared by {build}, '
-            'or download=True')
+    return f'{name} is not prepared there; allowed: a folder prepared by {build}, or download=True'
   if 'array_record' not in formats:
-    return (f'{name} is prepared there as {", ".join(sorted(formats))}; allowed: another data_dir, '
-            f"prepared with file_format='array_record' by {build}")
+    return (
+      f'{name} is prepared there as {", ".join(sorted(formats))}; allowed: another data_dir, '
+      f"prepared with file_format='array_record' by {build}"
+    )
   return f'{name} cannot be read ({_line(error)}); allowed: a folder prepared anew by {build}'
 
 

@@ -9,8 +9,13 @@ from cnnopt_jax.data.dataset import DataError, Dataset
 DATASETS = ('fashion_mnist_subset', 'fashion_mnist', 'cifar10', 'cifar100', 'imagenet2012')
 
 
-def load(name: str, *, data_dir: str | os.PathLike | None = None, image_size: int | None = None,
-         download: bool = False) -> Dataset:
+def load(
+  name: str,
+  *,
+  data_dir: str | os.PathLike | None = None,
+  image_size: int | None = None,
+  download: bool = False,
+) -> Dataset:
   """Loads a data set; nothing is downloaded unless `download` says so.
 
   | name                   | images           | classes | where it comes from                     |
@@ -42,14 +47,14 @@ def load(name: str, *, data_dir: str | os.PathLike | None = None, image_size: in
     raise DataError(f'image_size={image_size}: {name} has a size of its own; allowed: None')
   if name == 'fashion_mnist_subset':
     if data_dir is not None:
-      raise DataError(f'data_dir={str(data_dir)!r}: {name} is read from the package; '
-                      'allowed: None')
+      raise DataError(f'data_dir={str(data_dir)!r}: {name} is read from the package; allowed: None')
     return fashion_mnist.load_subset()
   folder = None if data_dir is None else pathlib.Path(data_dir).expanduser()
   if name == 'fashion_mnist':
     return fashion_mnist.load_whole(fashion_mnist.DEBIAN_DIR if folder is None else folder)
 
   from cnnopt_jax.data import prepared  # Late: it needs Pillow, the sets above do not.
+
   if name == 'imagenet2012':
     return prepared.load_imagenet(folder, image_size, download)
   return prepared.load_cifar(name, folder, download)

@@ -24,6 +24,7 @@ class MeasuredEnergy(NamedTuple):
     calls: calls measured.
     seconds: how long they took.
   """
+
   source: str
   measured_energy_j: float
   lower_quartile_j: float
@@ -35,9 +36,15 @@ class MeasuredEnergy(NamedTuple):
   seconds: float
 
 
-def measure_energy(function: Callable[[], Any], meter: Meter | NotMeasured, *,
-                   seconds: float = 5.0, rounds: int = 5, idle_seconds: float = 2.0,
-                   warmup: int = 2) -> MeasuredEnergy | NotMeasured:
+def measure_energy(
+  function: Callable[[], Any],
+  meter: Meter | NotMeasured,
+  *,
+  seconds: float = 5.0,
+  rounds: int = 5,
+  idle_seconds: float = 2.0,
+  warmup: int = 2,
+) -> MeasuredEnergy | NotMeasured:
   """Measures joules per call, warm and synchronised.
 
   Every round calls the function until its share of the time is over, at least once, and reads the
@@ -78,23 +85,27 @@ def measure_energy(function: Callable[[], Any], meter: Meter | NotMeasured, *,
   for i in range(rounds):
     joules[i], elapsed[i], calls[i] = _metered(meter, function, seconds / rounds)
   if not joules.any():
-    return NotMeasured(f'{meter.source}: the counters stood still for {elapsed.sum():.1f} s, as '
-                       'they do in some virtual machines')
+    return NotMeasured(
+      f'{meter.source}: the counters stood still for {elapsed.sum():.1f} s, as '
+      'they do in some virtual machines'
+    )
   lower, median, upper = np.quantile(joules.sum(1) / calls, (0.25, 0.5, 0.75))
   return MeasuredEnergy(
-      source=meter.source,
-      measured_energy_j=float(median),
-      lower_quartile_j=float(lower),
-      upper_quartile_j=float(upper),
-      domains_j=dict(zip(meter.domains, (joules.sum(0) / calls.sum()).tolist())),
-      power_w=float(joules.sum() / elapsed.sum()),
-      idle_power_w=float(idle_j.sum() / idle_s),
-      calls=int(calls.sum()),
-      seconds=float(elapsed.sum()))
+    source=meter.source,
+    measured_energy_j=float(median),
+    lower_quartile_j=float(lower),
+    upper_quartile_j=float(upper),
+    domains_j=dict(zip(meter.domains, (joules.sum(0) / calls.sum()).tolist())),
+    power_w=float(joules.sum() / elapsed.sum()),
+    idle_power_w=float(idle_j.sum() / idle_s),
+    calls=int(calls.sum()),
+    seconds=float(elapsed.sum()),
+  )
 
 
-def _metered(meter: Meter, function: Callable[[], Any],
-             seconds: float) -> tuple[np.ndarray, float, int]:
+def _metered(
+  meter: Meter, function: Callable[[], Any], seconds: float
+) -> tuple[np.ndarray, float, int]:
   """Calls a function until `seconds` are over: joules of each domain, seconds, calls."""
   calls, before, start = 0, meter.read(), time.perf_counter()
   while True:

@@ -21,11 +21,21 @@ from cnnopt_jax.workload import Layer, LayerTable
 # M. Horowitz, Computing's Energy Problem (and what we can do about it), ISSCC 2014, pages 10-14,
 # figure 1.1.9: rough costs at 45 nm and 0.9 V. Multiplication and addition, pJ. The figure adds
 # 8-bit integers for 0.03 pJ; products of them are summed in 32 bits here.
-ARITHMETIC_PJ = {'int8': (0.2, 0.1), 'int32': (3.1, 0.1), 'float16': (1.1, 0.4),
-                 'float32': (3.7, 0.9)}
+ARITHMETIC_PJ = {
+  'int8': (0.2, 0.1),
+  'int32': (3.1, 0.1),
+  'float16': (1.1, 0.4),
+  'float32': (3.7, 0.9),
+}
 # The same figure: one access of 64 bits, pJ. It gives DRAM as 1.3 to 2.6 nJ; 'dram' is the middle.
-ACCESS_PJ = {'cache_8kib': 10.0, 'cache_32kib': 20.0, 'cache_1mib': 100.0, 'dram_low': 1300.0,
-             'dram': 1950.0, 'dram_high': 2600.0}
+ACCESS_PJ = {
+  'cache_8kib': 10.0,
+  'cache_32kib': 20.0,
+  'cache_1mib': 100.0,
+  'dram_low': 1300.0,
+  'dram': 1950.0,
+  'dram_high': 2600.0,
+}
 ACCESS_BYTES = 8
 
 
@@ -36,6 +46,7 @@ class EnergyCosts(NamedTuple):
     mac_pj: one multiplication and one addition, pJ.
     byte_pj: one byte read or written, pJ.
   """
+
   mac_pj: float
   byte_pj: float
 
@@ -48,6 +59,7 @@ class Work(NamedTuple):
     read_bytes: bytes of input maps and weights, [layers].
     written_bytes: bytes of output maps, [layers].
   """
+
   macs: np.ndarray
   read_bytes: np.ndarray
   written_bytes: np.ndarray
@@ -60,6 +72,7 @@ class ModelledEnergy(NamedTuple):
     mac_j: of the multiply-accumulates, [layers].
     byte_j: of the bytes moved, [layers].
   """
+
   mac_j: np.ndarray
   byte_j: np.ndarray
 
@@ -82,16 +95,22 @@ def horowitz_costs(arithmetic: str = 'float32', memory: str = 'dram') -> EnergyC
   Raises:
     ValueError: if a key is unknown.
   """
-  for name, value, table in (('arithmetic', arithmetic, ARITHMETIC_PJ),
-                             ('memory', memory, ACCESS_PJ)):
+  for name, value, table in (
+    ('arithmetic', arithmetic, ARITHMETIC_PJ),
+    ('memory', memory, ACCESS_PJ),
+  ):
     if value not in table:
       raise ValueError(f'{name}={value!r}; allowed: {", ".join(table)}')
   return EnergyCosts(sum(ARITHMETIC_PJ[arithmetic]), ACCESS_PJ[memory] / ACCESS_BYTES)
 
 
-def layer_work(table: LayerTable, *, virtual: Collection[str] = (),
-               readers: Collection[str] | None = None,
-               weight_bits: float | np.ndarray | None = None) -> Work:
+def layer_work(
+  table: LayerTable,
+  *,
+  virtual: Collection[str] = (),
+  readers: Collection[str] | None = None,
+  weight_bits: float | np.ndarray | None = None,
+) -> Work:
   """Multiply-accumulates and bytes of each layer.
 
   A virtual layer computes and writes every other row and column of its map: a quarter of it, or
@@ -116,9 +135,10 @@ def layer_work(table: LayerTable, *, virtual: Collection[str] = (),
   """
   is_virtual = _named(table, virtual, 'virtual')
   if readers is None:
-    follows = [last.output_shape == layer.input_shape for last, layer in
-               zip(table.layers, table.layers[1:])]
-    reads = np.array([False, *(v and f for v, f in zip(is_virtual, follows))], bool)[:len(table)]
+    follows = [
+      last.output_shape == layer.input_shape for last, layer in zip(table.layers, table.layers[1:])
+    ]
+    reads = np.array([False, *(v and f for v, f in zip(is_virtual, follows))], bool)[: len(table)]
   else:
     reads = _named(table, readers, 'readers')
   item_bytes = np.array([jnp.dtype(layer.dtype).itemsize for layer in table], np.float64)
@@ -130,9 +150,10 @@ def layer_work(table: LayerTable, *, virtual: Collection[str] = (),
   right = np.array([0 if layer.weight else math.prod(layer.kernel_shape) for layer in table])
   maps = table.column('input_elements') * inputs + right
   return Work(
-      macs=table.column('macs') * outputs,
-      read_bytes=maps * count * item_bytes + table.column('weights') * weight_bytes,
-      written_bytes=table.column('output_elements') * outputs * count * item_bytes)
+    macs=table.column('macs') * outputs,
+    read_bytes=maps * count * item_bytes + table.column('weights') * weight_bytes,
+    written_bytes=table.column('output_elements') * outputs * count * item_bytes,
+  )
 
 
 def model_energy(work: Work, costs: EnergyCosts) -> ModelledEnergy:
@@ -146,8 +167,9 @@ def model_energy(work: Work, costs: EnergyCosts) -> ModelledEnergy:
     Joules.
   """
   moved = np.asarray(work.read_bytes, np.float64) + work.written_bytes
-  return ModelledEnergy(np.asarray(work.macs, np.float64) * costs.mac_pj * 1e-12,
-                        moved * costs.byte_pj * 1e-12)
+  return ModelledEnergy(
+    np.asarray(work.macs, np.float64) * costs.mac_pj * 1e-12, moved * costs.byte_pj * 1e-12
+  )
 
 
 def _named(table: LayerTable, paths: Collection[str], field: str) -> np.ndarray:
@@ -156,8 +178,10 @@ def _named(table: LayerTable, paths: Collection[str], field: str) -> np.ndarray:
   for path in paths:
     found = [layer.kind == 'conv' and f'{layer.path}/'.startswith(f'{path}/') for layer in table]
     if not any(found):
-      raise ValueError(f'{field}: {path!r} is no convolution; allowed: '
-                       + ', '.join(layer.path for layer in table if layer.kind == 'conv'))
+      raise ValueError(
+        f'{field}: {path!r} is no convolution; allowed: '
+        + ', '.join(layer.path for layer in table if layer.kind == 'conv')
+      )
     chosen |= found
   return chosen
 
@@ -167,8 +191,7 @@ def _kept(layer: Layer, side: str) -> float:
   if layer.dimension_numbers is None:
     return 1.0
   spec, shape = {
-      'input': (layer.dimension_numbers.lhs_spec, layer.input_shape),
-      'output': (layer.dimension_numbers.out_spec, layer.output_shape),
+    'input': (layer.dimension_numbers.lhs_spec, layer.input_shape),
+    'output': (layer.dimension_numbers.out_spec, layer.output_shape),
   }[side]
   return math.prod(-(-shape[axis] // 2) / shape[axis] for axis in spec[2:])
-

@@ -22,6 +22,7 @@ class Meter(NamedTuple):
     joules_per_count: what one step of a counter is worth.
     ranges: the greatest value of each counter, after which it starts again at 0.
   """
+
   source: str
   domains: tuple[str, ...]
   read: Callable[[], Sequence[int]]
@@ -38,8 +39,10 @@ class Meter(NamedTuple):
     Returns:
       Joules of each domain, [domains].
     """
-    counts = [b - a if b >= a else b - a + limit
-              for a, b, limit in zip(before, after, self.ranges, strict=True)]
+    counts = [
+      b - a if b >= a else b - a + limit
+      for a, b, limit in zip(before, after, self.ranges, strict=True)
+    ]
     return np.array(counts, np.float64) * self.joules_per_count
 
 
@@ -51,6 +54,7 @@ class NotMeasured(NamedTuple):
     source: always 'not measured'.
     measured_energy_j: always None.
   """
+
   reason: str
   source: str = 'not measured'
   measured_energy_j: None = None
@@ -108,8 +112,9 @@ def rapl_meter(root: str | pathlib.Path = POWERCAP) -> Meter | NotMeasured:
       return NotMeasured(f'RAPL: the kernel shows no processor package under {root}')
     counters = [zone / 'energy_uj' for zone in zones.values()]
     ranges = tuple(int(_read(zone / 'max_energy_range_uj')) for zone in zones.values())
-    meter = Meter('rapl', tuple(zones), lambda: [int(_read(path)) for path in counters], 1e-6,
-                  ranges)
+    meter = Meter(
+      'rapl', tuple(zones), lambda: [int(_read(path)) for path in counters], 1e-6, ranges
+    )
     meter.read()
   except OSError as error:
     return NotMeasured(f'RAPL: {error.filename}: {error.strerror}')
@@ -148,10 +153,15 @@ def nvml_meter(library: ModuleType | None = None) -> Meter | NotMeasured:
       names = [name.strip() for name in visible.split(',') if name.strip()]
     if not names:
       return NotMeasured(f'NVML: no GPU; CUDA_VISIBLE_DEVICES={visible!r}')
-    handles = [library.nvmlDeviceGetHandleByIndex(int(name)) if name.isdecimal()
-               else library.nvmlDeviceGetHandleByUUID(name) for name in names]
-    domains = tuple(f'GPU {name} {library.nvmlDeviceGetName(handle)}'
-                    for name, handle in zip(names, handles))
+    handles = [
+      library.nvmlDeviceGetHandleByIndex(int(name))
+      if name.isdecimal()
+      else library.nvmlDeviceGetHandleByUUID(name)
+      for name in names
+    ]
+    domains = tuple(
+      f'GPU {name} {library.nvmlDeviceGetName(handle)}' for name, handle in zip(names, handles)
+    )
     read = lambda: [library.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles]
     read()
   except library.NVMLError as error:

@@ -17,6 +17,7 @@ class Timing(NamedTuple):
     upper_quartile_s: the same for three quarters.
     calls: how many there were.
   """
+
   median_s: float
   lower_quartile_s: float
   upper_quartile_s: float
@@ -42,8 +43,9 @@ def summarize(seconds: np.ndarray) -> Timing:
   return Timing(float(median), float(lower), float(upper), seconds.size)
 
 
-def interleaved_seconds(functions: Mapping[str, Callable[[], Any]], *, rounds: int,
-                        warmup: int = 2) -> dict[str, np.ndarray]:
+def interleaved_seconds(
+  functions: Mapping[str, Callable[[], Any]], *, rounds: int, warmup: int = 2
+) -> dict[str, np.ndarray]:
   """Times functions in turn, so that whatever slows the machine slows all of them.
 
   Each round has an order of its own: a call pays for the caches and the memory that the one before

@@ -8,8 +8,16 @@ from cnnopt_jax.models.layers import ConvUnit, scaled
 
 # Table 1 of the paper: channels, kernel side, stride, and padding of each unit. The last 3x3 unit
 # has no padding, and the unit after the last gives one channel a class.
-UNITS = ((96, 3, 1, 1), (96, 3, 1, 1), (96, 3, 2, 1), (192, 3, 1, 1), (192, 3, 1, 1),
-         (192, 3, 2, 1), (192, 3, 1, 0), (192, 1, 1, 0))
+UNITS = (
+  (96, 3, 1, 1),
+  (96, 3, 1, 1),
+  (96, 3, 2, 1),
+  (192, 3, 1, 1),
+  (192, 3, 1, 1),
+  (192, 3, 2, 1),
+  (192, 3, 1, 0),
+  (192, 1, 1, 0),
+)
 
 
 class AllCNN(nn.Module):
@@ -21,6 +29,7 @@ class AllCNN(nn.Module):
     norm: batch norm in every unit; otherwise biases, as published.
     plan: names of the units that are virtual, such as 'unit1'.
   """
+
   num_classes: int
   width_multiplier: float = 1.0
   norm: bool = False
@@ -32,6 +41,13 @@ class AllCNN(nn.Module):
     units = [(scaled(c, self.width_multiplier), *rest) for c, *rest in UNITS]
     for i, (channels, side, stride, pad) in enumerate([*units, (self.num_classes, 1, 1, 0)]):
       name = f'unit{i}'
-      x = ConvUnit(channels, side, stride, norm=self.norm, padding=((pad, pad), (pad, pad)),
-                   virtual=name in self.plan, name=name)(x, train=train)
+      x = ConvUnit(
+        channels,
+        side,
+        stride,
+        norm=self.norm,
+        padding=((pad, pad), (pad, pad)),
+        virtual=name in self.plan,
+        name=name,
+      )(x, train=train)
     return vip.global_mean(x)

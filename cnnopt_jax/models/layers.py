@@ -23,6 +23,7 @@ class Kernel(nn.Module):
     shape: [kh, kw, Cin / groups, features].
     use_bias: whether there is one.
   """
+
   shape: tuple[int, int, int, int]
   use_bias: bool = False
 
@@ -35,8 +36,9 @@ class Kernel(nn.Module):
     return kernel, self.param('bias', nn.initializers.zeros, self.shape[-1:], jnp.float32)
 
 
-def same_padding(size: tuple[int, int], kernel_size: int,
-                 stride: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def same_padding(
+  size: tuple[int, int], kernel_size: int, stride: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
   """TensorFlow's 'SAME' padding: only as much as ceil(size / stride) outputs need, odd part last.
 
   At stride 2 an even side gets one zero less than kernel_size // 2 on both sides, before the map.
@@ -49,9 +51,11 @@ def same_padding(size: tuple[int, int], kernel_size: int,
   Returns:
     ((above, below), (left, right)).
   """
+
   def one_axis(length: int) -> tuple[int, int]:
     zeros = max(0, (-(-length // stride) - 1) * stride + kernel_size - length)
     return zeros // 2, zeros - zeros // 2
+
   return one_axis(size[0]), one_axis(size[1])
 
 
@@ -70,6 +74,7 @@ class ConvUnit(nn.Module):
     virtual: computes every other row and column and gives a `vip.VirtualMap`; norm and activation
       act on what was computed. `vip.masks` does the same by data.
   """
+
   features: int
   kernel_size: int = 3
   stride: int = 1
@@ -89,10 +94,14 @@ class ConvUnit(nn.Module):
     dtype = jnp.result_type(jax.tree.leaves(x)[0], kernel.dtype)
     x, kernel = jax.tree.map(lambda leaf: leaf.astype(dtype), (x, kernel))
     padding = self.padding or ((side // 2, side // 2),) * 2
-    y = vip.conv(x, kernel, stride=self.stride, padding=padding, groups=self.groups,
-                 virtual=self.virtual)
-    norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=self.epsilon,
-                        name='norm') if self.norm else lambda y: y + bias
+    y = vip.conv(
+      x, kernel, stride=self.stride, padding=padding, groups=self.groups, virtual=self.virtual
+    )
+    norm = (
+      nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=self.epsilon, name='norm')
+      if self.norm
+      else lambda y: y + bias
+    )
     activation = self.activation or (lambda y: y)
     y = vip.on_samples(lambda y: activation(norm(y)), y)
     mask = self.get_variable(vip.MASKS, vip.MASK)
@@ -105,6 +114,7 @@ class ConvUnit(nn.Module):
 
 class Classifier(nn.Module):
   """Mean over the map, then a dense layer."""
+
   num_classes: int
 
   @nn.compact

@@ -7,14 +7,22 @@ from cnnopt_jax import vip
 from cnnopt_jax.models.layers import Classifier, ConvUnit, Map, scaled
 
 # Table 2 of the paper: expansion, channels, blocks, stride of the first block.
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
-          (6, 160, 3, 2), (6, 320, 1, 1))
+STAGES = (
+  (1, 16, 1, 1),
+  (6, 24, 2, 2),
+  (6, 32, 3, 2),
+  (6, 64, 4, 2),
+  (6, 96, 3, 1),
+  (6, 160, 3, 2),
+  (6, 320, 1, 1),
+)
 # Below this side the stem and the first strided stage keep the map, as is usual on CIFAR.
 SMALL_IMAGE = 64
 
 
 class InvertedResidual(nn.Module):
   """1x1 expansion, depth-wise 3x3, linear 1x1 projection, and a shortcut where shapes allow."""
+
   features: int
   stride: int
   expansion: int
@@ -27,8 +35,9 @@ class InvertedResidual(nn.Module):
     virtual = lambda name: {'virtual': name in self.plan, 'name': name}
     if self.expansion != 1:
       y = ConvUnit(hidden, 1, activation=nn.relu6, **virtual('expand'))(y, train=train)
-    y = ConvUnit(hidden, stride=self.stride, groups=hidden, activation=nn.relu6,
-                 **virtual('depthwise'))(y, train=train)
+    y = ConvUnit(
+      hidden, stride=self.stride, groups=hidden, activation=nn.relu6, **virtual('depthwise')
+    )(y, train=train)
     y = ConvUnit(self.features, 1, activation=None, **virtual('project'))(y, train=train)
     return vip.add(x, y) if x.shape == y.shape else y
 
@@ -41,6 +50,7 @@ class MobileNetV2(nn.Module):
     width_multiplier: scales every channel count, to the nearest integer.
     plan: names of the units that are virtual, such as 'stage1_block0/depthwise'.
   """
+
   num_classes: int
   width_multiplier: float = 1.0
   plan: vip.Plan = ()
@@ -49,15 +59,29 @@ class MobileNetV2(nn.Module):
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
     small = min(x.shape[1:3]) < SMALL_IMAGE
-    x = ConvUnit(scaled(32, self.width_multiplier), stride=1 if small else 2,
-                 activation=nn.relu6, virtual='stem' in self.plan, name='stem')(x, train=train)
+    x = ConvUnit(
+      scaled(32, self.width_multiplier),
+      stride=1 if small else 2,
+      activation=nn.relu6,
+      virtual='stem' in self.plan,
+      name='stem',
+    )(x, train=train)
     for stage, (expansion, channels, blocks, stride) in enumerate(STAGES):
       for block in range(blocks):
         first_stride = 1 if small and stage == 1 else stride
         name = f'stage{stage}_block{block}'
-        x = InvertedResidual(scaled(channels, self.width_multiplier),
-                             first_stride if block == 0 else 1, expansion,
-                             vip.within(self.plan, name), name=name)(x, train=train)
-    x = ConvUnit(scaled(1280, self.width_multiplier), 1, activation=nn.relu6,
-                 virtual='last' in self.plan, name='last')(x, train=train)
+        x = InvertedResidual(
+          scaled(channels, self.width_multiplier),
+          first_stride if block == 0 else 1,
+          expansion,
+          vip.within(self.plan, name),
+          name=name,
+        )(x, train=train)
+    x = ConvUnit(
+      scaled(1280, self.width_multiplier),
+      1,
+      activation=nn.relu6,
+      virtual='last' in self.plan,
+      name='last',
+    )(x, train=train)
     return Classifier(self.num_classes, name='head')(x)

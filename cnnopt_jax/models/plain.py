@@ -17,6 +17,7 @@ class PlainNet(nn.Module):
     strides: of each unit.
     plan: names of the units that are virtual, such as 'unit1'.
   """
+
   num_classes: int
   width_multiplier: float = 1.0
   # No two counts are equal, so that they step to the next integer at different widths and many
@@ -30,6 +31,7 @@ class PlainNet(nn.Module):
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
     for i, (channels, stride) in enumerate(zip(self.channels, self.strides, strict=True)):
       name = f'unit{i}'
-      x = ConvUnit(scaled(channels, self.width_multiplier), stride=stride,
-                   virtual=name in self.plan, name=name)(x, train=train)
+      x = ConvUnit(
+        scaled(channels, self.width_multiplier), stride=stride, virtual=name in self.plan, name=name
+      )(x, train=train)
     return Classifier(self.num_classes, name='head')(x)

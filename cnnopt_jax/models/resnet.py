@@ -18,6 +18,7 @@ class BasicBlock(nn.Module):
       otherwise it drops pixels and adds channels of zeros (option A).
     plan: names of the units that are virtual.
   """
+
   features: int
   stride: int
   projection: bool = False
@@ -26,10 +27,12 @@ class BasicBlock(nn.Module):
   @nn.compact
   def __call__(self, x: Map, *, train: bool) -> jax.Array:
     """Maps [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), features], features >= C."""
-    y = ConvUnit(self.features, stride=self.stride, virtual='unit0' in self.plan,
-                 name='unit0')(x, train=train)
-    y = ConvUnit(self.features, activation=None, virtual='unit1' in self.plan,
-                 name='unit1')(y, train=train)
+    y = ConvUnit(self.features, stride=self.stride, virtual='unit0' in self.plan, name='unit0')(
+      x, train=train
+    )
+    y = ConvUnit(self.features, activation=None, virtual='unit1' in self.plan, name='unit1')(
+      y, train=train
+    )
     if self.projection:
       return vip.add_relu(_projected(x, y, self.stride, self.plan, train), y)
     channels = (0, self.features - x.shape[-1])
@@ -45,6 +48,7 @@ class Bottleneck(nn.Module):
     stride: of the first unit.
     plan: names of the units that are virtual.
   """
+
   features: int
   stride: int
   plan: vip.Plan = ()
@@ -52,11 +56,13 @@ class Bottleneck(nn.Module):
   @nn.compact
   def __call__(self, x: Map, *, train: bool) -> jax.Array:
     """Maps [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), 4 * features]."""
-    y = ConvUnit(self.features, 1, self.stride, virtual='unit0' in self.plan,
-                 name='unit0')(x, train=train)
+    y = ConvUnit(self.features, 1, self.stride, virtual='unit0' in self.plan, name='unit0')(
+      x, train=train
+    )
     y = ConvUnit(self.features, virtual='unit1' in self.plan, name='unit1')(y, train=train)
-    y = ConvUnit(4 * self.features, 1, activation=None, virtual='unit2' in self.plan,
-                 name='unit2')(y, train=train)
+    y = ConvUnit(4 * self.features, 1, activation=None, virtual='unit2' in self.plan, name='unit2')(
+      y, train=train
+    )
     return vip.add_relu(_projected(x, y, self.stride, self.plan, train), y)
 
 
@@ -64,8 +70,9 @@ def _projected(x: Map, y: Map, stride: int, plan: vip.Plan, train: bool) -> Map:
   """The shortcut of a block with output `y`: `x`, through a 1x1 conv unit where shapes change."""
   if x.shape == y.shape:
     return x
-  return ConvUnit(y.shape[-1], 1, stride, activation=None, virtual='shortcut' in plan,
-                  name='shortcut')(x, train=train)
+  return ConvUnit(
+    y.shape[-1], 1, stride, activation=None, virtual='shortcut' in plan, name='shortcut'
+  )(x, train=train)
 
 
 def _every(x: Map, stride: int) -> Map:
@@ -73,7 +80,7 @@ def _every(x: Map, stride: int) -> Map:
   if stride == 1:
     return x
   if isinstance(x, vip.VirtualMap) and stride % 2 == 0:
-    return x.samples[:, ::stride // 2, ::stride // 2]
+    return x.samples[:, :: stride // 2, :: stride // 2]
   return vip.materialize(x)[:, ::stride, ::stride]
 
 
@@ -86,6 +93,7 @@ class SmallResNet(nn.Module):
     width_multiplier: scales every channel count.
     plan: names of the units that are virtual, such as 'stage1_block0/unit0'.
   """
+
   num_classes: int
   blocks: int
   width_multiplier: float = 1.0
@@ -94,14 +102,18 @@ class SmallResNet(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
-    x = ConvUnit(scaled(16, self.width_multiplier), virtual='stem' in self.plan,
-                 name='stem')(x, train=train)
+    x = ConvUnit(scaled(16, self.width_multiplier), virtual='stem' in self.plan, name='stem')(
+      x, train=train
+    )
     for stage, channels in enumerate((16, 32, 64)):
       for block in range(self.blocks):
         name = f'stage{stage}_block{block}'
-        x = BasicBlock(scaled(channels, self.width_multiplier),
-                       stride=2 if stage > 0 and block == 0 else 1,
-                       plan=vip.within(self.plan, name), name=name)(x, train=train)
+        x = BasicBlock(
+          scaled(channels, self.width_multiplier),
+          stride=2 if stage > 0 and block == 0 else 1,
+          plan=vip.within(self.plan, name),
+          name=name,
+        )(x, train=train)
     return Classifier(self.num_classes, name='head')(x)
 
 
@@ -115,6 +127,7 @@ class ResNet(nn.Module):
     width_multiplier: scales every channel count.
     plan: names of the units that are virtual, such as 'stage1_block0/unit0'.
   """
+
   num_classes: int
   blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
   bottleneck: bool = True
@@ -124,8 +137,9 @@ class ResNet(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
-    x = ConvUnit(scaled(64, self.width_multiplier), 7, 2, virtual='stem' in self.plan,
-                 name='stem')(x, train=train)
+    x = ConvUnit(scaled(64, self.width_multiplier), 7, 2, virtual='stem' in self.plan, name='stem')(
+      x, train=train
+    )
     x = vip.max_pool(x, 3, 2, padding=((1, 1), (1, 1)))
     for stage, blocks in enumerate(self.blocks):
       features = scaled(64 * 2**stage, self.width_multiplier)

@@ -22,6 +22,7 @@ class Fire(nn.Module):
     expanded: channels of each expansion.
     plan: names of the units that are virtual.
   """
+
   squeezed: int
   expanded: int
   plan: vip.Plan = ()
@@ -30,10 +31,16 @@ class Fire(nn.Module):
   def __call__(self, x: Map, *, train: bool) -> jax.Array:
     """Maps [N, H, W, C] to [N, H, W, 2 expanded]."""
     unit = lambda name, features, kernel_size, x: ConvUnit(
-        features, kernel_size, norm=False, virtual=name in self.plan, name=name)(x, train=train)
+      features, kernel_size, norm=False, virtual=name in self.plan, name=name
+    )(x, train=train)
     x = unit('squeeze', self.squeezed, 1, x)
-    return jnp.concatenate([vip.materialize(unit('expand1', self.expanded, 1, x)),
-                            vip.materialize(unit('expand3', self.expanded, 3, x))], axis=-1)
+    return jnp.concatenate(
+      [
+        vip.materialize(unit('expand1', self.expanded, 1, x)),
+        vip.materialize(unit('expand3', self.expanded, 3, x)),
+      ],
+      axis=-1,
+    )
 
 
 class SqueezeNet(nn.Module):
@@ -45,6 +52,7 @@ class SqueezeNet(nn.Module):
     version: a key of `VERSIONS`.
     plan: names of the units that are virtual, such as 'fire2/expand3'.
   """
+
   num_classes: int
   width_multiplier: float = 1.0
   version: str = '1.0'
@@ -54,14 +62,26 @@ class SqueezeNet(nn.Module):
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]; both sides at least 7."""
     channels, kernel_size, pooled = VERSIONS[self.version]
-    x = ConvUnit(scaled(channels, self.width_multiplier), kernel_size, 2, norm=False,
-                 padding=((0, 0), (0, 0)), virtual='stem' in self.plan, name='stem')(x, train=train)
+    x = ConvUnit(
+      scaled(channels, self.width_multiplier),
+      kernel_size,
+      2,
+      norm=False,
+      padding=((0, 0), (0, 0)),
+      virtual='stem' in self.plan,
+      name='stem',
+    )(x, train=train)
     for i, (squeezed, expanded) in enumerate(FIRES, 2):
       if i in pooled:
         x = ceil_max_pool(x)
       name = f'fire{i}'
-      x = Fire(scaled(squeezed, self.width_multiplier), scaled(expanded, self.width_multiplier),
-               vip.within(self.plan, name), name=name)(x, train=train)
+      x = Fire(
+        scaled(squeezed, self.width_multiplier),
+        scaled(expanded, self.width_multiplier),
+        vip.within(self.plan, name),
+        name=name,
+      )(x, train=train)
     x = ConvUnit(self.num_classes, 1, norm=False, virtual='classes' in self.plan, name='classes')(
-        x, train=train)
+      x, train=train
+    )
     return vip.global_mean(x)

@@ -23,9 +23,15 @@ import numpy as np
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
 DTYPES = {
-    'DoubleStorage': '<f8', 'FloatStorage': '<f4', 'HalfStorage': '<f2', 'LongStorage': '<i8',
-    'IntStorage': '<i4', 'ShortStorage': '<i2', 'CharStorage': '|i1', 'ByteStorage': '|u1',
-    'BoolStorage': '|b1',
+  'DoubleStorage': '<f8',
+  'FloatStorage': '<f4',
+  'HalfStorage': '<f2',
+  'LongStorage': '<i8',
+  'IntStorage': '<i4',
+  'ShortStorage': '<i2',
+  'CharStorage': '|i1',
+  'ByteStorage': '|u1',
+  'BoolStorage': '|b1',
 }
 
 
@@ -35,6 +41,7 @@ class TorchFileError(ValueError):
 
 class _Storage(NamedTuple):
   """A storage that the pickled object names: its key, type and number of elements."""
+
   key: str
   kind: str
   size: int
@@ -42,6 +49,7 @@ class _Storage(NamedTuple):
 
 class _Tensor(NamedTuple):
   """A view of a storage, in elements."""
+
   storage: _Storage
   offset: int
   shape: tuple[int, ...]
@@ -77,13 +85,16 @@ class _Unpickler(pickle._Unpickler):
 
 def _names() -> dict[tuple[str, str], Any]:
   """The names a file may use. Made anew for each file: pickles can set attributes of functions."""
+
   def rebuild(storage, offset, shape, strides, requires_grad, hooks):
     del requires_grad, hooks
     return _Tensor(storage, offset, shape, strides)
 
-  return {('collections', 'OrderedDict'): collections.OrderedDict,
-          ('torch._utils', '_rebuild_tensor_v2'): rebuild,
-          **{('torch', kind): kind for kind in DTYPES}}
+  return {
+    ('collections', 'OrderedDict'): collections.OrderedDict,
+    ('torch._utils', '_rebuild_tensor_v2'): rebuild,
+    **{('torch', kind): kind for kind in DTYPES},
+  }
 
 
 def _header(stream: io.BytesIO) -> None:
@@ -129,7 +140,7 @@ def _array(name: str, tensor: _Tensor, data: dict[str, np.ndarray]) -> np.ndarra
   if last >= len(values) or math.prod(tensor.shape) > len(values):
     raise TorchFileError(f'tensor {name!r} reaches beyond its storage')
   strides = [step * values.itemsize for step in tensor.strides]
-  return np.lib.stride_tricks.as_strided(values[tensor.offset:], tensor.shape, strides).copy()
+  return np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides).copy()
 
 
 def read_torch_file(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -150,8 +161,10 @@ def read_torch_file(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   stream = io.BytesIO(content)
   try:
     if content.startswith(b'PK'):
-      raise TorchFileError('it has the zip format of PyTorch 1.6 and later; save it with '
-                           '_use_new_zipfile_serialization=False')
+      raise TorchFileError(
+        'it has the zip format of PyTorch 1.6 and later; save it with '
+        '_use_new_zipfile_serialization=False'
+      )
     _header(stream)
     unpickler = _Unpickler(stream, _names())
     tensors = unpickler.load()
@@ -165,5 +178,6 @@ def read_torch_file(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   except TorchFileError as error:
     raise TorchFileError(f'{path}: {error}') from None
   except Exception as error:  # A damaged pickle may end in an exception of any type.
-    raise TorchFileError(f'{path}: damaged, cut off or no PyTorch file '
-                         f'({type(error).__name__}: {error})') from error
+    raise TorchFileError(
+      f'{path}: damaged, cut off or no PyTorch file ({type(error).__name__}: {error})'
+    ) from error

@@ -28,6 +28,7 @@ class VGG(nn.Module):
     dropout: rate after each hidden layer while training; needs an rng named 'dropout' unless 0.
     plan: names of the units that are virtual, such as 'conv1_2'.
   """
+
   num_classes: int
   stages: tuple[tuple[int, ...], ...] = VGG11_STAGES
   width_multiplier: float = 1.0
@@ -42,16 +43,24 @@ class VGG(nn.Module):
     for stage, units in enumerate(self.stages, 1):
       for unit, channels in enumerate(units, 1):
         name = f'conv{stage}_{unit}'
-        x = ConvUnit(scaled(channels, self.width_multiplier), norm=self.norm,
-                     virtual=name in self.plan, name=name)(x, train=train)
+        x = ConvUnit(
+          scaled(channels, self.width_multiplier),
+          norm=self.norm,
+          virtual=name in self.plan,
+          name=name,
+        )(x, train=train)
       if min(x.shape[1:3]) >= 2:  # A map of 28x28 has shrunk to one pixel before the last stage.
         x = vip.max_pool(x, 2, 2)
     if not self.num_classes:
       return x
     if not self.hidden:
       return Classifier(self.num_classes, name='head')(x)
-    return Head(self.num_classes, tuple(scaled(n, self.width_multiplier) for n in self.hidden),
-                self.dropout, name='head')(x, train=train)
+    return Head(
+      self.num_classes,
+      tuple(scaled(n, self.width_multiplier) for n in self.hidden),
+      self.dropout,
+      name='head',
+    )(x, train=train)
 
 
 class Head(nn.Module):
@@ -62,6 +71,7 @@ class Head(nn.Module):
     hidden: outputs of each dense layer before the last.
     dropout: rate after each hidden layer while training.
   """
+
   num_classes: int
   hidden: tuple[int, ...]
   dropout: float = 0.0

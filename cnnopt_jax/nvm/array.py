@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from cnnopt_jax.nvm import (
-    cells_electrical,
-    devices,
-    htree,
-    mats,
-    precision,
-    predecoders,
-    structures,
-    subarray,
+  cells_electrical,
+  devices,
+  htree,
+  mats,
+  precision,
+  predecoders,
+  structures,
+  subarray,
 )
 
 Array = structures.Array
@@ -45,6 +45,7 @@ class Breakdown(NamedTuple):
       mux_energy_pj, precharge_energy_pj, cell_set_energy_pj, cell_reset_energy_pj.
     htree_leakage_mw, mat_leakage_mw: of the tree and of one mat.
   """
+
   mat_area_mm2: Array
   subarray_area_mm2: Array
   htree_latency_ns: Array
@@ -100,6 +101,7 @@ class ArrayPPA(NamedTuple):
       one mean nothing.
     breakdown: parts.
   """
+
   area_mm2: Array
   height_um: Array
   width_um: Array
@@ -116,9 +118,13 @@ class ArrayPPA(NamedTuple):
   breakdown: Breakdown
 
 
-def array_ppa(cell: structures.Cell, technology: structures.Technology,
-              organization: structures.Organization, *,
-              nvsim_compatible: bool = False) -> ArrayPPA:
+def array_ppa(
+  cell: structures.Cell,
+  technology: structures.Technology,
+  organization: structures.Organization,
+  *,
+  nvsim_compatible: bool = False,
+) -> ArrayPPA:
   """Evaluates an array: pure, elementwise over any batch shape, differentiable in cell and node.
 
   The model is NVSim's (Dong, Xu, Xie, Jouppi, "NVSim: a circuit-level performance, energy and
@@ -147,8 +153,12 @@ def as_array(leaf):
   return array.astype(jnp.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
-def evaluate(cell: structures.Cell, tech: structures.Technology, org: structures.Organization,
-             nvsim_compatible: bool) -> ArrayPPA:
+def evaluate(
+  cell: structures.Cell,
+  tech: structures.Technology,
+  org: structures.Organization,
+  nvsim_compatible: bool,
+) -> ArrayPPA:
   """`array_ppa` without conversions, for programs that are already in float64."""
   p = devices.process(tech)
   model = cells_electrical.cell_model(p, cell, nvsim_compatible)
@@ -159,8 +169,9 @@ def evaluate(cell: structures.Cell, tech: structures.Technology, org: structures
   return bank._replace(breakdown=_breakdown(p, model, org, mat, parts, nvsim_compatible))
 
 
-def bank_of_mats(p: devices.Process, org: structures.Organization, mat: mats.Mat,
-                 nvsim_compatible: bool) -> ArrayPPA:
+def bank_of_mats(
+  p: devices.Process, org: structures.Organization, mat: mats.Mat, nvsim_compatible: bool
+) -> ArrayPPA:
   """Puts mats on an H-tree; the result lacks its breakdown."""
   tree = htree.htree(p, org, mat.height, mat.width)
   tree_write = tree.energy / org.wire_share
@@ -170,55 +181,89 @@ def bank_of_mats(p: devices.Process, org: structures.Organization, mat: mats.Mat
   count = org.mat_rows * org.mat_columns
   active = org.active_mat_rows * org.active_mat_columns
   # A converter burns power while its subarray works; NVSim never switches it off.
-  powered = count if nvsim_compatible else active * (
-      org.active_subarray_rows * org.active_subarray_columns
-      / (org.subarray_rows * org.subarray_columns))
+  powered = (
+    count
+    if nvsim_compatible
+    else active
+    * (
+      org.active_subarray_rows
+      * org.active_subarray_columns
+      / (org.subarray_rows * org.subarray_columns)
+    )
+  )
   return ArrayPPA(
-      area_mm2=height * width * MM2, height_um=height, width_um=width,
-      read_latency_ns=(mat.read + 2 * tree.delay) * NS,
-      write_latency_ns=(mat.write + tree.delay) * NS, set_latency_ns=(mat.set + tree.delay) * NS,
-      reset_latency_ns=(mat.reset + tree.delay) * NS,
-      read_energy_pj=(mat.read_energy * active + tree.energy) * PJ,
-      write_energy_pj=(mat.write_energy * active + tree_write) * PJ,
-      set_energy_pj=(mat.set_energy * active + tree_write) * PJ,
-      reset_energy_pj=(mat.reset_energy * active + tree_write) * PJ,
-      leakage_mw=mat.leakage * count + mat.converter_leakage * powered + tree.leakage,
-      valid=mat.valid & ((aspect <= MAX_BANK_ASPECT) | (org.is_tag == 1)), breakdown=None)
+    area_mm2=height * width * MM2,
+    height_um=height,
+    width_um=width,
+    read_latency_ns=(mat.read + 2 * tree.delay) * NS,
+    write_latency_ns=(mat.write + tree.delay) * NS,
+    set_latency_ns=(mat.set + tree.delay) * NS,
+    reset_latency_ns=(mat.reset + tree.delay) * NS,
+    read_energy_pj=(mat.read_energy * active + tree.energy) * PJ,
+    write_energy_pj=(mat.write_energy * active + tree_write) * PJ,
+    set_energy_pj=(mat.set_energy * active + tree_write) * PJ,
+    reset_energy_pj=(mat.reset_energy * active + tree_write) * PJ,
+    leakage_mw=mat.leakage * count + mat.converter_leakage * powered + tree.leakage,
+    valid=mat.valid & ((aspect <= MAX_BANK_ASPECT) | (org.is_tag == 1)),
+    breakdown=None,
+  )
 
 
 def _breakdown(p, model, org, mat, parts, nvsim_compatible):
   """Converts parts to the units of `Breakdown`."""
   sub, cost, predecode, predecode_energy, compare = parts
   tree = htree.htree(p, org, mat.height, mat.width)
-  powered = 1.0 if nvsim_compatible else (
-      org.active_mat_rows * org.active_mat_columns * org.active_subarray_rows
-      * org.active_subarray_columns / (org.mat_rows * org.mat_columns * org.subarray_rows
-                                       * org.subarray_columns))
+  powered = (
+    1.0
+    if nvsim_compatible
+    else (
+      org.active_mat_rows
+      * org.active_mat_columns
+      * org.active_subarray_rows
+      * org.active_subarray_columns
+      / (org.mat_rows * org.mat_columns * org.subarray_rows * org.subarray_columns)
+    )
+  )
   return Breakdown(
-      mat_area_mm2=mat.height * mat.width * MM2, subarray_area_mm2=sub.height * sub.width * MM2,
-      htree_latency_ns=tree.delay * NS, predecoder_latency_ns=predecode * NS,
-      row_decoder_latency_ns=cost.row_decoder * NS,
-      column_decoder_latency_ns=cost.column_decoder * NS, bitline_latency_ns=cost.bitline * NS,
-      sense_latency_ns=cost.sense * NS, mux_latency_ns=cost.mux * NS,
-      precharge_latency_ns=cost.precharge * NS, charge_latency_ns=cost.charge * NS,
-      comparator_latency_ns=compare.delay * NS, subarray_read_latency_ns=cost.read * NS,
-      subarray_write_latency_ns=cost.write * NS, subarray_set_latency_ns=cost.set * NS,
-      subarray_reset_latency_ns=cost.reset * NS, mat_read_latency_ns=mat.read * NS,
-      set_pulse_ns=model.set_pulse * NS, reset_pulse_ns=model.reset_pulse * NS,
-      htree_read_energy_pj=tree.energy * PJ,
-      htree_write_energy_pj=tree.energy / org.wire_share * PJ,
-      mat_read_energy_pj=mat.read_energy * PJ, mat_write_energy_pj=mat.write_energy * PJ,
-      mat_set_energy_pj=mat.set_energy * PJ, mat_reset_energy_pj=mat.reset_energy * PJ,
-      predecoder_energy_pj=predecode_energy * PJ, subarray_read_energy_pj=cost.read_energy * PJ,
-      subarray_write_energy_pj=cost.write_energy * PJ,
-      row_decoder_energy_pj=cost.row_energy * PJ,
-      mux_decoder_energy_pj=cost.mux_decoder_energy * PJ,
-      cell_read_energy_pj=cost.cell_read_energy * PJ, sense_energy_pj=cost.sense_energy * PJ,
-      mux_energy_pj=cost.mux_energy * PJ, precharge_energy_pj=cost.precharge_energy * PJ,
-      cell_set_energy_pj=cost.cell_set_energy * PJ,
-      cell_reset_energy_pj=cost.cell_reset_energy * PJ,
-      htree_leakage_mw=tree.leakage,
-      mat_leakage_mw=mat.leakage + mat.converter_leakage * powered)
+    mat_area_mm2=mat.height * mat.width * MM2,
+    subarray_area_mm2=sub.height * sub.width * MM2,
+    htree_latency_ns=tree.delay * NS,
+    predecoder_latency_ns=predecode * NS,
+    row_decoder_latency_ns=cost.row_decoder * NS,
+    column_decoder_latency_ns=cost.column_decoder * NS,
+    bitline_latency_ns=cost.bitline * NS,
+    sense_latency_ns=cost.sense * NS,
+    mux_latency_ns=cost.mux * NS,
+    precharge_latency_ns=cost.precharge * NS,
+    charge_latency_ns=cost.charge * NS,
+    comparator_latency_ns=compare.delay * NS,
+    subarray_read_latency_ns=cost.read * NS,
+    subarray_write_latency_ns=cost.write * NS,
+    subarray_set_latency_ns=cost.set * NS,
+    subarray_reset_latency_ns=cost.reset * NS,
+    mat_read_latency_ns=mat.read * NS,
+    set_pulse_ns=model.set_pulse * NS,
+    reset_pulse_ns=model.reset_pulse * NS,
+    htree_read_energy_pj=tree.energy * PJ,
+    htree_write_energy_pj=tree.energy / org.wire_share * PJ,
+    mat_read_energy_pj=mat.read_energy * PJ,
+    mat_write_energy_pj=mat.write_energy * PJ,
+    mat_set_energy_pj=mat.set_energy * PJ,
+    mat_reset_energy_pj=mat.reset_energy * PJ,
+    predecoder_energy_pj=predecode_energy * PJ,
+    subarray_read_energy_pj=cost.read_energy * PJ,
+    subarray_write_energy_pj=cost.write_energy * PJ,
+    row_decoder_energy_pj=cost.row_energy * PJ,
+    mux_decoder_energy_pj=cost.mux_decoder_energy * PJ,
+    cell_read_energy_pj=cost.cell_read_energy * PJ,
+    sense_energy_pj=cost.sense_energy * PJ,
+    mux_energy_pj=cost.mux_energy * PJ,
+    precharge_energy_pj=cost.precharge_energy * PJ,
+    cell_set_energy_pj=cost.cell_set_energy * PJ,
+    cell_reset_energy_pj=cost.cell_reset_energy * PJ,
+    htree_leakage_mw=tree.leakage,
+    mat_leakage_mw=mat.leakage + mat.converter_leakage * powered,
+  )
 
 
 _array_ppa = jax.jit(evaluate, static_argnums=3, compiler_options=precision.COMPILE_QUICKLY)

@@ -28,6 +28,7 @@ class ArrayTotals(NamedTuple):
     leakage_mw: mW.
     valid: whether the array can be built.
   """
+
   area_mm2: Array
   height_um: Array
   width_um: Array
@@ -52,6 +53,7 @@ class CacheTotals(NamedTuple):
     leakage_mw: mW.
     valid: whether both arrays can be built.
   """
+
   area_mm2: Array
   hit_latency_ns: Array
   miss_latency_ns: Array
@@ -71,6 +73,7 @@ class Bus(NamedTuple):
     delay_ns_per_um2: of one segment, over its length squared.
     request_nj_per_um, line_nj_per_um: of an address and of a line, over length.
   """
+
   banks: Array
   delay_ns_per_um2: Array
   request_nj_per_um: Array
@@ -84,20 +87,29 @@ class CachePPA(NamedTuple):
     totals: of all banks.
     data, tag: of one bank, with their breakdowns.
   """
+
   totals: CacheTotals
   data: array.ArrayPPA
   tag: array.ArrayPPA
 
 
-def array_totals(ppa: array.ArrayPPA, row_latency_ns: Array,
-                 column_decoder_ns: Array) -> ArrayTotals:
+def array_totals(
+  ppa: array.ArrayPPA, row_latency_ns: Array, column_decoder_ns: Array
+) -> ArrayTotals:
   """Picks what a cache needs of an array."""
   return ArrayTotals(
-      area_mm2=ppa.area_mm2, height_um=ppa.height_um, width_um=ppa.width_um,
-      read_latency_ns=ppa.read_latency_ns, write_latency_ns=ppa.write_latency_ns,
-      select_latency_ns=column_decoder_ns + ppa.read_latency_ns - row_latency_ns,
-      row_latency_ns=row_latency_ns, read_energy_pj=ppa.read_energy_pj,
-      write_energy_pj=ppa.write_energy_pj, leakage_mw=ppa.leakage_mw, valid=ppa.valid)
+    area_mm2=ppa.area_mm2,
+    height_um=ppa.height_um,
+    width_um=ppa.width_um,
+    read_latency_ns=ppa.read_latency_ns,
+    write_latency_ns=ppa.write_latency_ns,
+    select_latency_ns=column_decoder_ns + ppa.read_latency_ns - row_latency_ns,
+    row_latency_ns=row_latency_ns,
+    read_energy_pj=ppa.read_energy_pj,
+    write_energy_pj=ppa.write_energy_pj,
+    leakage_mw=ppa.leakage_mw,
+    valid=ppa.valid,
+  )
 
 
 def combine(data: ArrayTotals, tag: ArrayTotals, mode: Array, bus: Bus) -> CacheTotals:
@@ -118,10 +130,14 @@ def combine(data: ArrayTotals, tag: ArrayTotals, mode: Array, bus: Bus) -> Cache
   """
   normal, sequential = mode == _NORMAL, mode == _SEQUENTIAL
   hit = jnp.where(
-      sequential, tag.read_latency_ns + data.read_latency_ns,
-      jnp.where(normal, (jnp.maximum(tag.read_latency_ns, data.row_latency_ns)
-                         + data.select_latency_ns),
-                jnp.maximum(tag.read_latency_ns, data.read_latency_ns)))
+    sequential,
+    tag.read_latency_ns + data.read_latency_ns,
+    jnp.where(
+      normal,
+      (jnp.maximum(tag.read_latency_ns, data.row_latency_ns) + data.select_latency_ns),
+      jnp.maximum(tag.read_latency_ns, data.read_latency_ns),
+    ),
+  )
   write = jnp.maximum(tag.write_latency_ns, data.write_latency_ns)
   read_energy = 1e-3 * (tag.read_energy_pj + data.read_energy_pj)
   miss_energy = jnp.where(sequential, 1e-3 * tag.read_energy_pj, read_energy)
@@ -131,12 +147,16 @@ def combine(data: ArrayTotals, tag: ArrayTotals, mode: Array, bus: Bus) -> Cache
   travelled = (banks**2 - 1) / (4 * banks) * side
   request, line = travelled * bus.request_nj_per_um, travelled * bus.line_nj_per_um
   return CacheTotals(
-      area_mm2=banks * (tag.area_mm2 + data.area_mm2), hit_latency_ns=hit + 2 * delay,
-      miss_latency_ns=tag.read_latency_ns + 2 * delay, write_latency_ns=write + delay,
-      hit_energy_nj=read_energy + request + line, miss_energy_nj=miss_energy + request,
-      write_energy_nj=(1e-3 * (tag.write_energy_pj + data.write_energy_pj)
-                       + request + line),
-      leakage_mw=banks * (tag.leakage_mw + data.leakage_mw), valid=tag.valid & data.valid)
+    area_mm2=banks * (tag.area_mm2 + data.area_mm2),
+    hit_latency_ns=hit + 2 * delay,
+    miss_latency_ns=tag.read_latency_ns + 2 * delay,
+    write_latency_ns=write + delay,
+    hit_energy_nj=read_energy + request + line,
+    miss_energy_nj=miss_energy + request,
+    write_energy_nj=(1e-3 * (tag.write_energy_pj + data.write_energy_pj) + request + line),
+    leakage_mw=banks * (tag.leakage_mw + data.leakage_mw),
+    valid=tag.valid & data.valid,
+  )
 
 
 def bank_bus(spec: organizations.CacheSpec, technology: structures.Technology) -> Bus:
@@ -159,12 +179,18 @@ def bus_of_wires(width: tuple[Array, Array, Array], technology: structures.Techn
   return Bus(banks, 1e-3 * delay_ps, address_bits * bit_nj, line_bits * bit_nj)
 
 
-def cache_ppa(cell: structures.Cell, technology: structures.Technology,
-              data_organization: structures.Organization,
-              tag_organization: structures.Organization, spec: organizations.CacheSpec,
-              mode: organizations.Mode, *, tag_cell: structures.Cell | None = None,
-              tag_technology: structures.Technology | None = None,
-              nvsim_compatible: bool = False) -> CachePPA:
+def cache_ppa(
+  cell: structures.Cell,
+  technology: structures.Technology,
+  data_organization: structures.Organization,
+  tag_organization: structures.Organization,
+  spec: organizations.CacheSpec,
+  mode: organizations.Mode,
+  *,
+  tag_cell: structures.Cell | None = None,
+  tag_technology: structures.Technology | None = None,
+  nvsim_compatible: bool = False,
+) -> CachePPA:
   """Evaluates a cache: pure, elementwise, differentiable in cells and technology.
 
   Args:
@@ -183,22 +209,36 @@ def cache_ppa(cell: structures.Cell, technology: structures.Technology,
   tag_cell = cell if tag_cell is None else tag_cell
   tag_technology = technology if tag_technology is None else tag_technology
   with precision.float64():
-    arguments = jax.tree.map(array.as_array, (
-        cell, tag_cell, technology, tag_technology, data_organization, tag_organization,
-        bank_bus(spec, technology), MODES.index(mode)))
+    arguments = jax.tree.map(
+      array.as_array,
+      (
+        cell,
+        tag_cell,
+        technology,
+        tag_technology,
+        data_organization,
+        tag_organization,
+        bank_bus(spec, technology),
+        MODES.index(mode),
+      ),
+    )
     return precision.to_numpy(_cache_ppa(*arguments, nvsim_compatible))
 
 
-def evaluate(cell, tag_cell, tech, tag_tech, data_org, tag_org, bus, mode,
-             nvsim_compatible) -> CachePPA:
+def evaluate(
+  cell, tag_cell, tech, tag_tech, data_org, tag_org, bus, mode, nvsim_compatible
+) -> CachePPA:
   """`cache_ppa` without conversions, for programs that are already in float64."""
   # Both arrays in one vmapped evaluation, which halves what there is to compile.
   pair = lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
   arrays = jax.vmap(lambda *one: array.evaluate(*one, nvsim_compatible))(
-      pair(cell, tag_cell), pair(tech, tag_tech), pair(data_org, tag_org))
+    pair(cell, tag_cell), pair(tech, tag_tech), pair(data_org, tag_org)
+  )
   data, tag = (jax.tree.map(lambda field, i=i: field[i], arrays) for i in range(2))
-  totals = [array_totals(ppa, ppa.breakdown.mat_read_latency_ns,
-                         ppa.breakdown.column_decoder_latency_ns) for ppa in (data, tag)]
+  totals = [
+    array_totals(ppa, ppa.breakdown.mat_read_latency_ns, ppa.breakdown.column_decoder_latency_ns)
+    for ppa in (data, tag)
+  ]
   return CachePPA(combine(*totals, mode, bus), data, tag)
 
 

@@ -12,40 +12,99 @@ from cnnopt_jax.nvm import structures
 _Kind, _Access = structures.Kind, structures.Access
 
 
-def _mtj(area_f2, aspect_ratio, current_ua, set_ns, reset_ns, set_pj, reset_pj, *, on_ohm=3e3,
-         read_power_uw=30.0, access_width_f=8.0):
+def _mtj(
+  area_f2,
+  aspect_ratio,
+  current_ua,
+  set_ns,
+  reset_ns,
+  set_pj,
+  reset_pj,
+  *,
+  on_ohm=3e3,
+  read_power_uw=30.0,
+  access_width_f=8.0,
+):
   """A magnetic tunnel junction behind a transistor, read by current at 0.25 V."""
   return structures.Cell(
-      kind=_Kind.MRAM, access=_Access.CMOS, area_f2=area_f2, aspect_ratio=aspect_ratio,
-      resistance_on_ohm=on_ohm, resistance_off_ohm=2 * on_ohm, senses_voltage=0,
-      read_voltage_v=0.25, read_power_uw=read_power_uw, min_sense_voltage_mv=25.0,
-      resets_by_voltage=0, reset_current_ua=current_ua, reset_pulse_ns=reset_ns,
-      reset_energy_pj=reset_pj, sets_by_voltage=0, set_current_ua=current_ua, set_pulse_ns=set_ns,
-      set_energy_pj=set_pj, access_width_f=access_width_f, access_drop_v=0.15)
+    kind=_Kind.MRAM,
+    access=_Access.CMOS,
+    area_f2=area_f2,
+    aspect_ratio=aspect_ratio,
+    resistance_on_ohm=on_ohm,
+    resistance_off_ohm=2 * on_ohm,
+    senses_voltage=0,
+    read_voltage_v=0.25,
+    read_power_uw=read_power_uw,
+    min_sense_voltage_mv=25.0,
+    resets_by_voltage=0,
+    reset_current_ua=current_ua,
+    reset_pulse_ns=reset_ns,
+    reset_energy_pj=reset_pj,
+    sets_by_voltage=0,
+    set_current_ua=current_ua,
+    set_pulse_ns=set_ns,
+    set_energy_pj=set_pj,
+    access_width_f=access_width_f,
+    access_drop_v=0.15,
+  )
 
 
 CELLS = {
-    'sram': structures.Cell(
-        kind=_Kind.SRAM, access=_Access.CMOS, area_f2=146.0, aspect_ratio=1.46,
-        access_width_f=1.31, sram_nmos_width_f=2.08, sram_pmos_width_f=1.23),
-    'stt': _mtj(54.0, 0.54, 80.0, 10.0, 10.0, 1.0, 1.0),
-    'stt_aggressive': _mtj(34.5, 0.96, 40.82, 5.0, 5.0, 0.252, 0.252, on_ohm=6e3,
-                           read_power_uw=23.4, access_width_f=4.5),
-    'sot': _mtj(81.5, 0.6, 25.0, 0.4, 0.4, 0.0125, 0.0125),
-    'paper_stt': _mtj(49.64, 0.54, 80.0, 8.4, 7.78, 1.1, 2.2),
-    'paper_sot': _mtj(42.34, 0.6, 25.0, 0.313, 0.243, 0.08, 0.08),
-    'rram': structures.Cell(
-        kind=_Kind.MEMRISTOR, access=_Access.NONE, area_f2=4.0, aspect_ratio=1.0,
-        resistance_on_ohm=1e6, resistance_off_ohm=1e7, resistance_on_at_set_ohm=1e5,
-        resistance_on_at_reset_ohm=1e5, resistance_half_reset_ohm=5e5, capacitance_ff=0.1,
-        senses_voltage=0, read_voltage_v=0.4, read_power_uw=0.16, reset_voltage_v=2.0,
-        reset_pulse_ns=10.0, reset_energy_pj=0.6, set_voltage_v=2.0, set_pulse_ns=10.0,
-        set_energy_pj=0.6),
-    'pcram': structures.Cell(
-        kind=_Kind.PCRAM, access=_Access.CMOS, area_f2=9.0, aspect_ratio=1.0,
-        resistance_on_ohm=1e3, resistance_off_ohm=1e6, read_current_ua=40.0, resets_by_voltage=0,
-        reset_current_ua=300.0, reset_pulse_ns=40.0, sets_by_voltage=0, set_current_ua=150.0,
-        set_pulse_ns=150.0, access_width_f=2.0, access_drop_v=0.3),
+  'sram': structures.Cell(
+    kind=_Kind.SRAM,
+    access=_Access.CMOS,
+    area_f2=146.0,
+    aspect_ratio=1.46,
+    access_width_f=1.31,
+    sram_nmos_width_f=2.08,
+    sram_pmos_width_f=1.23,
+  ),
+  'stt': _mtj(54.0, 0.54, 80.0, 10.0, 10.0, 1.0, 1.0),
+  'stt_aggressive': _mtj(
+    34.5, 0.96, 40.82, 5.0, 5.0, 0.252, 0.252, on_ohm=6e3, read_power_uw=23.4, access_width_f=4.5
+  ),
+  'sot': _mtj(81.5, 0.6, 25.0, 0.4, 0.4, 0.0125, 0.0125),
+  'paper_stt': _mtj(49.64, 0.54, 80.0, 8.4, 7.78, 1.1, 2.2),
+  'paper_sot': _mtj(42.34, 0.6, 25.0, 0.313, 0.243, 0.08, 0.08),
+  'rram': structures.Cell(
+    kind=_Kind.MEMRISTOR,
+    access=_Access.NONE,
+    area_f2=4.0,
+    aspect_ratio=1.0,
+    resistance_on_ohm=1e6,
+    resistance_off_ohm=1e7,
+    resistance_on_at_set_ohm=1e5,
+    resistance_on_at_reset_ohm=1e5,
+    resistance_half_reset_ohm=5e5,
+    capacitance_ff=0.1,
+    senses_voltage=0,
+    read_voltage_v=0.4,
+    read_power_uw=0.16,
+    reset_voltage_v=2.0,
+    reset_pulse_ns=10.0,
+    reset_energy_pj=0.6,
+    set_voltage_v=2.0,
+    set_pulse_ns=10.0,
+    set_energy_pj=0.6,
+  ),
+  'pcram': structures.Cell(
+    kind=_Kind.PCRAM,
+    access=_Access.CMOS,
+    area_f2=9.0,
+    aspect_ratio=1.0,
+    resistance_on_ohm=1e3,
+    resistance_off_ohm=1e6,
+    read_current_ua=40.0,
+    resets_by_voltage=0,
+    reset_current_ua=300.0,
+    reset_pulse_ns=40.0,
+    sets_by_voltage=0,
+    set_current_ua=150.0,
+    set_pulse_ns=150.0,
+    access_width_f=2.0,
+    access_drop_v=0.3,
+  ),
 }
 
 ALIASES = {'sttaggr': 'stt_aggressive', 'paperSTT': 'paper_stt', 'paperSOT': 'paper_sot'}

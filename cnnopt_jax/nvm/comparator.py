@@ -16,6 +16,7 @@ QUARTERS = 4
 
 class Comparator(NamedTuple):
   """Cost for one way: um^2, ps, fJ, mW."""
+
   area: Array
   delay: Array
   energy: Array
@@ -41,13 +42,13 @@ def comparator(p: devices.Process, tag_bits: Array) -> Comparator:
     stage = devices.horowitz(taus[i], 1 / (p.r_n * p.gm_n), rise)
     delay, rise = delay + stage, 2 * stage
   bottom = output_caps[-1] + bits * branch_cap
-  top = bits * branch_cap + devices.drain_cap(p, PRECHARGE_F * p.f,
-                                              devices.ELECTRIC_HEIGHT_F * p.f)
+  top = bits * branch_cap + devices.drain_cap(p, PRECHARGE_F * p.f, devices.ELECTRIC_HEIGHT_F * p.f)
   bottom_res, top_res = p.r_n / widths_n[-1], 2 * p.r_n / branch
   delay = delay + devices.horowitz(bottom_res * bottom + (bottom_res + top_res) * top, 0.0, rise)
 
   heights, widths = devices.gate_size(p, 1.0, widths_n, widths_p)
   area = (heights.max() + branch_height) * jnp.maximum(widths.sum(), bits * branch_width)
   leakage = devices.inverter_leakage(p, widths_n, widths_p).sum()
-  return Comparator(QUARTERS * area, delay, QUARTERS * (loads.sum() + bottom + top) * p.vdd**2,
-                    QUARTERS * leakage)
+  return Comparator(
+    QUARTERS * area, delay, QUARTERS * (loads.sum() + bottom + top) * p.vdd**2, QUARTERS * leakage
+  )

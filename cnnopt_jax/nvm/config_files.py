@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from cnnopt_jax.nvm import organizations, search, structures, technologies, wires
 from cnnopt_jax.nvm.option_files import (
-    Option,
-    anything,
-    choice,
-    fail,
-    number,
-    read_options,
-    whole,
+  Option,
+  anything,
+  choice,
+  fail,
+  number,
+  read_options,
+  whole,
 )
 
 Mode, Target = organizations.Mode, search.Target
@@ -33,6 +33,7 @@ class Config(NamedTuple):
       None.
     mux: forced degrees, None where free.
   """
+
   cell_path: pathlib.Path
   node_nm: int
   roadmap: str
@@ -52,8 +53,14 @@ class Config(NamedTuple):
   def technology(self, *, nvsim_compatible: bool = False) -> structures.Technology:
     """Builds the file's technology."""
     return technologies.technology(
-        self.node_nm, self.roadmap, self.temperature_k, local=self.local, routing=self.routing,
-        max_width_f=self.max_width_f, nvsim_compatible=nvsim_compatible)
+      self.node_nm,
+      self.roadmap,
+      self.temperature_k,
+      local=self.local,
+      routing=self.routing,
+      max_width_f=self.max_width_f,
+      nvsim_compatible=nvsim_compatible,
+    )
 
 
 def _partition(text: str) -> tuple[int, int, int, int]:
@@ -76,36 +83,69 @@ def _power_of_two(text: str) -> int:
 _LAYERS = choice({layer.value: layer for layer in wires.Layer})
 _YES = choice({'Yes': True, 'No': False})
 _OPTIONS = {
-    'DesignTarget': Option(choice({'cache': 'cache', 'RAM': 'RAM', 'CAM': None})),
-    'CacheAccessMode': Option(choice({mode.value: mode for mode in Mode if mode != Mode.RAM})),
-    'OptimizationTarget': Option(choice({
-        'ReadLatency': Target.READ_LATENCY, 'WriteLatency': Target.WRITE_LATENCY,
-        'ReadDynamicEnergy': Target.READ_ENERGY, 'WriteDynamicEnergy': Target.WRITE_ENERGY,
-        'ReadEDP': Target.READ_EDP, 'WriteEDP': Target.WRITE_EDP,
-        'LeakagePower': Target.LEAKAGE, 'Area': Target.AREA, 'Exploration': 'all',
-        'Full': 'all'})),
-    'ProcessNode': Option(whole(1)), 'Capacity': Option(whole(1)),
-    'WordWidth': Option(_power_of_two, 'bit'), 'Associativity': Option(_power_of_two),
-    'DeviceRoadmap': Option(choice({name: name for name in technologies.ROADMAPS})),
-    'LocalWireType': Option(_LAYERS), 'GlobalWireType': Option(_LAYERS),
-    'LocalWireRepeaterType': Option(choice({'RepeatedNone': False, 'RepeatedOpt': None})),
-    'GlobalWireRepeaterType': Option(choice({'RepeatedNone': False, 'RepeatedOpt': None})),
-    'LocalWireUseLowSwing': Option(choice({'No': False, 'Yes': None})),
-    'GlobalWireUseLowSwing': Option(choice({'No': False, 'Yes': None})),
-    'Routing': Option(choice({'H-tree': True, 'non-H-tree': None})),
-    'InternalSensing': Option(choice({'true': True, 'false': None})),
-    'WriteScheme': Option(choice({
-        'normal': True, 'SetBeforeReset': True, 'ResetBeforeSet': True, 'EraseBeforeSet': None,
-        'EraseBeforeReset': None, 'WriteAndVerify': None})),
-    'MemoryCellInputFile': Option(anything), 'Temperature': Option(whole(1), 'K'),
-    'MaxNmosSize': Option(number(above=True), 'F'),
-    'BufferDesignOptimization': Option(choice({
-        'latency': structures.Buffering.LATENCY, 'balance': structures.Buffering.BALANCED,
-        'area': structures.Buffering.AREA})),
-    'ForceBank': Option(_partition), 'ForceMat': Option(_partition),
-    'ForceMuxSenseAmp': Option(_power_of_two), 'ForceMuxOutputLev1': Option(_power_of_two),
-    'ForceMuxOutputLev2': Option(_power_of_two), 'UseCactiAssumption': Option(_YES),
-    'EnablePruning': Option(_YES), 'OutputFilePrefix': Option(anything),
+  'DesignTarget': Option(choice({'cache': 'cache', 'RAM': 'RAM', 'CAM': None})),
+  'CacheAccessMode': Option(choice({mode.value: mode for mode in Mode if mode != Mode.RAM})),
+  'OptimizationTarget': Option(
+    choice(
+      {
+        'ReadLatency': Target.READ_LATENCY,
+        'WriteLatency': Target.WRITE_LATENCY,
+        'ReadDynamicEnergy': Target.READ_ENERGY,
+        'WriteDynamicEnergy': Target.WRITE_ENERGY,
+        'ReadEDP': Target.READ_EDP,
+        'WriteEDP': Target.WRITE_EDP,
+        'LeakagePower': Target.LEAKAGE,
+        'Area': Target.AREA,
+        'Exploration': 'all',
+        'Full': 'all',
+      }
+    )
+  ),
+  'ProcessNode': Option(whole(1)),
+  'Capacity': Option(whole(1)),
+  'WordWidth': Option(_power_of_two, 'bit'),
+  'Associativity': Option(_power_of_two),
+  'DeviceRoadmap': Option(choice({name: name for name in technologies.ROADMAPS})),
+  'LocalWireType': Option(_LAYERS),
+  'GlobalWireType': Option(_LAYERS),
+  'LocalWireRepeaterType': Option(choice({'RepeatedNone': False, 'RepeatedOpt': None})),
+  'GlobalWireRepeaterType': Option(choice({'RepeatedNone': False, 'RepeatedOpt': None})),
+  'LocalWireUseLowSwing': Option(choice({'No': False, 'Yes': None})),
+  'GlobalWireUseLowSwing': Option(choice({'No': False, 'Yes': None})),
+  'Routing': Option(choice({'H-tree': True, 'non-H-tree': None})),
+  'InternalSensing': Option(choice({'true': True, 'false': None})),
+  'WriteScheme': Option(
+    choice(
+      {
+        'normal': True,
+        'SetBeforeReset': True,
+        'ResetBeforeSet': True,
+        'EraseBeforeSet': None,
+        'EraseBeforeReset': None,
+        'WriteAndVerify': None,
+      }
+    )
+  ),
+  'MemoryCellInputFile': Option(anything),
+  'Temperature': Option(whole(1), 'K'),
+  'MaxNmosSize': Option(number(above=True), 'F'),
+  'BufferDesignOptimization': Option(
+    choice(
+      {
+        'latency': structures.Buffering.LATENCY,
+        'balance': structures.Buffering.BALANCED,
+        'area': structures.Buffering.AREA,
+      }
+    )
+  ),
+  'ForceBank': Option(_partition),
+  'ForceMat': Option(_partition),
+  'ForceMuxSenseAmp': Option(_power_of_two),
+  'ForceMuxOutputLev1': Option(_power_of_two),
+  'ForceMuxOutputLev2': Option(_power_of_two),
+  'UseCactiAssumption': Option(_YES),
+  'EnablePruning': Option(_YES),
+  'OutputFilePrefix': Option(anything),
 }
 _CAPACITY = re.compile(r'-\s*Capacity\s*\((KB|MB)\)')
 
@@ -132,22 +172,31 @@ def read_config(path: str | pathlib.Path) -> Config:
   word_bytes = entries['WordWidth'].value // 8
   if word_bytes < 1:
     raise fail(path, entries['WordWidth'].line, 'WordWidth', 'allowed: at least 8')
-  spec = organizations.CacheSpec(capacity.value << {'KB': 10, 'MB': 20}[unit[1]], word_bytes,
-                                 value('Associativity', 1) if is_cache else 1)
+  spec = organizations.CacheSpec(
+    capacity.value << {'KB': 10, 'MB': 20}[unit[1]],
+    word_bytes,
+    value('Associativity', 1) if is_cache else 1,
+  )
   target = value('OptimizationTarget', Target.READ_LATENCY)
   config = Config(
-      cell_path=path.parent / entries['MemoryCellInputFile'].value,
-      node_nm=entries['ProcessNode'].value, roadmap=value('DeviceRoadmap', 'HP'),
-      temperature_k=value('Temperature', 350),
-      max_width_f=value('MaxNmosSize', technologies.MAX_WIDTH_F),
-      local=value('LocalWireType', wires.Layer.LOCAL_AGGRESSIVE),
-      routing=value('GlobalWireType', wires.Layer.GLOBAL_AGGRESSIVE), spec=spec,
-      mode=value('CacheAccessMode', Mode.NORMAL) if is_cache else Mode.RAM,
-      target=None if target == 'all' else target, cacti=value('UseCactiAssumption', False),
-      buffering=value('BufferDesignOptimization', structures.Buffering.LATENCY),
-      bank=value('ForceBank', None), mat=value('ForceMat', None),
-      mux=tuple(value(f'ForceMux{level}', None)
-                for level in ('SenseAmp', 'OutputLev1', 'OutputLev2')))
+    cell_path=path.parent / entries['MemoryCellInputFile'].value,
+    node_nm=entries['ProcessNode'].value,
+    roadmap=value('DeviceRoadmap', 'HP'),
+    temperature_k=value('Temperature', 350),
+    max_width_f=value('MaxNmosSize', technologies.MAX_WIDTH_F),
+    local=value('LocalWireType', wires.Layer.LOCAL_AGGRESSIVE),
+    routing=value('GlobalWireType', wires.Layer.GLOBAL_AGGRESSIVE),
+    spec=spec,
+    mode=value('CacheAccessMode', Mode.NORMAL) if is_cache else Mode.RAM,
+    target=None if target == 'all' else target,
+    cacti=value('UseCactiAssumption', False),
+    buffering=value('BufferDesignOptimization', structures.Buffering.LATENCY),
+    bank=value('ForceBank', None),
+    mat=value('ForceMat', None),
+    mux=tuple(
+      value(f'ForceMux{level}', None) for level in ('SenseAmp', 'OutputLev1', 'OutputLev2')
+    ),
+  )
   try:
     config.technology()
   except ValueError as error:

@@ -26,11 +26,11 @@ LEAST_WIDTH_F = 1.5
 GAP_BETWEEN_N_AND_P_F = 2.0
 GAP_BETWEEN_SAME_TYPE_F = 1.5
 GAP_BETWEEN_POLY_F = 1.5
-CONTACT_F = 1.0 + 2 * 0.75   # A contact and its gaps to the poly on both sides.
+CONTACT_F = 1.0 + 2 * 0.75  # A contact and its gaps to the poly on both sides.
 POWER_RAIL_F = 2.0
 FOLD_OVERHEAD_F = 3.0
-LAYOUT_HEIGHT_F = 40.0       # Transistor region when areas are computed.
-ELECTRIC_HEIGHT_F = 20.0     # Transistor region when drains of gates are computed.
+LAYOUT_HEIGHT_F = 40.0  # Transistor region when areas are computed.
+ELECTRIC_HEIGHT_F = 20.0  # Transistor region when drains of gates are computed.
 
 SATURATION_VELOCITY_UM_PER_PS = 0.1
 NAND_LEAKAGE = (1.0, 1.0, 0.48, 0.31)  # Mean over inputs, by number of inputs (CACTI).
@@ -57,6 +57,7 @@ class Process(NamedTuple):
     route_pitch: of them, um.
     route_drive: a `structures.Drive`.
   """
+
   f: Array
   vdd: Array
   vth: Array
@@ -90,25 +91,37 @@ def process(tech: structures.Technology) -> Process:
 
   def transconductance(mobility_cm2_per_vs):
     mobility = 1e-4 * mobility_cm2_per_vs  # um^2 / (V ps).
-    overdrive = jnp.minimum(length * SATURATION_VELOCITY_UM_PER_PS / mobility,
-                            tech.vdd_v - tech.vth_v)
+    overdrive = jnp.minimum(
+      length * SATURATION_VELOCITY_UM_PER_PS / mobility, tech.vdd_v - tech.vth_v
+    )
     return mobility * tech.oxide_cap_ff_per_um2 / (2 * length) * overdrive  # fF/(V ps) = mA/V^2.
 
   resistance = lambda on: tech.resistance_multiplier * tech.vdd_v / on
   return Process(
-      f=1e-3 * tech.feature_nm, vdd=tech.vdd_v, vth=tech.vth_v,
-      gate_cap=(tech.gate_cap_ff_per_um + tech.overlap_cap_ff_per_um
-                + 3 * tech.fringe_cap_ff_per_um),
-      junction_cap=1.0 / bias**0.5, sidewall_cap=0.25 / bias**0.33, channel_cap=0.05 / bias**0.33,
-      pn=tech.pn_ratio, r_n=resistance(on_n), r_p=resistance(on_p),
-      gm_n=transconductance(tech.electron_mobility_cm2_per_vs),
-      gm_p=transconductance(tech.hole_mobility_cm2_per_vs),
-      on_n=on_n, on_p=on_p, off_n=1e-6 * tech.off_n_na_per_um, off_p=1e-6 * tech.off_p_na_per_um,
-      max_width=1e-3 * tech.feature_nm * tech.max_width_f,
-      wire_r=1e-3 * tech.local.resistance_ohm_per_um, wire_c=tech.local.capacitance_ff_per_um,
-      route_r=1e-3 * tech.routing.resistance_ohm_per_um,
-      route_c=tech.routing.capacitance_ff_per_um, route_pitch=tech.routing.pitch_um,
-      route_drive=tech.drive)
+    f=1e-3 * tech.feature_nm,
+    vdd=tech.vdd_v,
+    vth=tech.vth_v,
+    gate_cap=(tech.gate_cap_ff_per_um + tech.overlap_cap_ff_per_um + 3 * tech.fringe_cap_ff_per_um),
+    junction_cap=1.0 / bias**0.5,
+    sidewall_cap=0.25 / bias**0.33,
+    channel_cap=0.05 / bias**0.33,
+    pn=tech.pn_ratio,
+    r_n=resistance(on_n),
+    r_p=resistance(on_p),
+    gm_n=transconductance(tech.electron_mobility_cm2_per_vs),
+    gm_p=transconductance(tech.hole_mobility_cm2_per_vs),
+    on_n=on_n,
+    on_p=on_p,
+    off_n=1e-6 * tech.off_n_na_per_um,
+    off_p=1e-6 * tech.off_p_na_per_um,
+    max_width=1e-3 * tech.feature_nm * tech.max_width_f,
+    wire_r=1e-3 * tech.local.resistance_ohm_per_um,
+    wire_c=tech.local.capacitance_ff_per_um,
+    route_r=1e-3 * tech.routing.resistance_ohm_per_um,
+    route_c=tech.routing.capacitance_ff_per_um,
+    route_pitch=tech.routing.pitch_um,
+    route_drive=tech.drive,
+  )
 
 
 def horowitz(tau: Array, beta: Array, rise: Array) -> Array:
@@ -133,11 +146,16 @@ def _regions(p: Process, width_n: Array, width_p: Array, height: Array) -> tuple
 
 def _drain(p: Process, fingers, drain_height, in_series, in_parallel):
   """Drain capacitance of `in_series` stacked or `in_parallel` side-by-side transistors, fF."""
-  length = p.f * (in_parallel * CONTACT_F
-                  + (in_series * in_parallel * (fingers - 1) + in_series - 1) * GAP_BETWEEN_POLY_F)
+  length = p.f * (
+    in_parallel * CONTACT_F
+    + (in_series * in_parallel * (fingers - 1) + in_series - 1) * GAP_BETWEEN_POLY_F
+  )
   edges = 2 * length + jnp.where(fingers % 2 == 0, 0.0, drain_height)
-  return (length * drain_height * p.junction_cap + edges * p.sidewall_cap
-          + fingers * drain_height * p.channel_cap)
+  return (
+    length * drain_height * p.junction_cap
+    + edges * p.sidewall_cap
+    + fingers * drain_height * p.channel_cap
+  )
 
 
 def drain_cap(p: Process, width: Array, limit: Array) -> Array:
@@ -151,16 +169,19 @@ def stacked_drain_cap(p: Process, width: Array, limit: Array, in_series: Array) 
   return _drain(p, *_folds(p, width, limit), in_series, 1.0)
 
 
-def gate_output_cap(p: Process, inputs: Array, width_n: Array, width_p: Array,
-                    height_f: float = ELECTRIC_HEIGHT_F) -> Array:
+def gate_output_cap(
+  p: Process, inputs: Array, width_n: Array, width_p: Array, height_f: float = ELECTRIC_HEIGHT_F
+) -> Array:
   """Output capacitance of a NAND (an inverter for `inputs` = 1) `height_f` F high, fF."""
   limit_n, limit_p = _regions(p, width_n, width_p, height_f * p.f)
-  return (_drain(p, *_folds(p, width_n, limit_n), inputs, 1.0)
-          + _drain(p, *_folds(p, width_p, limit_p), 1.0, inputs))
+  return _drain(p, *_folds(p, width_n, limit_n), inputs, 1.0) + _drain(
+    p, *_folds(p, width_p, limit_p), 1.0, inputs
+  )
 
 
-def gate_size(p: Process, inputs: Array, width_n: Array, width_p: Array,
-              height_f: float = LAYOUT_HEIGHT_F) -> tuple[Array, Array]:
+def gate_size(
+  p: Process, inputs: Array, width_n: Array, width_p: Array, height_f: float = LAYOUT_HEIGHT_F
+) -> tuple[Array, Array]:
   """Height and width of a NAND (an inverter for `inputs` = 1), um."""
   limit_n, limit_p = _regions(p, width_n, width_p, height_f * p.f)
   fingers_n, height_n = _folds(p, width_n, limit_n)

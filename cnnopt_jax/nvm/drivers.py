@@ -37,6 +37,7 @@ class Decoder(NamedTuple):
     first_cap: input and output capacitance of the first stage, fF.
     valid: whether the transistors fit.
   """
+
   nand_tau: Array
   nand_beta: Array
   stage_tau: Array
@@ -79,15 +80,27 @@ def _size_chain(p, effort, input_cap, load_cap, buffering, least_current):
 
   is_area = buffering == structures.Buffering.AREA
   is_balanced = (buffering == structures.Buffering.BALANCED) | (
-      (buffering == structures.Buffering.LATENCY) & (last < least_last))
-  return (jnp.where(is_area, 1.0, jnp.where(is_balanced, balanced_stages, stages)),
-          jnp.where(is_area | is_balanced, least_last, last),
-          jnp.where(is_balanced, balanced_taper, taper), least_last <= p.max_width)
+    (buffering == structures.Buffering.LATENCY) & (last < least_last)
+  )
+  return (
+    jnp.where(is_area, 1.0, jnp.where(is_balanced, balanced_stages, stages)),
+    jnp.where(is_area | is_balanced, least_last, last),
+    jnp.where(is_balanced, balanced_taper, taper),
+    least_last <= p.max_width,
+  )
 
 
-def size_decoder(p: devices.Process, inputs: Array, copies: Array, load_cap: Array,
-                 load_res: Array = 0.0, buffering: Array = structures.Buffering.LATENCY,
-                 least_current: Array = 0.0, *, max_stages: int = MAX_STAGES) -> Decoder:
+def size_decoder(
+  p: devices.Process,
+  inputs: Array,
+  copies: Array,
+  load_cap: Array,
+  load_res: Array = 0.0,
+  buffering: Array = structures.Buffering.LATENCY,
+  least_current: Array = 0.0,
+  *,
+  max_stages: int = MAX_STAGES,
+) -> Decoder:
   """Sizes a decoder.
 
   Args:
@@ -104,14 +117,15 @@ def size_decoder(p: devices.Process, inputs: Array, copies: Array, load_cap: Arr
     The `Decoder`, of the arguments' common batch shape.
   """
   inputs, copies, load_cap, load_res, buffering, least_current = jnp.broadcast_arrays(
-      inputs, copies, load_cap, load_res, buffering, least_current)
+    inputs, copies, load_cap, load_res, buffering, least_current
+  )
   n = jnp.maximum(inputs, 1)
   nand = inputs > 0
   least = devices.LEAST_WIDTH_F * p.f
   nand_n, nand_p = n * least, p.pn * least
-  stages, last, taper, fits = _size_chain(p, (n + p.pn) / (1 + p.pn),
-                                          p.gate_cap * (nand_n + nand_p), load_cap, buffering,
-                                          least_current)
+  stages, last, taper, fits = _size_chain(
+    p, (n + p.pn) / (1 + p.pn), p.gate_cap * (nand_n + nand_p), load_cap, buffering, least_current
+  )
   widths = [last]
   for _ in range(max_stages - 1):
     widths.append(jnp.maximum(widths[-1] / taper, least))
@@ -133,13 +147,17 @@ def size_decoder(p: devices.Process, inputs: Array, copies: Array, load_cap: Arr
   nand_load = output_caps[-1] + first(input_caps)
   wire_tau = jnp.where(stage == 0, load_cap * load_res / 2, 0.0)  # Behind the last stage.
   return Decoder(
-      nand_tau=there(p.r_n / least * nand_load),  # n in series, each n times as wide.
-      nand_beta=1 / (n * p.r_n * p.gm_n), stage_tau=p.r_n / widths_n[:-1] * loads + wire_tau,
-      stages=stages, energy=(there(nand_load) + active(loads).sum(axis=0)) * p.vdd**2,
-      leakage=(active(leakages).sum(axis=0) + devices.nand_leakage(p, inputs, nand_p)) * copies,
-      height=jnp.maximum(active(heights[:-1]).max(axis=0), there(heights[-1])) * copies,
-      width=active(gate_widths[:-1]).sum(axis=0) + there(gate_widths[-1]),
-      first_cap=first(input_caps + output_caps[:-1]), valid=fits & (stages <= max_stages))
+    nand_tau=there(p.r_n / least * nand_load),  # n in series, each n times as wide.
+    nand_beta=1 / (n * p.r_n * p.gm_n),
+    stage_tau=p.r_n / widths_n[:-1] * loads + wire_tau,
+    stages=stages,
+    energy=(there(nand_load) + active(loads).sum(axis=0)) * p.vdd**2,
+    leakage=(active(leakages).sum(axis=0) + devices.nand_leakage(p, inputs, nand_p)) * copies,
+    height=jnp.maximum(active(heights[:-1]).max(axis=0), there(heights[-1])) * copies,
+    width=active(gate_widths[:-1]).sum(axis=0) + there(gate_widths[-1]),
+    first_cap=first(input_caps + output_caps[:-1]),
+    valid=fits & (stages <= max_stages),
+  )
 
 
 def nand_input_cap(p: devices.Process, inputs: Array) -> Array:
@@ -162,8 +180,10 @@ def decoder_delay(p: devices.Process, decoder: Decoder, rise: Array) -> tuple[Ar
     active = j < decoder.stages
     return (total + jnp.where(active, delay, 0.0), jnp.where(active, 2 * delay, rise)), None
 
-  start = jax.tree.map(lambda x: jnp.broadcast_to(x, jnp.broadcast_shapes(
-      x.shape, decoder.stage_tau.shape[1:])), (total, rise))
+  start = jax.tree.map(
+    lambda x: jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape, decoder.stage_tau.shape[1:])),
+    (total, rise),
+  )
   stages = jnp.arange(decoder.stage_tau.shape[0])
   # A scan, so that the stages compile once; the first stage of a chain is its last index.
   return jax.lax.scan(stage, start, (decoder.stage_tau, stages), reverse=True)[0]

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 
 from cnnopt_jax.nvm import (
-    array,
-    cache,
-    factoring,
-    organizations,
-    precision,
-    search,
-    structures,
-    tag_wires,
+  array,
+  cache,
+  factoring,
+  organizations,
+  precision,
+  search,
+  structures,
+  tag_wires,
 )
 
 Mode, Target = organizations.Mode, search.Target
@@ -33,6 +33,7 @@ class Winner(NamedTuple):
     data_organization, tag_organization: of one bank, for `cache_ppa` (scalars).
     tag_technology: of the tags; the data's but for what `tag_wires` does under NVSim's rules.
   """
+
   cell: str
   capacity_bytes: int
   mode: Mode
@@ -50,18 +51,29 @@ class Winner(NamedTuple):
 
 def edap(totals: cache.CacheTotals) -> Any:
   """Energy-delay-area product, reads and writes in equal parts, nJ ns mm^2."""
-  return ((totals.hit_energy_nj + totals.write_energy_nj) / 2
-          * (totals.hit_latency_ns + totals.write_latency_ns) / 2 * totals.area_mm2)
+  return (
+    (totals.hit_energy_nj + totals.write_energy_nj)
+    / 2
+    * (totals.hit_latency_ns + totals.write_latency_ns)
+    / 2
+    * totals.area_mm2
+  )
 
 
 class Problem(NamedTuple):
   """Enumerated organisations of one kind of array: on the host, and padded on the device."""
+
   factored: factoring.Factored
   padded: search.Padded
 
 
-def problem(spec: organizations.CacheSpec, mode: Mode, space: organizations.Space,
-            is_tag: bool, nvsim_compatible: bool) -> Problem:
+def problem(
+  spec: organizations.CacheSpec,
+  mode: Mode,
+  space: organizations.Space,
+  is_tag: bool,
+  nvsim_compatible: bool,
+) -> Problem:
   """Enumerates the arrays of a cache's banks; call inside `precision.float64()`.
 
   Integers only, whatever the cell or the technology, so it is done once per bank and mode.
@@ -78,13 +90,20 @@ def _problem(spec, mode, space, is_tag, nvsim_compatible):
 
 
 @precision.in_float64
-def explore(cells: Mapping[str, structures.Cell], technology: structures.Technology,
-            capacities_bytes: Sequence[int], modes: Sequence[Mode] = cache.MODES,
-            targets: Sequence[Target] = tuple(Target), *, line_bytes: int = 64,
-            associativity: int = 16, tag_cell: structures.Cell | None = None,
-            space: organizations.Space = organizations.CACTI_SPACE,
-            tag_space: organizations.Space = organizations.TAG_SPACE,
-            nvsim_compatible: bool = False) -> list[Winner]:
+def explore(
+  cells: Mapping[str, structures.Cell],
+  technology: structures.Technology,
+  capacities_bytes: Sequence[int],
+  modes: Sequence[Mode] = cache.MODES,
+  targets: Sequence[Target] = tuple(Target),
+  *,
+  line_bytes: int = 64,
+  associativity: int = 16,
+  tag_cell: structures.Cell | None = None,
+  space: organizations.Space = organizations.CACTI_SPACE,
+  tag_space: organizations.Space = organizations.TAG_SPACE,
+  nvsim_compatible: bool = False,
+) -> list[Winner]:
   """Searches all organisations of all caches.
 
   By default data and tag array are chosen together (`search.pick_pair`). With
@@ -133,13 +152,17 @@ def explore(cells: Mapping[str, structures.Cell], technology: structures.Technol
         mode_index, size = cache.MODES.index(mode), search.picked_size(data.padded)
         wiring = np.zeros(len(Target), int)
         if nvsim_compatible:
-          best, wiring = tag_wires.refine(used, tag_technologies, organizations.select(
-              tag.factored.organizations, np.asarray(best_index)))
+          best, wiring = tag_wires.refine(
+            used,
+            tag_technologies,
+            organizations.select(tag.factored.organizations, np.asarray(best_index)),
+          )
           index, caches = search.pick_apart(data_totals, best, bus, mode_index, size)
           found = index, best_index, caches
         else:
-          found = search.pick_pair(data_totals, totals, best_index, bus, mode_index, size,
-                                   search.picked_size(tag.padded))
+          found = search.pick_pair(
+            data_totals, totals, best_index, bus, mode_index, size, search.picked_size(tag.padded)
+          )
         pending.append((name, capacity, mode, data, tag, wiring, found))
   # Everything above is queued on the device; only now is anything waited for.
   return [winner for entry in pending for winner in _winners(*entry, targets, tag_technologies)]
@@ -152,7 +175,12 @@ def _winners(name, capacity, mode, data, tag, wiring, found, targets, tag_techno
   for target in targets:
     row = cache.CacheTotals(*(field[target].item() for field in totals))
     yield Winner(
-        name, capacity, mode, target, row,
-        organizations.select(data.factored.organizations, index[target]),
-        organizations.select(tag.factored.organizations, tag_index[target]),
-        tag_technologies[wiring[target]])
+      name,
+      capacity,
+      mode,
+      target,
+      row,
+      organizations.select(data.factored.organizations, index[target]),
+      organizations.select(tag.factored.organizations, tag_index[target]),
+      tag_technologies[wiring[target]],
+    )

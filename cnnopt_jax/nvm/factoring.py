@@ -13,17 +13,50 @@ import numpy as np
 from cnnopt_jax.nvm import organizations, structures, subarray
 
 # What a mat depends on; the other fields of an organisation say how mats make a bank.
-_MAT_FIELDS = ('subarray_rows', 'subarray_columns', 'active_subarray_rows',
-               'active_subarray_columns', 'mux_senseamp', 'mux_output1', 'mux_output2', 'rows',
-               'columns', 'row_address_bits', 'ways', 'tag_bits', 'is_tag', 'set_ways',
-               'write_share', 'buffering')
+_MAT_FIELDS = (
+  'subarray_rows',
+  'subarray_columns',
+  'active_subarray_rows',
+  'active_subarray_columns',
+  'mux_senseamp',
+  'mux_output1',
+  'mux_output2',
+  'rows',
+  'columns',
+  'row_address_bits',
+  'ways',
+  'tag_bits',
+  'is_tag',
+  'set_ways',
+  'write_share',
+  'buffering',
+)
 
 
 # What only one of the two needs.
-MAT_ONLY_FIELDS = ('mux_senseamp', 'mux_output1', 'mux_output2', 'rows', 'columns',
-                   'row_address_bits', 'ways', 'tag_bits', 'set_ways', 'write_share', 'buffering')
-BANK_ONLY_FIELDS = ('mat_rows', 'mat_columns', 'active_mat_rows', 'active_mat_columns',
-                    'address_bits', 'distributed_bits', 'broadcast_bits', 'wire_share')
+MAT_ONLY_FIELDS = (
+  'mux_senseamp',
+  'mux_output1',
+  'mux_output2',
+  'rows',
+  'columns',
+  'row_address_bits',
+  'ways',
+  'tag_bits',
+  'set_ways',
+  'write_share',
+  'buffering',
+)
+BANK_ONLY_FIELDS = (
+  'mat_rows',
+  'mat_columns',
+  'active_mat_rows',
+  'active_mat_columns',
+  'address_bits',
+  'distributed_bits',
+  'broadcast_bits',
+  'wire_share',
+)
 
 
 class Factored(NamedTuple):
@@ -36,6 +69,7 @@ class Factored(NamedTuple):
     mat_index: mat of each organisation, `[N]`.
     organizations: all, `[N]`.
   """
+
   requests: subarray.DriverRequest
   driver_index: np.ndarray
   mats: structures.Organization
@@ -51,9 +85,12 @@ def factor(org: structures.Organization) -> Factored:
   flat = [np.ravel(field) for field in requests]
   first, driver_index = _distinct(flat)
   return Factored(
-      requests=subarray.DriverRequest(*(field[first] for field in flat)),
-      driver_index=driver_index.reshape(requests.role.shape), mats=mats, mat_index=mat_index,
-      organizations=org)
+    requests=subarray.DriverRequest(*(field[first] for field in flat)),
+    driver_index=driver_index.reshape(requests.role.shape),
+    mats=mats,
+    mat_index=mat_index,
+    organizations=org,
+  )
 
 
 def _distinct(columns: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ class Gpu:
     blocks_per_sm: thread blocks that run at once on a multiprocessor.
     source: where the figures are from.
   """
+
   name: str
   sms: int
   l1_bytes: int
@@ -47,22 +48,36 @@ class Gpu:
 
 
 GTX_1080_TI = Gpu(
-    name='GTX 1080 Ti', sms=28, l1_bytes=48 << 10, l2_bytes=2816 << 10, line_bytes=128,
-    sector_bytes=32, tiles=((128, 128), (128, 64), (64, 64), (128, 32), (64, 32), (32, 32)),
-    tile_depth=8, blocks_per_sm=2,
-    source='As recalled, not read again. 28 SMs: NVIDIA, GeForce GTX 1080 Ti specifications. '
-    '48 KB of L1 an SM and 32 B sectors: CUDA Pascal Tuning Guide, section 1.4. 2816 KB of L2: '
-    'cudaDeviceProp.l2CacheSize, eleven slices of 256 KB (DeepNVM rounds to 3 MB). Tiles: names '
-    'of the sgemm and implicit_sgemm kernels of cuBLAS and cuDNN 7, two of whose blocks of 256 '
-    'threads fit the registers of an SM.')
+  name='GTX 1080 Ti',
+  sms=28,
+  l1_bytes=48 << 10,
+  l2_bytes=2816 << 10,
+  line_bytes=128,
+  sector_bytes=32,
+  tiles=((128, 128), (128, 64), (64, 64), (128, 32), (64, 32), (32, 32)),
+  tile_depth=8,
+  blocks_per_sm=2,
+  source='As recalled, not read again. 28 SMs: NVIDIA, GeForce GTX 1080 Ti specifications. '
+  '48 KB of L1 an SM and 32 B sectors: CUDA Pascal Tuning Guide, section 1.4. 2816 KB of L2: '
+  'cudaDeviceProp.l2CacheSize, eleven slices of 256 KB (DeepNVM rounds to 3 MB). Tiles: names '
+  'of the sgemm and implicit_sgemm kernels of cuBLAS and cuDNN 7, two of whose blocks of 256 '
+  'threads fit the registers of an SM.',
+)
 
 H200 = Gpu(
-    name='H200', sms=132, l1_bytes=256 << 10, l2_bytes=50 * MIB, line_bytes=128, sector_bytes=32,
-    tiles=((256, 128), (128, 256), (128, 128), (128, 64), (64, 64), (64, 32)), tile_depth=32,
-    blocks_per_sm=1,
-    source='As recalled, not read again. 132 SMs, 256 KB of L1 and shared memory an SM, 50 MB of '
-    'L2: NVIDIA H100 Tensor Core GPU Architecture whitepaper, table 2 (the H200 has the H100 SXM '
-    'processor); 32 B sectors: Nsight Compute documentation, memory tables. Tiles: TF32 kernels '
-    'of CUTLASS 3.')
+  name='H200',
+  sms=132,
+  l1_bytes=256 << 10,
+  l2_bytes=50 * MIB,
+  line_bytes=128,
+  sector_bytes=32,
+  tiles=((256, 128), (128, 256), (128, 128), (128, 64), (64, 64), (64, 32)),
+  tile_depth=32,
+  blocks_per_sm=1,
+  source='As recalled, not read again. 132 SMs, 256 KB of L1 and shared memory an SM, 50 MB of '
+  'L2: NVIDIA H100 Tensor Core GPU Architecture whitepaper, table 2 (the H200 has the H100 SXM '
+  'processor); 32 B sectors: Nsight Compute documentation, memory tables. Tiles: TF32 kernels '
+  'of CUTLASS 3.',
+)
 
 GPUS = {'gtx_1080_ti': GTX_1080_TI, 'h200': H200}

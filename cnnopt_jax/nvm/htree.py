@@ -29,6 +29,7 @@ class HTree(NamedTuple):
     leakage: of all branches, mW.
     height, width: what it adds to the bank, um.
   """
+
   delay: Array
   energy: Array
   leakage: Array
@@ -47,6 +48,7 @@ class Levels(NamedTuple):
     parallel: branches side by side.
     length: from the mats alone, um.
   """
+
   exists: Array
   bits: Array
   active: Array
@@ -55,23 +57,29 @@ class Levels(NamedTuple):
   length: Array
 
 
-def htree(p: devices.Process, org: structures.Organization, mat_height: Array,
-          mat_width: Array) -> HTree:
+def htree(
+  p: devices.Process, org: structures.Organization, mat_height: Array, mat_width: Array
+) -> HTree:
   """Routes `org`'s address, distributed and broadcast bits to its active mats."""
   horizontal, vertical = _levels(org, mat_height, mat_width)
 
   def bare(_):
     unit = links.unrepeated(p, jnp.ones_like(mat_width))
-    bit_length = sum((jnp.where(way.exists, way.active * way.bits * way.length, 0.0)).sum(axis=0)
-                     for way in (horizontal, vertical))
+    bit_length = sum(
+      (jnp.where(way.exists, way.active * way.bits * way.length, 0.0)).sum(axis=0)
+      for way in (horizontal, vertical)
+    )
     # The squared lengths of a direction's levels are a geometric series of ratio four.
-    squares = (mat_width**2 * (org.mat_columns**2 - 1)
-               + mat_height**2 / 4 * (org.mat_rows**2 - 1))
+    squares = mat_width**2 * (org.mat_columns**2 - 1) + mat_height**2 / 4 * (org.mat_rows**2 - 1)
     none = jnp.zeros_like(bit_length)
     return HTree(unit.delay * squares / 3, unit.energy * bit_length, none, none, none)
 
-  return jax.lax.cond(p.route_drive == structures.Drive.UNREPEATED, bare,
-                      lambda _: _driven(p, org, horizontal, vertical), None)
+  return jax.lax.cond(
+    p.route_drive == structures.Drive.UNREPEATED,
+    bare,
+    lambda _: _driven(p, org, horizontal, vertical),
+    None,
+  )
 
 
 def _levels(org, mat_height, mat_width) -> tuple[Levels, Levels]:
@@ -81,10 +89,12 @@ def _levels(org, mat_height, mat_width) -> tuple[Levels, Levels]:
 
   def branch(steps_h, steps_v, power_h, power_v):
     """Active branches and the bits of one after so many splits (and 2^them)."""
-    active = (jnp.minimum(power_h, org.active_mat_columns)
-              * jnp.minimum(power_v, org.active_mat_rows))
-    address = (org.address_bits - jnp.maximum(0.0, steps_h - splits_h)
-               - jnp.maximum(0.0, steps_v - splits_v))
+    active = jnp.minimum(power_h, org.active_mat_columns) * jnp.minimum(
+      power_v, org.active_mat_rows
+    )
+    address = (
+      org.address_bits - jnp.maximum(0.0, steps_h - splits_h) - jnp.maximum(0.0, steps_v - splits_v)
+    )
     return active, address + jnp.floor(org.distributed_bits / active) + org.broadcast_bits
 
   # Wire i of a direction lies behind i splits of its own direction (a vertical one behind i + 1),
@@ -95,12 +105,24 @@ def _levels(org, mat_height, mat_width) -> tuple[Levels, Levels]:
   other = jnp.where(port, 1.0, jnp.maximum(1.0, power * org.mat_rows / org.mat_columns))
   active, bits = branch(level, jnp.where(port, 0.0, jnp.maximum(0.0, level - extra)), power, other)
   # The first level stands alone, then the surplus ones; only pairs have neighbours.
-  horizontal = Levels(power < org.mat_columns, bits, active, power * other, other,
-                      mat_width * org.mat_columns / 2 / power)
+  horizontal = Levels(
+    power < org.mat_columns,
+    bits,
+    active,
+    power * other,
+    other,
+    mat_width * org.mat_columns / 2 / power,
+  )
   other = jnp.maximum(1.0, power * org.mat_columns / org.mat_rows)
   active, bits = branch(jnp.maximum(0.0, level + extra), level + 1, other, 2 * power)
-  vertical = Levels(power < org.mat_rows, bits, active, 2 * power * other, other,
-                    mat_height * org.mat_rows / 4 / power)
+  vertical = Levels(
+    power < org.mat_rows,
+    bits,
+    active,
+    2 * power * other,
+    other,
+    mat_height * org.mat_rows / 4 / power,
+  )
   return horizontal, vertical
 
 
@@ -132,12 +154,21 @@ def _driven(p, org, horizontal, vertical) -> HTree:
     added = jnp.where(way.exists, beside * power, 0.0)
     added = jnp.flip(jnp.cumsum(jnp.flip(added, 0), axis=0), 0) / power
     length = jnp.where(way.exists, way.length + added, 1.0)
-    link = jax.tree.map(lambda a, b: jnp.where(is_repeated, a, b), links.repeated(unit, length),
-                        links.low_swing(p, length))
+    link = jax.tree.map(
+      lambda a, b: jnp.where(is_repeated, a, b),
+      links.repeated(unit, length),
+      links.low_swing(p, length),
+    )
     there = lambda values: jnp.where(way.exists, values, 0.0).sum(axis=0)
-    return (there(link.delay), there(link.energy * way.active * way.bits),
-            there(link.leakage * way.branches * way.bits), there(track(way.bits * way.parallel)))
+    return (
+      there(link.delay),
+      there(link.energy * way.active * way.bits),
+      there(link.leakage * way.branches * way.bits),
+      there(track(way.bits * way.parallel)),
+    )
 
   (delay_h, energy_h, leak_h, height), (delay_v, energy_v, leak_v, width) = (
-      cost(horizontal, beside_h), cost(vertical, beside_v))
+    cost(horizontal, beside_h),
+    cost(vertical, beside_v),
+  )
   return HTree(delay_h + delay_v, energy_h + energy_v, leak_h + leak_v, height, width)

@@ -16,6 +16,7 @@ class Axis(NamedTuple):
       gradient the mean number, a fraction).
     step: elements of the source from one target element to the next.
   """
+
   target: int
   source: int
   taps: float
@@ -36,6 +37,7 @@ class Geometry(NamedTuple):
     height, width: the axes.
     weights: elements of the kernel, all groups.
   """
+
   images: int
   groups: int
   target_channels: int
@@ -69,9 +71,12 @@ class Geometry(NamedTuple):
   def transposed(self) -> 'Geometry':
     """The data gradient of a forward product: it writes the map that was read."""
     flip = lambda axis: Axis(axis.source, axis.target, axis.taps / axis.step, 1 / axis.step)
-    return self._replace(target_channels=self.source_channels,
-                         source_channels=self.target_channels, height=flip(self.height),
-                         width=flip(self.width))
+    return self._replace(
+      target_channels=self.source_channels,
+      source_channels=self.target_channels,
+      height=flip(self.height),
+      width=flip(self.width),
+    )
 
 
 def forward_geometry(layer: Layer, batch: int) -> Geometry:
@@ -79,19 +84,25 @@ def forward_geometry(layer: Layer, batch: int) -> Geometry:
   if layer.kind == 'conv':
     lhs, rhs, out = layer.dimension_numbers
     axes = [
-        Axis(layer.output_shape[o], layer.input_shape[i], layer.kernel_shape[k], stride / dilation)
-        for o, i, k, stride, dilation in zip(out[2:], lhs[2:], rhs[2:], layer.strides,
-                                             layer.lhs_dilation)]
+      Axis(layer.output_shape[o], layer.input_shape[i], layer.kernel_shape[k], stride / dilation)
+      for o, i, k, stride, dilation in zip(
+        out[2:], lhs[2:], rhs[2:], layer.strides, layer.lhs_dilation
+      )
+    ]
     axes = [Axis(1, 1, 1, 1)] * (2 - len(axes)) + axes
     # Further axes are folded into the height; none of the networks here has them.
     while len(axes) > 2:
       a, b = axes[0], axes.pop(1)
       axes[0] = Axis(a.target * b.target, a.source * b.source, a.taps * b.taps, a.step * b.step)
     return Geometry(
-        images=batch * layer.input_shape[lhs[0]], groups=layer.groups,
-        target_channels=layer.output_shape[out[1]] // layer.groups,
-        source_channels=layer.input_shape[lhs[1]] // layer.groups, height=axes[0], width=axes[1],
-        weights=math.prod(layer.kernel_shape))
+      images=batch * layer.input_shape[lhs[0]],
+      groups=layer.groups,
+      target_channels=layer.output_shape[out[1]] // layer.groups,
+      source_channels=layer.input_shape[lhs[1]] // layer.groups,
+      height=axes[0],
+      width=axes[1],
+      weights=math.prod(layer.kernel_shape),
+    )
   kernel = math.prod(layer.kernel_shape)
   columns = kernel // (layer.fan_in * layer.groups)
   rows = layer.output_elements // (columns * layer.groups)
@@ -109,6 +120,7 @@ class Tiling(NamedTuple):
     row_tiles, column_tiles: how many, of one group.
     splits: parts of the reduction, each computed by blocks of its own and then summed.
   """
+
   rows: int
   columns: int
   row_tiles: int
@@ -116,8 +128,7 @@ class Tiling(NamedTuple):
   splits: int
 
 
-def tiling(gpu: Gpu, rows: int, columns: int, depth: int, groups: int,
-           splittable: bool) -> Tiling:
+def tiling(gpu: Gpu, rows: int, columns: int, depth: int, groups: int, splittable: bool) -> Tiling:
   """The tile that leaves the least of the GPU idle; of equals the largest.
 
   Args:
@@ -160,12 +171,12 @@ class Sectors(NamedTuple):
   Attributes:
     reads, writes: sectors.
   """
+
   reads: float
   writes: float
 
 
-def map_product(gpu: Gpu, geometry: Geometry,
-                element_bytes: tuple[float, float, float]) -> Sectors:
+def map_product(gpu: Gpu, geometry: Geometry, element_bytes: tuple[float, float, float]) -> Sectors:
   """Sectors of a product that writes a map: the forward pass or a data gradient.
 
   Args:
@@ -212,8 +223,9 @@ def _source_sectors(gpu: Gpu, g: Geometry, pixels: float, element_bytes: float) 
   return sectors
 
 
-def weight_product(gpu: Gpu, geometry: Geometry,
-                   element_bytes: tuple[float, float, float]) -> Sectors:
+def weight_product(
+  gpu: Gpu, geometry: Geometry, element_bytes: tuple[float, float, float]
+) -> Sectors:
   """Sectors of a weight gradient.
 
   Args:

@@ -20,12 +20,14 @@ class Option(NamedTuple):
     parse: from text to a value; raises ValueError with what is allowed.
     unit: what must stand in parentheses; None if NVSim's files show none or words.
   """
+
   parse: Callable[[str], Any]
   unit: str | None = None
 
 
 class Entry(NamedTuple):
   """One field as read: its value and its line."""
+
   value: Any
   line: int
 
@@ -101,8 +103,9 @@ def choice(choices: dict[str, Any]) -> Callable[[str], Any]:
     word = text.split()[0] if text else ''
     allowed = [name for name, value in choices.items() if value is not None]
     if word not in allowed:
-      raise ValueError(('not modelled; ' if word in choices else '') + 'allowed: '
-                       + ', '.join(allowed))
+      raise ValueError(
+        ('not modelled; ' if word in choices else '') + 'allowed: ' + ', '.join(allowed)
+      )
     return choices[word]
 
   return parse

@@ -33,9 +33,10 @@ class Mode(enum.Enum):
 
   RAM is no cache: one array without tags.
   """
+
   RAM = 'RAM'
-  NORMAL = 'Normal'          # Tag and data at once, the hit selects the way inside the data array.
-  FAST = 'Fast'              # Tag and data at once, all ways travel, the hit selects at the port.
+  NORMAL = 'Normal'  # Tag and data at once, the hit selects the way inside the data array.
+  FAST = 'Fast'  # Tag and data at once, all ways travel, the hit selects at the port.
   SEQUENTIAL = 'Sequential'  # The data array waits for the tag.
 
 
@@ -48,6 +49,7 @@ class CacheSpec(NamedTuple):
     associativity: ways, a power of two.
     physical_address_bits: for the width of a tag.
   """
+
   capacity_bytes: int
   line_bytes: int = 64
   associativity: int = 16
@@ -56,6 +58,7 @@ class CacheSpec(NamedTuple):
 
 class Partition(NamedTuple):
   """Base-two logarithms of the counts in `structures.Organization`, `[N]` integers each."""
+
   mat_rows: np.ndarray
   mat_columns: np.ndarray
   active_mat_rows: np.ndarray
@@ -79,6 +82,7 @@ class Space(NamedTuple):
     single_mux: whether at most one multiplexer is used, the second output one being left out.
     buffering: styles.
   """
+
   max_mats: int
   max_mux: int
   cacti: bool
@@ -111,8 +115,10 @@ def validate_spec(spec: CacheSpec) -> None:
   _, bank = split_capacity(spec.capacity_bytes) if spec.capacity_bytes > 0 else (0, 0)
   least = 4 * spec.line_bytes * spec.associativity
   if bank < least:
-    raise ValueError(f'capacity_bytes={spec.capacity_bytes}; allowed: an odd number times a power '
-                     f'of two of at least {least} (4 sets)')
+    raise ValueError(
+      f'capacity_bytes={spec.capacity_bytes}; allowed: an odd number times a power '
+      f'of two of at least {least} (4 sets)'
+    )
 
 
 def tag_bits(spec: CacheSpec) -> int:
@@ -130,30 +136,41 @@ def partitions(space: Space) -> tuple[Partition, np.ndarray]:
     banks = [(r, c, c, 0) for r in mats for c in mats]
     mats_ = [(1, 1, 1, 1)]
   else:
-    nested = lambda ranges: [(r, c, active_c, active_r) for r in ranges for c in ranges
-                             for active_c in range(c + 1) for active_r in range(r + 1)]
+    nested = lambda ranges: [
+      (r, c, active_c, active_r)
+      for r in ranges
+      for c in ranges
+      for active_c in range(c + 1)
+      for active_r in range(r + 1)
+    ]
     banks, mats_ = nested(mats), nested(range(2))
   degrees = range(space.max_mux + 1)
-  muxes = [mux for mux in itertools.product(degrees, repeat=3)
-           if not space.single_mux or (sum(map(bool, mux)) <= 1 and not mux[1])]
+  muxes = [
+    mux
+    for mux in itertools.product(degrees, repeat=3)
+    if not space.single_mux or (sum(map(bool, mux)) <= 1 and not mux[1])
+  ]
   axes = [np.array(axis, np.int32) for axis in (banks, mats_, muxes)]
   styles = np.array(space.buffering, np.int32)
   index = np.indices([len(axis) for axis in axes] + [len(styles)], np.int32)
   bank, mat, mux = (axis[i.ravel()].T for axis, i in zip(axes, index[:-1]))
   return Partition(bank[0], bank[1], bank[3], bank[2], mat[0], mat[1], mat[3], mat[2], *mux), (
-      styles[index[-1].ravel()])
+    styles[index[-1].ravel()]
+  )
 
 
-def data_organizations(spec: CacheSpec, mode: Mode, space: Space = CACTI_SPACE, *,
-                       nvsim_compatible: bool = False) -> structures.Organization:
+def data_organizations(
+  spec: CacheSpec, mode: Mode, space: Space = CACTI_SPACE, *, nvsim_compatible: bool = False
+) -> structures.Organization:
   """The structurally possible data arrays of one bank of a cache, `[N]`."""
   partition, style = partitions(space)
   org, valid = resolve_data(spec, mode, partition, style, nvsim_compatible=nvsim_compatible)
   return select(org, valid)
 
 
-def tag_organizations(spec: CacheSpec, mode: Mode, space: Space = TAG_SPACE, *,
-                      nvsim_compatible: bool = False) -> structures.Organization:
+def tag_organizations(
+  spec: CacheSpec, mode: Mode, space: Space = TAG_SPACE, *, nvsim_compatible: bool = False
+) -> structures.Organization:
   """The structurally possible tag arrays of one bank of a cache, `[N]`."""
   partition, style = partitions(space)
   org, valid = resolve_tag(spec, mode, partition, style, nvsim_compatible=nvsim_compatible)
@@ -162,12 +179,14 @@ def tag_organizations(spec: CacheSpec, mode: Mode, space: Space = TAG_SPACE, *,
 
 def select(org: structures.Organization, index: np.ndarray) -> structures.Organization:
   """Members of a batch of organisations, by mask or index."""
-  return structures.Organization(**{
-      name: np.asarray(getattr(org, name))[index] for name in org.__dataclass_fields__})
+  return structures.Organization(
+    **{name: np.asarray(getattr(org, name))[index] for name in org.__dataclass_fields__}
+  )
 
 
-def resolve_data(spec: CacheSpec, mode: Mode, partition: Partition, style: np.ndarray, *,
-                 nvsim_compatible: bool) -> tuple[structures.Organization, np.ndarray]:
+def resolve_data(
+  spec: CacheSpec, mode: Mode, partition: Partition, style: np.ndarray, *, nvsim_compatible: bool
+) -> tuple[structures.Organization, np.ndarray]:
   """Derives data arrays from partitions.
 
   Args:
@@ -191,8 +210,11 @@ def resolve_data(spec: CacheSpec, mode: Mode, partition: Partition, style: np.nd
   mat_word = word >> split
   # Ways that share a row need more multiplexing, spread over the three levels.
   extra_output = way_bits // 3
-  mux = [partition.mux_senseamp + way_bits - 2 * extra_output,
-         partition.mux_output1 + extra_output, partition.mux_output2 + extra_output]
+  mux = [
+    partition.mux_senseamp + way_bits - 2 * extra_output,
+    partition.mux_output1 + extra_output,
+    partition.mux_output2 + extra_output,
+  ]
   mux_bits = sum(mux)
   local = _local_address_bits(partition, address)
   row_bits = local + way_bits - mux_bits
@@ -203,15 +225,28 @@ def resolve_data(spec: CacheSpec, mode: Mode, partition: Partition, style: np.nd
     valid &= columns >= ways
   fast_ways = ways if mode is Mode.FAST else 1
   org = _organization(
-      partition, mux, row_bits, columns, decoded, address, word, way_bits, ways=0.0, tag_bits=0.0,
-      is_tag=0, set_ways=fast_ways,
-      write_share=ways if mode in (Mode.NORMAL, Mode.FAST) else 1, wire_share=fast_ways,
-      style=style)
+    partition,
+    mux,
+    row_bits,
+    columns,
+    decoded,
+    address,
+    word,
+    way_bits,
+    ways=0.0,
+    tag_bits=0.0,
+    is_tag=0,
+    set_ways=fast_ways,
+    write_share=ways if mode in (Mode.NORMAL, Mode.FAST) else 1,
+    wire_share=fast_ways,
+    style=style,
+  )
   return org, valid & _modelled(row_bits, columns)
 
 
-def resolve_tag(spec: CacheSpec, mode: Mode, partition: Partition, style: np.ndarray, *,
-                nvsim_compatible: bool) -> tuple[structures.Organization, np.ndarray]:
+def resolve_tag(
+  spec: CacheSpec, mode: Mode, partition: Partition, style: np.ndarray, *, nvsim_compatible: bool
+) -> tuple[structures.Organization, np.ndarray]:
   """Derives tag arrays from partitions; arguments and result as in `resolve_data`."""
   _, bank = split_capacity(spec.capacity_bytes)
   ways = spec.associativity
@@ -230,29 +265,65 @@ def resolve_tag(spec: CacheSpec, mode: Mode, partition: Partition, style: np.nda
     valid &= columns >= ways  # NVSim applies the data array's rule to tags.
   shared = ways if mode in (Mode.NORMAL, Mode.FAST) else 1
   org = _organization(
-      partition, mux, row_bits, columns, row_bits, address, ways, bits, ways=mat_ways,
-      tag_bits=bits, is_tag=1, set_ways=ways, write_share=shared,
-      wire_share=ways if nvsim_compatible and mode is Mode.FAST else 1, style=style)
+    partition,
+    mux,
+    row_bits,
+    columns,
+    row_bits,
+    address,
+    ways,
+    bits,
+    ways=mat_ways,
+    tag_bits=bits,
+    is_tag=1,
+    set_ways=ways,
+    write_share=shared,
+    wire_share=ways if nvsim_compatible and mode is Mode.FAST else 1,
+    style=style,
+  )
   return org, valid & _modelled(row_bits, columns)
 
 
 def _local_address_bits(partition, address):
   """Address bits that reach an active subarray: H-tree and gating have used the others."""
-  chosen = (partition.mat_rows - partition.active_mat_rows
-            + partition.mat_columns - partition.active_mat_columns)
-  gated = (partition.subarray_rows - partition.active_subarray_rows
-           + partition.subarray_columns - partition.active_subarray_columns)
+  chosen = (
+    partition.mat_rows
+    - partition.active_mat_rows
+    + partition.mat_columns
+    - partition.active_mat_columns
+  )
+  gated = (
+    partition.subarray_rows
+    - partition.active_subarray_rows
+    + partition.subarray_columns
+    - partition.active_subarray_columns
+  )
   return address - chosen - gated
 
 
 def _modelled(row_bits, columns):
   """Within what predecoders and inverter chains of fixed length can drive."""
-  return ((row_bits <= 2 * predecoders.MAX_BLOCK_BITS)
-          & (columns <= 4**(drivers.MAX_STAGES - 1)))
+  return (row_bits <= 2 * predecoders.MAX_BLOCK_BITS) & (columns <= 4 ** (drivers.MAX_STAGES - 1))
 
 
-def _organization(partition, mux, row_bits, columns, decoded, address, distributed, broadcast, *,
-                  ways, tag_bits, is_tag, set_ways, write_share, wire_share, style):
+def _organization(
+  partition,
+  mux,
+  row_bits,
+  columns,
+  decoded,
+  address,
+  distributed,
+  broadcast,
+  *,
+  ways,
+  tag_bits,
+  is_tag,
+  set_ways,
+  write_share,
+  wire_share,
+  style,
+):
   """Counts as float64 (products exceed 32 bits), selectors as integers, all of one shape."""
   shape = np.shape(row_bits)
   count = lambda bits: np.ldexp(1.0, bits)
@@ -260,13 +331,24 @@ def _organization(partition, mux, row_bits, columns, decoded, address, distribut
   whole = lambda value: np.broadcast_to(np.asarray(value, np.int32), shape)
   names = [name for name in Partition._fields if not name.startswith('mux_')]
   return structures.Organization(
-      **{name: count(getattr(partition, name)) for name in names},
-      mux_senseamp=count(mux[0]), mux_output1=count(mux[1]), mux_output2=count(mux[2]),
-      rows=count(row_bits), columns=full(columns), row_address_bits=whole(decoded),
-      address_bits=full(address), distributed_bits=full(distributed),
-      broadcast_bits=full(broadcast), ways=full(ways), tag_bits=full(tag_bits),
-      is_tag=whole(is_tag), set_ways=full(set_ways), write_share=full(write_share),
-      wire_share=full(wire_share), buffering=whole(style))
+    **{name: count(getattr(partition, name)) for name in names},
+    mux_senseamp=count(mux[0]),
+    mux_output1=count(mux[1]),
+    mux_output2=count(mux[2]),
+    rows=count(row_bits),
+    columns=full(columns),
+    row_address_bits=whole(decoded),
+    address_bits=full(address),
+    distributed_bits=full(distributed),
+    broadcast_bits=full(broadcast),
+    ways=full(ways),
+    tag_bits=full(tag_bits),
+    is_tag=whole(is_tag),
+    set_ways=full(set_ways),
+    write_share=full(write_share),
+    wire_share=full(wire_share),
+    buffering=whole(style),
+  )
 
 
 def _log2(power_of_two: int) -> int:

@@ -36,5 +36,6 @@ def in_float64(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def to_numpy(tree: Any) -> Any:
   """Copies concrete leaves to NumPy, so that float64 survives outside the context."""
-  return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.core.Tracer) else np.asarray(leaf),
-                      tree)
+  return jax.tree.map(
+    lambda leaf: leaf if isinstance(leaf, jax.core.Tracer) else np.asarray(leaf), tree
+  )

@@ -38,6 +38,7 @@ class FirstLevel(NamedTuple):
     leakage: mW.
     height, width: um.
   """
+
   main_delay: Array
   main_rise: Array
   other_delay: Array
@@ -50,6 +51,7 @@ class FirstLevel(NamedTuple):
 
 class Block(NamedTuple):
   """Cost of one block: ps, ps, fJ, mW, um, um."""
+
   delay: Array
   rise: Array
   energy: Array
@@ -69,9 +71,10 @@ def tables(p: devices.Process, nvsim_compatible: bool) -> tuple[FirstLevel, Bloc
   count = np.stack([_TWOS, _THREES])
   fanout = np.stack([_TWOS_FANOUT, _THREES_FANOUT, 0 * _TWOS_FANOUT])
   inputs = np.where(bits > 0, bits, _LAST_INPUTS)
-  copies = np.where(bits > 0, 2.0**bits, 2.0**np.arange(MAX_BLOCK_BITS + 1))
-  decoders = drivers.size_decoder(p, inputs, copies,
-                                  fanout * drivers.nand_input_cap(p, _LAST_INPUTS))
+  copies = np.where(bits > 0, 2.0**bits, 2.0 ** np.arange(MAX_BLOCK_BITS + 1))
+  decoders = drivers.size_decoder(
+    p, inputs, copies, fanout * drivers.nand_input_cap(p, _LAST_INPUTS)
+  )
   groups = jax.tree.map(lambda x: x[..., :2, :], decoders)
   last = jax.tree.map(lambda x: x[..., 2, :], decoders)
 
@@ -82,20 +85,23 @@ def tables(p: devices.Process, nvsim_compatible: bool) -> tuple[FirstLevel, Bloc
   leading = lambda values: jnp.where(some.any(axis=0), jnp.where(some[0], *values), 0.0)
   other_delay = delay[0] if nvsim_compatible else delay[1]
   first = FirstLevel(
-      main_delay=leading(delay), main_rise=leading(rise),
-      other_delay=jnp.where(some.all(axis=0), other_delay, 0.0),
-      other_rise=jnp.where(some.all(axis=0), rise[1], 0.0),
-      energy=(groups.energy * counted).sum(axis=0),
-      leakage=(groups.leakage * counted).sum(axis=0),
-      height=(groups.height * count).sum(axis=0),
-      width=jnp.where(some, groups.width, 0.0).max(axis=0))
+    main_delay=leading(delay),
+    main_rise=leading(rise),
+    other_delay=jnp.where(some.all(axis=0), other_delay, 0.0),
+    other_rise=jnp.where(some.all(axis=0), rise[1], 0.0),
+    energy=(groups.energy * counted).sum(axis=0),
+    leakage=(groups.leakage * counted).sum(axis=0),
+    height=(groups.height * count).sum(axis=0),
+    width=jnp.where(some, groups.width, 0.0).max(axis=0),
+  )
   return first, _join(p, first, last, np.arange(MAX_BLOCK_BITS + 1))
 
 
 def block(p: devices.Process, table: FirstLevel, bits: Array, load_cap: Array) -> Block:
   """One block of `bits` bits whose outputs drive `load_cap` fF; all zero for 0 bits."""
-  last = drivers.size_decoder(p, jnp.asarray(_LAST_INPUTS)[bits], 2.0**bits, load_cap,
-                              max_stages=MAX_STAGES)
+  last = drivers.size_decoder(
+    p, jnp.asarray(_LAST_INPUTS)[bits], 2.0**bits, load_cap, max_stages=MAX_STAGES
+  )
   return _join(p, jax.tree.map(lambda column: column[bits], table), last, bits)
 
 
@@ -104,13 +110,20 @@ def _join(p, first, last, bits):
   # Both sizes of groups arrive at the last level, each at its own time.
   both = jnp.asarray((_TWOS > 0) & (_THREES > 0))[bits]
   delays, rises = drivers.decoder_delay(p, last, jnp.stack([first.main_rise, first.other_rise]))
-  delay = jnp.maximum(first.main_delay + delays[0],
-                      jnp.where(both, first.other_delay + delays[1], 0.0))
+  delay = jnp.maximum(
+    first.main_delay + delays[0], jnp.where(both, first.other_delay + delays[1], 0.0)
+  )
   rise = jnp.where(both, rises.min(axis=0), rises[0])
   # A single bit drives one line true and the other through the first inverter of its chain.
   inverter = jnp.where(bits == 1, last.first_cap * p.vdd**2, 0.0)
-  cost = Block(delay, rise, first.energy + last.energy + inverter, first.leakage + last.leakage,
-               jnp.maximum(first.height, last.height), first.width + last.width)
+  cost = Block(
+    delay,
+    rise,
+    first.energy + last.energy + inverter,
+    first.leakage + last.leakage,
+    jnp.maximum(first.height, last.height),
+    first.width + last.width,
+  )
   return jax.tree.map(lambda value: jnp.where(bits > 0, value, 0.0), cost)
 
 

@@ -21,19 +21,23 @@ _SECTOR_BYTES = 32
 
 # Metric -> field of `KernelProfile`, and sectors for each of its units.
 METRICS: dict[str, tuple[str, float]] = {
-    'l2_read_transactions': ('l2_reads', 1), 'l2_write_transactions': ('l2_writes', 1),
-    'dram_read_transactions': ('dram_reads', 1), 'dram_write_transactions': ('dram_writes', 1),
-    'dram_read_bytes': ('dram_reads', 1 / _SECTOR_BYTES),
-    'dram_write_bytes': ('dram_writes', 1 / _SECTOR_BYTES),
-    'lts__t_sectors_op_read.sum': ('l2_reads', 1), 'lts__t_sectors_op_write.sum': ('l2_writes', 1),
-    'dram__sectors_read.sum': ('dram_reads', 1), 'dram__sectors_write.sum': ('dram_writes', 1),
-    'dram__bytes_read.sum': ('dram_reads', 1 / _SECTOR_BYTES),
-    'dram__bytes_write.sum': ('dram_writes', 1 / _SECTOR_BYTES),
+  'l2_read_transactions': ('l2_reads', 1),
+  'l2_write_transactions': ('l2_writes', 1),
+  'dram_read_transactions': ('dram_reads', 1),
+  'dram_write_transactions': ('dram_writes', 1),
+  'dram_read_bytes': ('dram_reads', 1 / _SECTOR_BYTES),
+  'dram_write_bytes': ('dram_writes', 1 / _SECTOR_BYTES),
+  'lts__t_sectors_op_read.sum': ('l2_reads', 1),
+  'lts__t_sectors_op_write.sum': ('l2_writes', 1),
+  'dram__sectors_read.sum': ('dram_reads', 1),
+  'dram__sectors_write.sum': ('dram_writes', 1),
+  'dram__bytes_read.sum': ('dram_reads', 1 / _SECTOR_BYTES),
+  'dram__bytes_write.sum': ('dram_writes', 1 / _SECTOR_BYTES),
 }
 # Reads and writes at once: counted on top of the metrics above.
 _BOTH = {
-    'lts__t_sectors_op_atom.sum': ('l2_reads', 'l2_writes'),
-    'lts__t_sectors_op_red.sum': ('l2_writes',),
+  'lts__t_sectors_op_atom.sum': ('l2_reads', 'l2_writes'),
+  'lts__t_sectors_op_red.sum': ('l2_writes',),
 }
 FIELDS = ('l2_reads', 'l2_writes', 'dram_reads', 'dram_writes')
 _PREFIXES = {'': 1.0, 'K': 1e3, 'M': 1e6, 'G': 1e9, 'T': 1e12}
@@ -54,6 +58,7 @@ class KernelProfile(NamedTuple):
     l2_reads, l2_writes, dram_reads, dram_writes: sectors of all launches; None where the profile
       has no such metric.
   """
+
   kernel: str
   launches: int
   l2_reads: float | None
@@ -64,6 +69,7 @@ class KernelProfile(NamedTuple):
 
 class _Value(NamedTuple):
   """A metric of one launch, or of several by their mean."""
+
   kernel: str
   launch: object
   launches: int
@@ -73,6 +79,7 @@ class _Value(NamedTuple):
 
 class _Table(NamedTuple):
   """The lines of a CSV table, and where its columns are."""
+
   path: pathlib.Path
   columns: list[str]
   lines: list[tuple[int, list[str]]]
@@ -97,10 +104,13 @@ class _Table(NamedTuple):
   def scale(self, line: int, column: str, unit: str) -> float:
     match = _UNIT.match(unit.strip())
     if match is None:
-      raise self.error(line, column, f'unit {unit!r} is unknown; known: sector, byte, transaction, '
-                       'with K, M, G or T')
+      raise self.error(
+        line,
+        column,
+        f'unit {unit!r} is unknown; known: sector, byte, transaction, with K, M, G or T',
+      )
     prefix = match[1].upper()
-    return (2.0**(10 * 'KMGT'.index(prefix) + 10) if match[2] and prefix else _PREFIXES[prefix])
+    return 2.0 ** (10 * 'KMGT'.index(prefix) + 10) if match[2] and prefix else _PREFIXES[prefix]
 
 
 def read_profile(path: str | pathlib.Path) -> list[KernelProfile]:
@@ -121,8 +131,10 @@ def read_profile(path: str | pathlib.Path) -> list[KernelProfile]:
   reader = _layout(table)
   values = list(reader(table))
   if not values:
-    raise ProfileError(f'{table.path}, line {table.lines[-1][0] if table.lines else 1}, column '
-                       "'Kernel': the table has no launch with a known metric")
+    raise ProfileError(
+      f'{table.path}, line {table.lines[-1][0] if table.lines else 1}, column '
+      "'Kernel': the table has no launch with a known metric"
+    )
   return _summed(values)
 
 
@@ -130,8 +142,10 @@ def _read_table(path: pathlib.Path) -> _Table:
   try:
     text = path.read_text(encoding='utf-8-sig')
   except UnicodeDecodeError as error:
-    raise ProfileError(f'{path}, line 1, column 1: not text ({error.reason}); allowed: CSV of '
-                       'nvprof or Nsight Compute') from None
+    raise ProfileError(
+      f'{path}, line 1, column 1: not text ({error.reason}); allowed: CSV of '
+      'nvprof or Nsight Compute'
+    ) from None
   lines, header, header_line = [], None, 0
   reader = csv.reader(text.splitlines(), strict=True)
   try:
@@ -145,14 +159,18 @@ def _read_table(path: pathlib.Path) -> _Table:
       if header is None:
         continue  # What the profiled program printed.
       if len(cells) != len(header):
-        raise ProfileError(f'{path}, line {line}, column {min(len(cells), len(header)) + 1}: '
-                           f'{len(cells)} fields, but line {header_line} names {len(header)}')
+        raise ProfileError(
+          f'{path}, line {line}, column {min(len(cells), len(header)) + 1}: '
+          f'{len(cells)} fields, but line {header_line} names {len(header)}'
+        )
       lines.append((line, cells))
   except csv.Error as error:
     raise ProfileError(f'{path}, line {reader.line_num}, column 1: {error}') from None
   if header is None:
-    raise ProfileError(f"{path}, line 1, column 1: no line names a column 'Kernel' or 'Kernel "
-                       "Name'; allowed: CSV of nvprof --metrics or ncu --csv")
+    raise ProfileError(
+      f"{path}, line 1, column 1: no line names a column 'Kernel' or 'Kernel "
+      "Name'; allowed: CSV of nvprof --metrics or ncu --csv"
+    )
   return _Table(path, header, lines)
 
 
@@ -165,8 +183,10 @@ def _layout(table: _Table) -> Callable[[_Table], Iterator[_Value]]:
   if columns & ({*METRICS, *_BOTH}):
     return _wide
   known = ', '.join(METRICS)
-  raise ProfileError(f'{table.path}, line 1, column {table.columns[-1]!r}: no known metric among '
-                     f'the columns; known: {known}')
+  raise ProfileError(
+    f'{table.path}, line 1, column {table.columns[-1]!r}: no known metric among '
+    f'the columns; known: {known}'
+  )
 
 
 def _nvprof_summary(table: _Table) -> Iterator[_Value]:
@@ -176,8 +196,13 @@ def _nvprof_summary(table: _Table) -> Iterator[_Value]:
       count = table.number(line, cells, 'Invocations')
       if count < 1 or count != int(count):
         raise table.error(line, 'Invocations', f'{count:g} is no number of launches')
-      yield _Value(table.cell(line, cells, 'Kernel'), i, int(count), metric,
-                   table.number(line, cells, 'Avg') * count)
+      yield _Value(
+        table.cell(line, cells, 'Kernel'),
+        i,
+        int(count),
+        metric,
+        table.number(line, cells, 'Avg') * count,
+      )
 
 
 def _ncu_long(table: _Table) -> Iterator[_Value]:
@@ -185,8 +210,13 @@ def _ncu_long(table: _Table) -> Iterator[_Value]:
     metric = table.cell(line, cells, 'Metric Name')
     if metric in METRICS or metric in _BOTH:
       scale = table.scale(line, 'Metric Unit', table.cell(line, cells, 'Metric Unit'))
-      yield _Value(table.cell(line, cells, 'Kernel Name'), table.cell(line, cells, 'ID'), 1, metric,
-                   scale * table.number(line, cells, 'Metric Value'))
+      yield _Value(
+        table.cell(line, cells, 'Kernel Name'),
+        table.cell(line, cells, 'ID'),
+        1,
+        metric,
+        scale * table.number(line, cells, 'Metric Value'),
+      )
 
 
 def _wide(table: _Table) -> Iterator[_Value]:
@@ -231,5 +261,7 @@ def _summed(values: list[_Value]) -> list[KernelProfile]:
       sums[metric] = sums.get(metric, 0) + number
     return max(sums.values())
 
-  return [KernelProfile(kernel, count(kernel), *(fields.get(field) for field in FIELDS))
-          for kernel, fields in totals.items()]
+  return [
+    KernelProfile(kernel, count(kernel), *(fields.get(field) for field in FIELDS))
+    for kernel, fields in totals.items()
+  ]

@@ -13,6 +13,7 @@ class ReuseHistogram(NamedTuple):
     amounts: `[D]` float64; entry d is the weight of all accesses of stack distance d.
     cold: the weight of accesses to an address never touched before.
   """
+
   amounts: np.ndarray
   cold: float
 
@@ -35,8 +36,9 @@ class ReuseHistogram(NamedTuple):
     held = np.clip(np.floor(capacities), 0, len(self.amounts)).astype(np.int64)
     return hits[-1] - hits[held] + self.cold
 
-  def set_associative_misses(self, sets: Any, ways: Any, *, blocks_per_entry: float = 1.0
-                             ) -> np.ndarray:
+  def set_associative_misses(
+    self, sets: Any, ways: Any, *, blocks_per_entry: float = 1.0
+  ) -> np.ndarray:
     """Expected misses of set-associative LRU caches with addresses spread evenly over the sets.
 
     An access at stack distance d hits if fewer than A of those d blocks fell into its own one of S

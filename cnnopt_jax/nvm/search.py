@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnopt_jax.nvm import (
-    array,
-    cache,
-    cells_electrical,
-    devices,
-    factoring,
-    mats,
-    predecoders,
-    structures,
-    subarray,
+  array,
+  cache,
+  cells_electrical,
+  devices,
+  factoring,
+  mats,
+  predecoders,
+  structures,
+  subarray,
 )
 
 Array = structures.Array
@@ -31,6 +31,7 @@ Array = structures.Array
 
 class Target(enum.IntEnum):
   """What a search minimises; the first eight are NVSim's."""
+
   READ_LATENCY = 0
   WRITE_LATENCY = 1
   READ_ENERGY = 2
@@ -50,6 +51,7 @@ _CAPACITIES = (4096, 32768, 163840)
 
 class Padded(NamedTuple):
   """A `factoring.Factored` padded to fixed shapes, with its true counts (drivers, mats, banks)."""
+
   factored: factoring.Factored
   counts: tuple[int, int, int]
 
@@ -68,10 +70,16 @@ def pad(factored: factoring.Factored) -> Padded:
   without = lambda org, names: org.replace(**{name: None for name in names})
   banks = without(factored.organizations, factoring.MAT_ONLY_FIELDS)
   mats_ = without(factored.mats, factoring.BANK_ONLY_FIELDS)
-  return Padded(factoring.Factored(
-      padded(factored.requests, sizes[0]), padded(factored.driver_index, sizes[1]),
-      padded(mats_, sizes[1]), padded(factored.mat_index, sizes[2]), padded(banks, sizes[2])),
-                counts)
+  return Padded(
+    factoring.Factored(
+      padded(factored.requests, sizes[0]),
+      padded(factored.driver_index, sizes[1]),
+      padded(mats_, sizes[1]),
+      padded(factored.mat_index, sizes[2]),
+      padded(banks, sizes[2]),
+    ),
+    counts,
+  )
 
 
 def _bucket(count: int, size: int) -> int:
@@ -90,36 +98,47 @@ def _in_chunks(function: Callable[[Any], Any], inputs: Any, count: Array, chunk:
   size = jax.tree.leaves(inputs)[0].shape[-1]
   widen = lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x
   piece = lambda i: jax.tree.map(
-      lambda x: widen(jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk, axis=-1)), inputs)
-  buffers = jax.tree.map(lambda x: jnp.zeros(x.shape[:-1] + (size,), x.dtype),
-                         jax.eval_shape(function, jax.eval_shape(piece, 0)))
+    lambda x: widen(jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk, axis=-1)), inputs
+  )
+  buffers = jax.tree.map(
+    lambda x: jnp.zeros(x.shape[:-1] + (size,), x.dtype),
+    jax.eval_shape(function, jax.eval_shape(piece, 0)),
+  )
 
   def step(i, buffers):
     return jax.tree.map(
-        lambda buffer, x: jax.lax.dynamic_update_slice_in_dim(buffer, x, i * chunk, axis=-1),
-        buffers, function(piece(i)))
+      lambda buffer, x: jax.lax.dynamic_update_slice_in_dim(buffer, x, i * chunk, axis=-1),
+      buffers,
+      function(piece(i)),
+    )
 
   return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, step, buffers)
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def evaluate(cell: structures.Cell, tech: structures.Technology, padded: Padded,
-             nvsim_compatible: bool) -> cache.ArrayTotals:
+def evaluate(
+  cell: structures.Cell, tech: structures.Technology, padded: Padded, nvsim_compatible: bool
+) -> cache.ArrayTotals:
   """Totals of all organisations of a factored set, `[N]`; padding is not valid."""
   factored, counts = padded
   p = devices.process(tech)
   model = cells_electrical.cell_model(p, cell, nvsim_compatible)
   tables = predecoders.tables(p, nvsim_compatible)
-  drivers = _in_chunks(lambda request: subarray.size_drivers(p, cell, model, request),
-                       factored.requests, counts[0], _CHUNKS[0])
+  drivers = _in_chunks(
+    lambda request: subarray.size_drivers(p, cell, model, request),
+    factored.requests,
+    counts[0],
+    _CHUNKS[0],
+  )
 
   def evaluate_mats(piece):
     index, org = piece
     decoders = jax.tree.map(lambda field: jnp.take(field, index, axis=-1), drivers)
     return mats.mat(p, tech, cell, model, tables, org, decoders, nvsim_compatible)[0]
 
-  all_mats = _in_chunks(evaluate_mats, (factored.driver_index, factored.mats), counts[1],
-                        _CHUNKS[1])
+  all_mats = _in_chunks(
+    evaluate_mats, (factored.driver_index, factored.mats), counts[1], _CHUNKS[1]
+  )
 
   def evaluate_banks(piece):
     index, org = piece
@@ -127,30 +146,52 @@ def evaluate(cell: structures.Cell, tech: structures.Technology, padded: Padded,
     bank = array.bank_of_mats(p, org, mat, nvsim_compatible)
     return cache.array_totals(bank, mat.read * array.NS, mat.column_decoder * array.NS)
 
-  totals = _in_chunks(evaluate_banks, (factored.mat_index, factored.organizations), counts[2],
-                      _CHUNKS[2])
+  totals = _in_chunks(
+    evaluate_banks, (factored.mat_index, factored.organizations), counts[2], _CHUNKS[2]
+  )
   return totals._replace(valid=totals.valid & (jnp.arange(totals.valid.size) < counts[2]))
 
 
 def metrics(read_latency, write_latency, read_energy, write_energy, leakage, area) -> Array:
   """What each `Target` minimises, stacked on a leading axis."""
-  return jnp.stack([
-      read_latency, write_latency, read_energy, write_energy, read_latency * read_energy,
-      write_latency * write_energy, leakage, area,
-      (read_energy + write_energy) * (read_latency + write_latency) / 4 * area])
+  return jnp.stack(
+    [
+      read_latency,
+      write_latency,
+      read_energy,
+      write_energy,
+      read_latency * read_energy,
+      write_latency * write_energy,
+      leakage,
+      area,
+      (read_energy + write_energy) * (read_latency + write_latency) / 4 * area,
+    ]
+  )
 
 
 def array_metrics(totals: cache.ArrayTotals) -> Array:
   """Targets of an array on its own, `[9, ...]`; infinite where it cannot be built."""
-  values = metrics(totals.read_latency_ns, totals.write_latency_ns, totals.read_energy_pj,
-                   totals.write_energy_pj, totals.leakage_mw, totals.area_mm2)
+  values = metrics(
+    totals.read_latency_ns,
+    totals.write_latency_ns,
+    totals.read_energy_pj,
+    totals.write_energy_pj,
+    totals.leakage_mw,
+    totals.area_mm2,
+  )
   return jnp.where(totals.valid, values, jnp.inf)
 
 
 def cache_metrics(totals: cache.CacheTotals) -> Array:
   """Targets of a cache, `[9, ...]`; infinite where it cannot be built."""
-  values = metrics(totals.hit_latency_ns, totals.write_latency_ns, totals.hit_energy_nj,
-                   totals.write_energy_nj, totals.leakage_mw, totals.area_mm2)
+  values = metrics(
+    totals.hit_latency_ns,
+    totals.write_latency_ns,
+    totals.hit_energy_nj,
+    totals.write_energy_nj,
+    totals.leakage_mw,
+    totals.area_mm2,
+  )
   return jnp.where(totals.valid, values, jnp.inf)
 
 
@@ -168,9 +209,15 @@ ROUNDS = 1  # Of choosing each side anew; a second one changes little.
 
 
 @functools.partial(jax.jit, static_argnums=(5, 6))
-def pick_pair(data: cache.ArrayTotals, tags: cache.ArrayTotals, best_tags: Array, bus: cache.Bus,
-              mode: Array, data_size: int, tag_size: int
-              ) -> tuple[Array, Array, cache.CacheTotals]:
+def pick_pair(
+  data: cache.ArrayTotals,
+  tags: cache.ArrayTotals,
+  best_tags: Array,
+  bus: cache.Bus,
+  mode: Array,
+  data_size: int,
+  tag_size: int,
+) -> tuple[Array, Array, cache.CacheTotals]:
   """The best pair of data and tag array for each target.
 
   Sums and extrema split, so all data arrays with the tag arrays of `best_tags` hold their optimum.
@@ -186,8 +233,10 @@ def pick_pair(data: cache.ArrayTotals, tags: cache.ArrayTotals, best_tags: Array
   Returns:
     Index of the data array `[9]`, of the tag array `[9]`, and the caches they make `[9]`.
   """
-  data, tags = (jax.tree.map(lambda field, size=size: field[:size], totals)
-                for totals, size in ((data, data_size), (tags, tag_size)))
+  data, tags = (
+    jax.tree.map(lambda field, size=size: field[:size], totals)
+    for totals, size in ((data, data_size), (tags, tag_size))
+  )
 
   def best_with(tag):
     values = cache_metrics(cache.combine(data, tag, mode, bus))
@@ -198,8 +247,9 @@ def pick_pair(data: cache.ArrayTotals, tags: cache.ArrayTotals, best_tags: Array
   index = index[candidate, jnp.arange(len(Target))]
   tag_index = best_tags[candidate]
   for target in PRODUCTS:
-    metric = lambda data, tag, target=target: cache_metrics(
-        cache.combine(data, tag, mode, bus))[target]
+    metric = lambda data, tag, target=target: cache_metrics(cache.combine(data, tag, mode, bus))[
+      target
+    ]
     for _ in range(ROUNDS):
       tag_index = tag_index.at[target].set(jnp.argmin(metric(_pick(data, index[target]), tags)))
       index = index.at[target].set(jnp.argmin(metric(data, _pick(tags, tag_index[target]))))
@@ -207,8 +257,9 @@ def pick_pair(data: cache.ArrayTotals, tags: cache.ArrayTotals, best_tags: Array
 
 
 @functools.partial(jax.jit, static_argnums=4)
-def pick_apart(data: cache.ArrayTotals, tags: cache.ArrayTotals, bus: cache.Bus, mode: Array,
-               size: int) -> tuple[Array, cache.CacheTotals]:
+def pick_apart(
+  data: cache.ArrayTotals, tags: cache.ArrayTotals, bus: cache.Bus, mode: Array, size: int
+) -> tuple[Array, cache.CacheTotals]:
   """Data and tag arrays chosen independently by the same target, as NVSim does.
 
   EDAP, which NVSim lacks, is chosen as the least of all data arrays beside its own tag array.

@@ -44,8 +44,9 @@ def stack_distances(addresses: Any) -> jax.Array:
   if not isinstance(addresses, jax.Array):
     addresses = np.asarray(addresses)
   if addresses.ndim != 1 or not jnp.issubdtype(addresses.dtype, jnp.integer):
-    raise ValueError(f'addresses of shape {addresses.shape} and type {addresses.dtype}; allowed: '
-                     'integers [N]')
+    raise ValueError(
+      f'addresses of shape {addresses.shape} and type {addresses.dtype}; allowed: integers [N]'
+    )
   if isinstance(addresses, np.ndarray):
     if addresses.size and (addresses.min() < _INT32.min or addresses.max() > _INT32.max):
       addresses = np.unique(addresses, return_inverse=True)[1]
@@ -83,13 +84,13 @@ def _inversions(permutation: jax.Array) -> jax.Array:
   """For each element of a permutation `[N]`, how many earlier ones are greater."""
   n = len(permutation)
   digits = max(2, -(-(n - 1).bit_length() // _BITS))
-  group = _RADIX**(digits - 1)
+  group = _RADIX ** (digits - 1)
   size = -(-n // group) * group  # What is appended is greatest and last: no inversion more.
   padding = jnp.arange(n, size, dtype=jnp.int32)
   values, counts = jnp.concatenate([permutation, padding]), jnp.zeros(size, jnp.int32)
   for digit in reversed(range(digits)):
     # Groups of equal higher digits are contiguous, and full but for the last.
-    values, counts = _split(values, counts, digit, min(_RADIX**(digit + 1), size))
+    values, counts = _split(values, counts, digit, min(_RADIX ** (digit + 1), size))
   return counts[permutation]
 
 
@@ -99,7 +100,8 @@ def _split(values, counts, digit: int, group: int):
   chunks = ((values >> shift) & (_RADIX - 1)).astype(jnp.int8).reshape(-1, _RADIX)
   earlier = jnp.tril(jnp.ones((_RADIX, _RADIX), bool), -1)
   within = lambda compare: (compare(chunks[:, None, :], chunks[:, :, None]) & earlier).sum(
-      -1, dtype=jnp.int32)
+    -1, dtype=jnp.int32
+  )
   greater, equal = within(jnp.greater), within(jnp.equal)
   if group > _RADIX:
     histogram = (chunks[:, :, None] == jnp.arange(_RADIX, dtype=jnp.int8)).sum(1, dtype=jnp.int32)
@@ -110,6 +112,5 @@ def _split(values, counts, digit: int, group: int):
     greater += jnp.take_along_axis(above, index, -1, mode='promise_in_bounds')
     equal += jnp.take_along_axis(before, index, -1, mode='promise_in_bounds')
   place = ((values >> shift) << shift) + equal.reshape(-1)
-  move = lambda x: jnp.zeros_like(x).at[place].set(x, unique_indices=True,
-                                                   mode='promise_in_bounds')
+  move = lambda x: jnp.zeros_like(x).at[place].set(x, unique_indices=True, mode='promise_in_bounds')
   return move(values), move(counts + greater.reshape(-1))

@@ -27,6 +27,7 @@ class Ranges(NamedTuple):
     start, end: `[N]` bytes.
     write: whether they are written.
   """
+
   time: np.ndarray
   tensor: int
   start: np.ndarray
@@ -43,14 +44,21 @@ class Stream(NamedTuple):
     steps: `[N]` int32, index of the schedule's step.
     block_bytes: of a block.
   """
+
   blocks: np.ndarray
   writes: np.ndarray
   steps: np.ndarray
   block_bytes: int
 
 
-def access_stream(table: LayerTable, schedule: Schedule, gpu: Gpu, tensor_bytes: np.ndarray,
-                  batch: int, block_bytes: int) -> Stream:
+def access_stream(
+  table: LayerTable,
+  schedule: Schedule,
+  gpu: Gpu,
+  tensor_bytes: np.ndarray,
+  batch: int,
+  block_bytes: int,
+) -> Stream:
   """Lists the block accesses of one inference or training step.
 
   Args:
@@ -77,10 +85,11 @@ def access_stream(table: LayerTable, schedule: Schedule, gpu: Gpu, tensor_bytes:
     used += -(-int(sizes[tensor]) // _ALIGNMENT) * _ALIGNMENT
   parts = [_blocks(ranges, bases, block_bytes) for ranges in kernels]
   return Stream(
-      np.concatenate([blocks for blocks, _ in parts]).astype(np.int32),
-      np.concatenate([writes for _, writes in parts]),
-      np.repeat(np.arange(len(parts), dtype=np.int32), [len(blocks) for blocks, _ in parts]),
-      block_bytes)
+    np.concatenate([blocks for blocks, _ in parts]).astype(np.int32),
+    np.concatenate([writes for _, writes in parts]),
+    np.repeat(np.arange(len(parts), dtype=np.int32), [len(blocks) for blocks, _ in parts]),
+    block_bytes,
+  )
 
 
 def _blocks(ranges: list[Ranges], bases: np.ndarray, block_bytes: int):
@@ -101,8 +110,9 @@ def _blocks(ranges: list[Ranges], bases: np.ndarray, block_bytes: int):
   return blocks[new], writes[new]
 
 
-def _step_ranges(table: LayerTable, step: Step, gpu: Gpu, sizes: np.ndarray, batch: int,
-                 block_bytes: int) -> Iterator[Ranges]:
+def _step_ranges(
+  table: LayerTable, step: Step, gpu: Gpu, sizes: np.ndarray, batch: int, block_bytes: int
+) -> Iterator[Ranges]:
   if step.layer < 0:
     for tensor, write in [(t, False) for t in step.reads] + [(t, True) for t in step.writes]:
       yield _sweep(tensor, 0, int(sizes[tensor]), 0.0, 1.0, write, block_bytes)
@@ -116,17 +126,29 @@ def _step_ranges(table: LayerTable, step: Step, gpu: Gpu, sizes: np.ndarray, bat
     yield _sweep(tensor, 0, int(sizes[tensor]), 0.0, 1.0, False, block_bytes)
 
 
-def _sweep(tensor, start: int, end: int, begin: float, finish: float, write: bool,
-           block_bytes: int) -> Ranges:
+def _sweep(
+  tensor, start: int, end: int, begin: float, finish: float, write: bool, block_bytes: int
+) -> Ranges:
   """One pass over a byte range between two times."""
   edges = np.append(np.arange(start, end, block_bytes), end)
   time = begin + (finish - begin) * (np.arange(len(edges) - 1) + 0.5) / max(1, len(edges) - 1)
   return Ranges(time, tensor, edges[:-1], edges[1:], write)
 
 
-def _planes(tensor, element: float, channels: tuple[int, int], all_channels: int, plane: int,
-            images: tuple[int, int], rows: np.ndarray, width: int, begin: float, finish: float,
-            write: bool, block_bytes: int) -> Ranges:
+def _planes(
+  tensor,
+  element: float,
+  channels: tuple[int, int],
+  all_channels: int,
+  plane: int,
+  images: tuple[int, int],
+  rows: np.ndarray,
+  width: int,
+  begin: float,
+  finish: float,
+  write: bool,
+  block_bytes: int,
+) -> Ranges:
   """Rows of some channels of some images, channel by channel, between two times.
 
   `rows` are [images, 2], the first and one past the last row of each. Channels whose planes are
@@ -145,12 +167,18 @@ def _planes(tensor, element: float, channels: tuple[int, int], all_channels: int
   time = begin + (finish - begin) * np.arange(len(first)) / len(first)
   keep = (end > start).ravel()
   to_bytes = lambda x: np.asarray(x * element, np.int64).ravel()[keep]
-  return Ranges(np.broadcast_to(time[:, None], start.shape).ravel()[keep], tensor, to_bytes(start),
-                np.maximum(to_bytes(end), to_bytes(start) + 1), write)
+  return Ranges(
+    np.broadcast_to(time[:, None], start.shape).ravel()[keep],
+    tensor,
+    to_bytes(start),
+    np.maximum(to_bytes(end), to_bytes(start) + 1),
+    write,
+  )
 
 
-def _map_product(step: Step, gpu: Gpu, g: implicit_gemm.Geometry, sizes: np.ndarray,
-                 block_bytes: int) -> Iterator[Ranges]:
+def _map_product(
+  step: Step, gpu: Gpu, g: implicit_gemm.Geometry, sizes: np.ndarray, block_bytes: int
+) -> Iterator[Ranges]:
   """Forward pass or data gradient: pixels first, then columns, wave by wave."""
   source, weight = step.reads[:2]
   target = step.writes[0]
@@ -167,33 +195,67 @@ def _map_product(step: Step, gpu: Gpu, g: implicit_gemm.Geometry, sizes: np.ndar
     until = min(columns, column + columns_at_once)
     groups = column // cut.column_tiles, -(-until // cut.column_tiles)
     sources = groups[0] * g.source_channels, groups[1] * g.source_channels
-    targets = tuple(min((c // cut.column_tiles) * g.target_channels + min(
-        c % cut.column_tiles * cut.columns, g.target_channels), g.groups * g.target_channels)
-                    for c in (column, until))
+    targets = tuple(
+      min(
+        (c // cut.column_tiles) * g.target_channels
+        + min(c % cut.column_tiles * cut.columns, g.target_channels),
+        g.groups * g.target_channels,
+      )
+      for c in (column, until)
+    )
     for row_wave in range(row_waves):
       low = row_wave * pixels_at_once
       high = min(g.pixels, low + pixels_at_once)
       images = low // g.target_plane, -(-high // g.target_plane)
       # First and one past the last target row of every image.
       offset = np.arange(*images) * g.target_plane
-      rows = np.stack([
+      rows = np.stack(
+        [
           np.maximum(low - offset, 0) // g.width.target,
-          -(-np.minimum(high - offset, g.target_plane) // g.width.target)], -1)
+          -(-np.minimum(high - offset, g.target_plane) // g.width.target),
+        ],
+        -1,
+      )
       taps, axis = g.height.taps, g.height
       before = np.floor(rows[:, :1] * axis.step - (taps - 1) / 2)
       after = np.ceil((rows[:, 1:] - 1) * axis.step + (taps + 1) / 2)
       source_rows = np.clip(np.concatenate([before, after], -1), 0, axis.source).astype(np.int64)
-      yield _planes(source, source_element, sources, g.groups * g.source_channels, g.source_plane,
-                    images, source_rows, g.width.source, wave, wave + 0.9, False, block_bytes)
+      yield _planes(
+        source,
+        source_element,
+        sources,
+        g.groups * g.source_channels,
+        g.source_plane,
+        images,
+        source_rows,
+        g.width.source,
+        wave,
+        wave + 0.9,
+        False,
+        block_bytes,
+      )
       bounds = [int(sizes[weight] * c / columns) for c in (column, until)]
       yield _sweep(weight, *bounds, wave, wave + 0.9, False, block_bytes)
-      yield _planes(target, target_element, targets, g.groups * g.target_channels, g.target_plane,
-                    images, rows, g.width.target, wave + 0.95, wave + 0.99, True, block_bytes)
+      yield _planes(
+        target,
+        target_element,
+        targets,
+        g.groups * g.target_channels,
+        g.target_plane,
+        images,
+        rows,
+        g.width.target,
+        wave + 0.95,
+        wave + 0.99,
+        True,
+        block_bytes,
+      )
       wave += 1
 
 
-def _weight_gradient(step: Step, gpu: Gpu, g: implicit_gemm.Geometry, sizes: np.ndarray,
-                     block_bytes: int) -> Iterator[Ranges]:
+def _weight_gradient(
+  step: Step, gpu: Gpu, g: implicit_gemm.Geometry, sizes: np.ndarray, block_bytes: int
+) -> Iterator[Ranges]:
   """All images in every wave, those of one part of the reduction apart from one another."""
   gradient, data = step.reads[:2]
   target, workspace = step.writes[0], len(sizes) - 1
@@ -209,26 +271,46 @@ def _weight_gradient(step: Step, gpu: Gpu, g: implicit_gemm.Geometry, sizes: np.
     # Rows of tiles first, then columns, then groups.
     column, last = tile // cut.row_tiles, -(-until // cut.row_tiles)
     whole = last - column > 1
-    rows = (0, g.target_channels) if whole else tuple(
+    rows = (
+      (0, g.target_channels)
+      if whole
+      else tuple(
         min(t * cut.rows, g.target_channels)
-        for t in (tile % cut.row_tiles, (until - 1) % cut.row_tiles + 1))
+        for t in (tile % cut.row_tiles, (until - 1) % cut.row_tiles + 1)
+      )
+    )
     groups = column // cut.column_tiles, -(-last // cut.column_tiles)
     one_group = groups[1] - groups[0] == 1
-    columns = (column % cut.column_tiles * cut.columns // taps,
-               -(-((last - 1) % cut.column_tiles + 1) * cut.columns // taps)) if one_group else (
-                   0, g.source_channels)
+    columns = (
+      (
+        column % cut.column_tiles * cut.columns // taps,
+        -(-((last - 1) % cut.column_tiles + 1) * cut.columns // taps),
+      )
+      if one_group
+      else (0, g.source_channels)
+    )
     columns = columns[0], min(columns[1], g.source_channels)
-    for tensor, own, plane, bounds in ((gradient, g.target_channels, g.target_plane, rows),
-                                       (data, g.source_channels, g.source_plane, columns)):
+    for tensor, own, plane, bounds in (
+      (gradient, g.target_channels, g.target_plane, rows),
+      (data, g.source_channels, g.source_plane, columns),
+    ):
       every = own * g.groups
       element = sizes[tensor] / (g.images * every * plane)
       low, high = groups[0] * own + bounds[0], (groups[1] - 1) * own + bounds[1]
-      start, end = (((images * every + channel) * plane * element).astype(np.int64)
-                    for channel in (low, high))
+      start, end = (
+        ((images * every + channel) * plane * element).astype(np.int64) for channel in (low, high)
+      )
       yield Ranges(wave + 0.9 * when, tensor, start, np.maximum(end, start + 1), False)
     start, end = (int(sizes[target] * t / tiles) for t in (tile, until))
     if cut.splits > 1:
       for write, begin in ((True, 0.9), (False, 0.93)):
-        yield _sweep(workspace, cut.splits * start, cut.splits * end, wave + begin,
-                     wave + begin + 0.03, write, block_bytes)
+        yield _sweep(
+          workspace,
+          cut.splits * start,
+          cut.splits * end,
+          wave + begin,
+          wave + begin + 0.03,
+          write,
+          block_bytes,
+        )
     yield _sweep(target, start, end, wave + 0.96, wave + 0.99, True, block_bytes)

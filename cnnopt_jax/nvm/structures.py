@@ -16,30 +16,34 @@ Array = Any  # A float, a NumPy array or a JAX array.
 
 class Kind(enum.IntEnum):
   """What stores the bit."""
+
   SRAM = 0
-  MRAM = 1       # STT and SOT magnetic tunnel junctions.
+  MRAM = 1  # STT and SOT magnetic tunnel junctions.
   PCRAM = 2
   MEMRISTOR = 3  # RRAM.
 
 
 class Access(enum.IntEnum):
   """What selects the bit."""
+
   CMOS = 0
   DIODE = 1
-  NONE = 2       # Crosspoint.
+  NONE = 2  # Crosspoint.
 
 
 class Buffering(enum.IntEnum):
   """How word-line and multiplexer drivers are sized."""
-  LATENCY = 0    # By logical effort into the load.
-  BALANCED = 1   # Up to the least width that gives the current, in as many stages as it takes.
-  AREA = 2       # One inverter.
+
+  LATENCY = 0  # By logical effort into the load.
+  BALANCED = 1  # Up to the least width that gives the current, in as many stages as it takes.
+  AREA = 2  # One inverter.
 
 
 class Drive(enum.IntEnum):
   """How wires between mats are driven."""
+
   UNREPEATED = 0
-  REPEATED = 1   # Inverters of the size and spacing that make it fastest.
+  REPEATED = 1  # Inverters of the size and spacing that make it fastest.
   LOW_SWING = 2  # A sized driver and 0.1 V.
 
 
@@ -82,6 +86,7 @@ class Cell:
     sram_pmos_width_f: pull-up, F.
     stitching: cells between two word-line stitches, 0 for none.
   """
+
   kind: Array
   access: Array
   area_f2: Array
@@ -124,6 +129,7 @@ class Wire:
     resistance_ohm_per_um: at temperature.
     capacitance_ff_per_um: plates, sidewalls and fringe.
   """
+
   pitch_um: Array
   resistance_ohm_per_um: Array
   capacitance_ff_per_um: Array
@@ -160,6 +166,7 @@ class Technology:
     drive: of those, a `Drive`.
     temperature_k: that all of the above holds at; a label, changing it changes nothing.
   """
+
   feature_nm: Array
   vdd_v: Array
   vth_v: Array
@@ -221,6 +228,7 @@ class Organization:
     wire_share: what NVSim divides H-tree write energy by.
     buffering: a `Buffering`.
   """
+
   mat_rows: Array
   mat_columns: Array
   active_mat_rows: Array

@@ -31,6 +31,7 @@ class DriverRequest(NamedTuple):
     selected: columns written at once.
     buffering: a `Buffering`.
   """
+
   role: Array
   outputs: Array
   columns: Array
@@ -51,6 +52,7 @@ class Subarray(NamedTuple):
     amp: sense amplifier.
     valid: whether it can be built and read.
   """
+
   height: Array
   width: Array
   bitline_cap: Array
@@ -74,6 +76,7 @@ class SubarrayCost(NamedTuple):
     leakage: without the converters.
     converter_leakage: of all current-to-voltage converters.
   """
+
   read: Array
   write: Array
   set: Array
@@ -110,43 +113,60 @@ def driver_requests(org: structures.Organization, xp=jnp) -> DriverRequest:
   stack = lambda *values: xp.stack(xp.broadcast_arrays(*values))
   degrees = (org.mux_senseamp, org.mux_output1, org.mux_output2)
   return DriverRequest(
-      role=stack(ROW, MUX, MUX, MUX, PRECHARGE + 0 * org.buffering),
-      outputs=stack(org.rows, *degrees, 1.0), columns=stack(*[org.columns] * 5),
-      rows=stack(*[org.rows] * 4, 0.0),
-      selected=stack(org.columns / (degrees[0] * degrees[1] * degrees[2]), 0.0, 0.0, 0.0, 0.0),
-      buffering=stack(*[org.buffering] * 4, structures.Buffering.LATENCY))
+    role=stack(ROW, MUX, MUX, MUX, PRECHARGE + 0 * org.buffering),
+    outputs=stack(org.rows, *degrees, 1.0),
+    columns=stack(*[org.columns] * 5),
+    rows=stack(*[org.rows] * 4, 0.0),
+    selected=stack(org.columns / (degrees[0] * degrees[1] * degrees[2]), 0.0, 0.0, 0.0, 0.0),
+    buffering=stack(*[org.buffering] * 4, structures.Buffering.LATENCY),
+  )
 
 
-def size_drivers(p: devices.Process, cell: structures.Cell, model: cells_electrical.CellModel,
-                 request: DriverRequest) -> drivers.Decoder:
+def size_drivers(
+  p: devices.Process,
+  cell: structures.Cell,
+  model: cells_electrical.CellModel,
+  request: DriverRequest,
+) -> drivers.Decoder:
   """Sizes drivers for requests of any batch shape."""
   cols = request.columns
   wordline = _wordline_length(p, cell, model, cols)
   cap, res = wordline * p.wire_c, wordline * p.wire_r
-  least_mux = jnp.maximum(devices.LEAST_WIDTH_F * p.f,
-                          _bitline_current(model, request.rows) / p.on_n)
+  least_mux = jnp.maximum(
+    devices.LEAST_WIDTH_F * p.f, _bitline_current(model, request.rows) / p.on_n
+  )
   is_row, is_mux = request.role == ROW, request.role == MUX
   load = jnp.where(
-      is_row, cap + cols * model.wordline_cap,
-      jnp.where(is_mux, cap + p.gate_cap * least_mux * cols,
-                cols * model.precharger.load_per_column))
+    is_row,
+    cap + cols * model.wordline_cap,
+    jnp.where(is_mux, cap + p.gate_cap * least_mux * cols, cols * model.precharger.load_per_column),
+  )
   return drivers.size_decoder(
-      p, inputs=jnp.where(request.outputs > 8, 2, 0), copies=request.outputs, load_cap=load,
-      load_res=jnp.where(is_row | is_mux, res, 0.0), buffering=request.buffering,
-      least_current=jnp.where(is_row, _wordline_current(model, cols, request.selected), 0.0))
+    p,
+    inputs=jnp.where(request.outputs > 8, 2, 0),
+    copies=request.outputs,
+    load_cap=load,
+    load_res=jnp.where(is_row | is_mux, res, 0.0),
+    buffering=request.buffering,
+    least_current=jnp.where(is_row, _wordline_current(model, cols, request.selected), 0.0),
+  )
 
 
 def _wordline_length(p, cell, model, cols):
   """With stitches, um."""
-  stitches = jnp.where(cell.stitching > 0,
-                       jnp.floor((cols - 1) / jnp.maximum(cell.stitching, 1)) + 1, 0.0)
+  stitches = jnp.where(
+    cell.stitching > 0, jnp.floor((cols - 1) / jnp.maximum(cell.stitching, 1)) + 1, 0.0
+  )
   return cols * model.width + stitches * STITCH_F * p.f
 
 
 def _wordline_current(model, cols, selected):
   """What a crosspoint's word line carries in a write, half-selected neighbours included, mA."""
-  return jnp.where(model.has_transistor, 0.0,
-                   model.reset_current * selected + model.idle_current * (cols - selected))
+  return jnp.where(
+    model.has_transistor,
+    0.0,
+    model.reset_current * selected + model.idle_current * (cols - selected),
+  )
 
 
 def _bitline_current(model, rows):
@@ -155,9 +175,15 @@ def _bitline_current(model, rows):
   return jnp.where(model.is_sram, 0.0, cell + model.idle_current * (rows - 1))
 
 
-def size_subarray(p: devices.Process, tech: structures.Technology, cell: structures.Cell,
-                  model: cells_electrical.CellModel, org: structures.Organization,
-                  decoders: drivers.Decoder, nvsim_compatible: bool) -> Subarray:
+def size_subarray(
+  p: devices.Process,
+  tech: structures.Technology,
+  cell: structures.Cell,
+  model: cells_electrical.CellModel,
+  org: structures.Organization,
+  decoders: drivers.Decoder,
+  nvsim_compatible: bool,
+) -> Subarray:
   """Lays out a subarray of `org.rows x org.columns` cells around its drivers, `[5, ...]`.
 
   With `nvsim_compatible`, a multiplexer decoder is built even where nothing is multiplexed.
@@ -170,16 +196,26 @@ def size_subarray(p: devices.Process, tech: structures.Technology, cell: structu
   wordline_current = _wordline_current(model, cols, cols / (degrees[0] * degrees[1] * degrees[2]))
   # Unselected transistors on a bit line must together leak less than one conducts.
   leaks = ~model.is_sram & model.has_transistor & (p.on_n < rows * p.off_n)
-  valid = ((bitline_current <= p.max_width * p.on_n) & (wordline_current <= p.max_width * p.on_n)
-           & ~leaks & model.readable)
+  valid = (
+    (bitline_current <= p.max_width * p.on_n)
+    & (wordline_current <= p.max_width * p.on_n)
+    & ~leaks
+    & model.readable
+  )
   # A resistive cell's amplifier does not fit under a single bit line.
   valid &= (cell.kind != structures.Kind.MEMRISTOR) | (degrees[0] > 1)
 
   exists = jnp.stack(jnp.broadcast_arrays(*degrees)) > 1
   if nvsim_compatible:
     exists = jnp.ones_like(exists)
-  amp = columns.sense_amp(p, tech, wordline / cols * degrees[0], model.sense_voltage,
-                          model.senses_current, nvsim_compatible)
+  amp = columns.sense_amp(
+    p,
+    tech,
+    wordline / cols * degrees[0],
+    model.sense_voltage,
+    model.senses_current,
+    nvsim_compatible,
+  )
   unit = columns.pass_transistor(p, columns.mux_width(p, cell, bitline_current))
   mux2 = columns.mux(p, degrees[2], unit, 0.0, 0.0)
   mux1 = columns.mux(p, degrees[1], unit, mux2.input_load, mux2.pass_cap)
@@ -189,18 +225,35 @@ def size_subarray(p: devices.Process, tech: structures.Technology, cell: structu
   row_height, row_width = decoders.height[0], decoders.width[0]
   beside = jnp.where(row_height > bitline, row_height * row_width / bitline, row_width)
   beside = jnp.maximum(beside, jnp.where(exists, decoders.width[1:4], 0.0).max(axis=0))
-  below = (jnp.maximum(model.precharger.height, decoders.height[4])
-           + amp.height + mux0.height + mux1.height + mux2.height)
+  below = (
+    jnp.maximum(model.precharger.height, decoders.height[4])
+    + amp.height
+    + mux0.height
+    + mux1.height
+    + mux2.height
+  )
   return Subarray(
-      height=bitline + below, width=wordline + beside,
-      bitline_cap=bitline * p.wire_c + rows * model.bitline_cap, bitline_res=bitline * p.wire_r,
-      decoders=decoders, mux_exists=exists, muxes=(mux0, mux1, mux2), amp=amp,
-      valid=valid & amp.valid & decoders.valid.all(axis=0))
+    height=bitline + below,
+    width=wordline + beside,
+    bitline_cap=bitline * p.wire_c + rows * model.bitline_cap,
+    bitline_res=bitline * p.wire_r,
+    decoders=decoders,
+    mux_exists=exists,
+    muxes=(mux0, mux1, mux2),
+    amp=amp,
+    valid=valid & amp.valid & decoders.valid.all(axis=0),
+  )
 
 
-def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
-                     org: structures.Organization, sub: Subarray, cell: structures.Cell,
-                     rise: Array, nvsim_compatible: bool) -> SubarrayCost:
+def measure_subarray(
+  p: devices.Process,
+  model: cells_electrical.CellModel,
+  org: structures.Organization,
+  sub: Subarray,
+  cell: structures.Cell,
+  rise: Array,
+  nvsim_compatible: bool,
+) -> SubarrayCost:
   """Measures a sized subarray whose address lines rise in `rise` ps.
 
   With `nvsim_compatible`: cell and bit-line write energy is divided by `org.write_share` (else
@@ -218,29 +271,38 @@ def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
   column = jnp.where(sub.mux_exists, delays[1:4], 0.0).max(axis=0)
   decode = jnp.maximum(row, column)
   precharge = columns.precharge_latency(
-      p, model.precharger, _member(sub.decoders, 4), sub.bitline_cap, sub.bitline_res, rise)
+    p, model.precharger, _member(sub.decoders, 4), sub.bitline_cap, sub.bitline_res, rise
+  )
   pass_res = mux0.pass_res + mux1.pass_res + mux2.pass_res
   pass_cap = mux0.pass_cap + mux1.pass_cap + mux2.pass_cap
   charge = devices.LN_HALF_SQUARED**0.5 * (
-      pass_res * (pass_cap + sub.bitline_cap) + sub.bitline_res * sub.bitline_cap / 2)
+    pass_res * (pass_cap + sub.bitline_cap) + sub.bitline_res * sub.bitline_cap / 2
+  )
 
   bitline = _bitline_delay(p, model, cell, sub, row_rise)
   mux = mux0.latency + mux1.latency + mux2.latency
   read = decode + bitline + sub.amp.latency + mux
   address = jnp.maximum(row, column + charge)
   set_, reset = address + model.set_pulse, address + model.reset_pulse
-  write = jnp.where(model.has_transistor, jnp.maximum(set_, reset),
-                    address + charge + model.set_pulse + model.reset_pulse)
+  write = jnp.where(
+    model.has_transistor,
+    jnp.maximum(set_, reset),
+    address + charge + model.set_pulse + model.reset_pulse,
+  )
   write = jnp.where(model.is_sram, read, write)
 
   line_cap = model.access_cap + sub.bitline_cap + mux0.pass_cap
   cell_read = jnp.where(model.is_sram, 0.0, 2 * model.read_power * sub.amp.latency) * selected
   cell_set, cell_reset = (
-      (energy + line_cap * voltage**2) * selected
-      for energy, voltage in ((model.set_energy, model.set_voltage),
-                              (model.reset_energy, model.reset_voltage)))
-  shaper = jnp.where(cell.kind == structures.Kind.PCRAM,
-                     cells_electrical.PCRAM_SHAPER_EFFICIENCY, 1.0)
+    (energy + line_cap * voltage**2) * selected
+    for energy, voltage in (
+      (model.set_energy, model.set_voltage),
+      (model.reset_energy, model.reset_voltage),
+    )
+  )
+  shaper = jnp.where(
+    cell.kind == structures.Kind.PCRAM, cells_electrical.PCRAM_SHAPER_EFFICIENCY, 1.0
+  )
   share = org.write_share if nvsim_compatible else org.set_ways
   cell_set, cell_reset = cell_set / shaper / share, cell_reset / shaper / share
   sram_write = line_cap * model.precharge**2 * selected / share
@@ -260,19 +322,47 @@ def measure_subarray(p: devices.Process, model: cells_electrical.CellModel,
   reset_energy = (set_energy if nvsim_compatible else cell_reset) + around
 
   leakages = sub.decoders.leakage
-  leakage = (leakages[0] + jnp.where(sub.mux_exists, leakages[1:4], 0.0).sum(axis=0) + leakages[4]
-             + cols * model.precharger.leakage_per_column + amps * sub.amp.idle_leakage
-             + rows * cols * model.leakage)
+  leakage = (
+    leakages[0]
+    + jnp.where(sub.mux_exists, leakages[1:4], 0.0).sum(axis=0)
+    + leakages[4]
+    + cols * model.precharger.leakage_per_column
+    + amps * sub.amp.idle_leakage
+    + rows * cols * model.leakage
+  )
   return SubarrayCost(
-      read=read, write=write, set=set_, reset=reset, row_decoder=row, column_decoder=column,
-      bitline=bitline, sense=sub.amp.latency, mux=mux, precharge=precharge, charge=charge,
-      read_energy=(_bitline_read_energy(model, sub, mux0, line_cap) * cols + cell_read + around
-                   + precharge_energy + sense_energy),
-      write_energy=write_energy, set_energy=set_energy, reset_energy=reset_energy,
-      row_energy=row_energy, mux_decoder_energy=mux_decoder_energy, cell_read_energy=cell_read,
-      sense_energy=sense_energy, mux_energy=mux_energy, precharge_energy=precharge_energy,
-      cell_set_energy=cell_set, cell_reset_energy=cell_reset, leakage=leakage,
-      converter_leakage=amps * sub.amp.converter_leakage)
+    read=read,
+    write=write,
+    set=set_,
+    reset=reset,
+    row_decoder=row,
+    column_decoder=column,
+    bitline=bitline,
+    sense=sub.amp.latency,
+    mux=mux,
+    precharge=precharge,
+    charge=charge,
+    read_energy=(
+      _bitline_read_energy(model, sub, mux0, line_cap) * cols
+      + cell_read
+      + around
+      + precharge_energy
+      + sense_energy
+    ),
+    write_energy=write_energy,
+    set_energy=set_energy,
+    reset_energy=reset_energy,
+    row_energy=row_energy,
+    mux_decoder_energy=mux_decoder_energy,
+    cell_read_energy=cell_read,
+    sense_energy=sense_energy,
+    mux_energy=mux_energy,
+    precharge_energy=precharge_energy,
+    cell_set_energy=cell_set,
+    cell_reset_energy=cell_reset,
+    leakage=leakage,
+    converter_leakage=amps * sub.amp.converter_leakage,
+  )
 
 
 def _bitline_delay(p, model, cell, sub, rise):
@@ -295,8 +385,10 @@ def _bitline_delay(p, model, cell, sub, rise):
   sense = jnp.where(usable, model.sense_voltage, 0.5)
   below = jnp.where(usable, model.precharge - model.level_on, 1.0)
   above = jnp.where(usable, model.level_off - model.precharge, 1.0)
-  voltage = jnp.maximum(-line(model.drive_on_res) * jnp.log1p(-sense / below),
-                        -line(model.drive_off_res) * jnp.log1p(-sense / above))
+  voltage = jnp.maximum(
+    -line(model.drive_on_res) * jnp.log1p(-sense / below),
+    -line(model.drive_off_res) * jnp.log1p(-sense / above),
+  )
   return jnp.where(model.is_sram, sram, jnp.where(model.senses_current, current, voltage))
 
 
@@ -307,8 +399,11 @@ def _bitline_read_energy(model, sub, mux0, line_cap):
   loop = mux0.pass_res + sub.bitline_res + jnp.where(model.is_sram, 1.0, model.on_res)
   near = model.read_voltage * mux0.pass_res / loop
   far = model.read_voltage * (mux0.pass_res + sub.bitline_res) / loop
-  current = (model.access_cap * far**2 + mux0.pass_cap * near**2
-             + sub.bitline_cap * (far**2 + near**2 + far * near) / 3)
+  current = (
+    model.access_cap * far**2
+    + mux0.pass_cap * near**2
+    + sub.bitline_cap * (far**2 + near**2 + far * near) / 3
+  )
   voltage = line_cap * (model.precharge**2 - model.level_on**2)
   return jnp.where(model.is_sram, sram, jnp.where(model.senses_current, current, voltage))
 

@@ -30,6 +30,7 @@ class Demand(NamedTuple):
     l2_reads, l2_writes: accesses to the last-level cache.
     dram_accesses: reads and writes of DRAM, at the capacity of the cache it is evaluated with.
   """
+
   l2_reads: chex.Numeric
   l2_writes: chex.Numeric
   dram_accesses: chex.Numeric
@@ -44,6 +45,7 @@ class CacheFigures(NamedTuple):
     leakage_mw: mW.
     area_mm2: mm^2.
   """
+
   read_ns: chex.Numeric
   write_ns: chex.Numeric
   read_nj: chex.Numeric
@@ -54,8 +56,14 @@ class CacheFigures(NamedTuple):
   @classmethod
   def of(cls, totals: CacheTotals) -> 'CacheFigures':
     """Of a modelled cache: a read is a hit."""
-    return cls(totals.hit_latency_ns, totals.write_latency_ns, totals.hit_energy_nj,
-               totals.write_energy_nj, totals.leakage_mw, totals.area_mm2)
+    return cls(
+      totals.hit_latency_ns,
+      totals.write_latency_ns,
+      totals.hit_energy_nj,
+      totals.write_energy_nj,
+      totals.leakage_mw,
+      totals.area_mm2,
+    )
 
 
 class Dram(NamedTuple):
@@ -65,6 +73,7 @@ class Dram(NamedTuple):
     access_nj: energy of an access of one sector.
     access_ns: time of one.
   """
+
   access_nj: chex.Numeric
   access_ns: chex.Numeric
 
@@ -86,6 +95,7 @@ class SystemTotals(NamedTuple):
     edp_js: energy-delay product.
     area_mm2: of the cache.
   """
+
   dynamic_energy_j: chex.Numeric
   leakage_energy_j: chex.Numeric
   dram_energy_j: chex.Numeric
@@ -112,8 +122,11 @@ def evaluate(traffic: Demand, cache: CacheFigures, dram: Dram = NO_DRAM) -> Syst
     Totals in the broadcast shape; `jax.vmap` and `jax.grad` apply.
   """
   dynamic = 1e-9 * (traffic.l2_reads * cache.read_nj + traffic.l2_writes * cache.write_nj)
-  delay = 1e-9 * (traffic.l2_reads * cache.read_ns + traffic.l2_writes * cache.write_ns
-                  + traffic.dram_accesses * dram.access_ns)
+  delay = 1e-9 * (
+    traffic.l2_reads * cache.read_ns
+    + traffic.l2_writes * cache.write_ns
+    + traffic.dram_accesses * dram.access_ns
+  )
   leakage = 1e-3 * cache.leakage_mw * delay
   off_chip = 1e-9 * traffic.dram_accesses * dram.access_nj
   total = dynamic + leakage + off_chip

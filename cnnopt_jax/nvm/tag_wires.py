@@ -18,19 +18,27 @@ Array = structures.Array
 Drive, Layer = structures.Drive, wires.Layer
 
 LOCALS = (Layer.LOCAL_AGGRESSIVE, Layer.LOCAL_CONSERVATIVE)
-ROUTINGS = tuple(itertools.product((Layer.GLOBAL_AGGRESSIVE, Layer.GLOBAL_CONSERVATIVE),
-                                   (Drive.UNREPEATED, Drive.LOW_SWING, Drive.REPEATED)))
+ROUTINGS = tuple(
+  itertools.product(
+    (Layer.GLOBAL_AGGRESSIVE, Layer.GLOBAL_CONSERVATIVE),
+    (Drive.UNREPEATED, Drive.LOW_SWING, Drive.REPEATED),
+  )
+)
 
 
 def variants(technology: structures.Technology) -> list[structures.Technology]:
   """The technology with every choice of wires; the one of the search comes first."""
   wire = lambda layer: wires.wire(technology.feature_nm, layer, technology.temperature_k)
-  return [technology.replace(local=wire(local), routing=wire(routing), drive=int(drive))
-          for local in LOCALS for routing, drive in ROUTINGS]
+  return [
+    technology.replace(local=wire(local), routing=wire(routing), drive=int(drive))
+    for local in LOCALS
+    for routing, drive in ROUTINGS
+  ]
 
 
-def refine(cell: structures.Cell, technologies: list[structures.Technology],
-           winners: structures.Organization) -> tuple[cache.ArrayTotals, Array]:
+def refine(
+  cell: structures.Cell, technologies: list[structures.Technology], winners: structures.Organization
+) -> tuple[cache.ArrayTotals, Array]:
   """Chooses the wires of each target's winner; call inside `precision.float64()`.
 
   Args:
@@ -42,16 +50,16 @@ def refine(cell: structures.Cell, technologies: list[structures.Technology],
     Their totals `[9]`, and the index of their technology `[9]`.
   """
   stacked = jax.tree.map(lambda *leaves: array.as_array(jnp.stack(leaves)), *technologies)
-  return _refine(jax.tree.map(array.as_array, cell), stacked,
-                 jax.tree.map(array.as_array, winners))
+  return _refine(jax.tree.map(array.as_array, cell), stacked, jax.tree.map(array.as_array, winners))
 
 
 @functools.partial(jax.jit, compiler_options=precision.COMPILE_QUICKLY)
 def _refine(cell, technologies, winners):
   def totals_in(technology):
     ppa = array.evaluate(cell, technology, winners, True)
-    return cache.array_totals(ppa, ppa.breakdown.mat_read_latency_ns,
-                              ppa.breakdown.column_decoder_latency_ns)
+    return cache.array_totals(
+      ppa, ppa.breakdown.mat_read_latency_ns, ppa.breakdown.column_decoder_latency_ns
+    )
 
   totals = jax.vmap(totals_in)(technologies)  # [variants, targets]
   targets = jnp.arange(len(search.Target))

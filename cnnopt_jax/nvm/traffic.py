@@ -46,6 +46,7 @@ class Reuse(NamedTuple):
     write_steps: `[W]`, index of its step.
     block_bytes, sector_bytes, line_bytes: of a block, of a transaction, of a cache line.
   """
+
   read_distances: np.ndarray
   read_steps: np.ndarray
   write_distances: np.ndarray
@@ -57,8 +58,10 @@ class Reuse(NamedTuple):
   def histograms(self) -> tuple[ReuseHistogram, ReuseHistogram]:
     """Of reads and of writes, in sectors."""
     sectors = self.block_bytes // self.sector_bytes
-    return tuple(reuse_histogram(d, np.full(d.shape, float(sectors)))
-                 for d in (self.read_distances, self.write_distances))
+    return tuple(
+      reuse_histogram(d, np.full(d.shape, float(sectors)))
+      for d in (self.read_distances, self.write_distances)
+    )
 
 
 class StepTraffic(NamedTuple):
@@ -69,6 +72,7 @@ class StepTraffic(NamedTuple):
     l2_reads, l2_writes: transactions with the last-level cache, sectors.
     dram_reads, dram_writes: sectors, at the GPU's own last-level cache.
   """
+
   step: Step
   l2_reads: float
   l2_writes: float
@@ -84,6 +88,7 @@ class Traffic(NamedTuple):
     reuse: what DRAM accesses follow from.
     macs: multiply-accumulates of the whole batch.
   """
+
   rows: tuple[StepTraffic, ...]
   reuse: Reuse
   macs: int
@@ -113,9 +118,12 @@ class Traffic(NamedTuple):
     if ways is None:
       return tuple(h.misses(capacity / self.reuse.block_bytes) for h in histograms)
     lines = self.reuse.line_bytes
-    return tuple(h.set_associative_misses(capacity / (lines * ways), ways,
-                                          blocks_per_entry=self.reuse.block_bytes / lines)
-                 for h in histograms)
+    return tuple(
+      h.set_associative_misses(
+        capacity / (lines * ways), ways, blocks_per_entry=self.reuse.block_bytes / lines
+      )
+      for h in histograms
+    )
 
   def by_layer(self) -> dict[str, np.ndarray]:
     """`{path: [l2_reads, l2_writes, dram_reads, dram_writes]}`, all passes of a module."""
@@ -125,9 +133,16 @@ class Traffic(NamedTuple):
     return sums
 
 
-def traffic(table: LayerTable, gpu: Gpu, batch: int, training: bool, *,
-            weight_bits: Mapping[str, float] | float = 32, activation_bits: float = 32,
-            block_bytes: int = BLOCK_BYTES) -> Traffic:
+def traffic(
+  table: LayerTable,
+  gpu: Gpu,
+  batch: int,
+  training: bool,
+  *,
+  weight_bits: Mapping[str, float] | float = 32,
+  activation_bits: float = 32,
+  block_bytes: int = BLOCK_BYTES,
+) -> Traffic:
   """Predicts L2 transactions and DRAM accesses; the module's docstring says how.
 
   Args:
@@ -150,31 +165,36 @@ def traffic(table: LayerTable, gpu: Gpu, batch: int, training: bool, *,
   if batch < 1:
     raise ValueError(f'batch={batch}; allowed: at least 1')
   if training and (isinstance(weight_bits, Mapping) or weight_bits != 32):
-    raise ValueError(f'weight_bits={weight_bits!r} in training; allowed: 32, as the optimizer '
-                     'keeps them')
+    raise ValueError(
+      f'weight_bits={weight_bits!r} in training; allowed: 32, as the optimizer keeps them'
+    )
   plan = schedule(table, training=training)
   sizes = plan.tensor_bytes(batch=batch, weight_bits=weight_bits, activation_bits=activation_bits)
   accesses = stream.access_stream(table, plan, gpu, sizes, batch, block_bytes)
   reuse = _steady_state(accesses, gpu)
   held = gpu.l2_bytes // block_bytes
   per_block = block_bytes / gpu.sector_bytes
-  count = lambda steps, distances: per_block * np.bincount(
-      steps[(distances >= held) | (distances < 0)], minlength=len(plan.steps))
+  count = lambda steps, distances: (
+    per_block * np.bincount(steps[(distances >= held) | (distances < 0)], minlength=len(plan.steps))
+  )
   dram_reads = count(reuse.read_steps, reuse.read_distances)
   dram_writes = count(reuse.write_steps, reuse.write_distances)
   rows = tuple(
-      StepTraffic(step, *_l2(table, step, plan, sizes, gpu, batch), float(r), float(w))
-      for step, r, w in zip(plan.steps, dram_reads, dram_writes))
+    StepTraffic(step, *_l2(table, step, plan, sizes, gpu, batch), float(r), float(w))
+    for step, r, w in zip(plan.steps, dram_reads, dram_writes)
+  )
   return Traffic(rows, reuse, batch * plan.macs)
 
 
-def _l2(table: LayerTable, step: Step, plan: Schedule, sizes: np.ndarray, gpu: Gpu, batch: int
-        ) -> implicit_gemm.Sectors:
+def _l2(
+  table: LayerTable, step: Step, plan: Schedule, sizes: np.ndarray, gpu: Gpu, batch: int
+) -> implicit_gemm.Sectors:
   """L2 sectors of one kernel."""
   sectors = sizes / gpu.sector_bytes
   if step.layer < 0:
-    return implicit_gemm.Sectors(sum(sectors[t] for t in step.reads),
-                                 sum(sectors[t] for t in step.writes))
+    return implicit_gemm.Sectors(
+      sum(sectors[t] for t in step.reads), sum(sectors[t] for t in step.writes)
+    )
   images = lambda t: batch if plan.tensors[t].role in steps.BATCHED_ROLES else 1
   element = lambda t: sizes[t] / (plan.tensors[t].elements * images(t))
   geometry = implicit_gemm.forward_geometry(table.layers[step.layer], batch)
@@ -195,7 +215,7 @@ def _steady_state(accesses: stream.Stream, gpu: Gpu) -> Reuse:
   # Few distinct lengths, so that few programs are compiled; what is appended is cut off again.
   unit = 1 << max(0, (2 * n).bit_length() - 3)
   appended = np.zeros(-2 * n % unit, np.int32)
-  distances = np.array(stack_distances(np.concatenate([blocks, appended])))[:2 * n]
+  distances = np.array(stack_distances(np.concatenate([blocks, appended])))[: 2 * n]
   # A written block is evicted in between if any access up to the next write misses.
   order = np.argsort(blocks, kind='stable')
   ordered_writes, ordered_blocks = writes[order], blocks[order]
@@ -214,5 +234,12 @@ def _steady_state(accesses: stream.Stream, gpu: Gpu) -> Reuse:
   second = np.arange(n, 2 * n)
   reads = second[~writes[n:]]
   written = np.flatnonzero(writes[:n])
-  return Reuse(distances[reads], accesses.steps[reads - n], evicting[written],
-               accesses.steps[written], accesses.block_bytes, gpu.sector_bytes, gpu.line_bytes)
+  return Reuse(
+    distances[reads],
+    accesses.steps[reads - n],
+    evicting[written],
+    accesses.steps[written],
+    accesses.block_bytes,
+    gpu.sector_bytes,
+    gpu.line_bytes,
+  )

@@ -11,13 +11,23 @@ from cnnopt_jax.nvm import array, cache, exploration, organizations, precision, 
 Mode, Target = organizations.Mode, search.Target
 
 NVSIM_TARGETS = tuple(target for target in Target if target != Target.EDAP)
-OBJECTIVES = ('hit_latency_ns', 'write_latency_ns', 'hit_energy_nj', 'write_energy_nj',
-              'leakage_mw', 'area_mm2')
+OBJECTIVES = (
+  'hit_latency_ns',
+  'write_latency_ns',
+  'hit_energy_nj',
+  'write_energy_nj',
+  'leakage_mw',
+  'area_mm2',
+)
 
 
-def edap_tuned(cells: Mapping[str, structures.Cell], technology: structures.Technology,
-               capacities_bytes: Sequence[int], modes: Sequence[Mode] = cache.MODES,
-               **options: Any) -> dict[tuple[str, int], exploration.Winner]:
+def edap_tuned(
+  cells: Mapping[str, structures.Cell],
+  technology: structures.Technology,
+  capacities_bytes: Sequence[int],
+  modes: Sequence[Mode] = cache.MODES,
+  **options: Any,
+) -> dict[tuple[str, int], exploration.Winner]:
   """The cache of least energy-delay-area product among the winners of eight targets and all modes.
 
   This is DeepNVM's algorithm (Inci et al., DATE 2020; arXiv 2012.04559): it never optimises EDAP
@@ -31,8 +41,9 @@ def edap_tuned(cells: Mapping[str, structures.Cell], technology: structures.Tech
     `{(cell, capacity in bytes): winner}`; a cache that cannot be built is left out.
   """
   best = {}
-  for row in exploration.explore(cells, technology, capacities_bytes, modes, NVSIM_TARGETS,
-                                 **options):
+  for row in exploration.explore(
+    cells, technology, capacities_bytes, modes, NVSIM_TARGETS, **options
+  ):
     key = row.cell, row.capacity_bytes
     if row.totals.valid and (key not in best or row.edap < best[key].edap):
       best[key] = row
@@ -40,13 +51,17 @@ def edap_tuned(cells: Mapping[str, structures.Cell], technology: structures.Tech
 
 
 @precision.in_float64
-def pareto_set(cell: structures.Cell, technology: structures.Technology,
-               spec: organizations.CacheSpec, mode: Mode,
-               objectives: Sequence[str] = OBJECTIVES, *,
-               tag_cell: structures.Cell | None = None,
-               space: organizations.Space = organizations.CACTI_SPACE,
-               nvsim_compatible: bool = False
-               ) -> tuple[cache.CacheTotals, structures.Organization]:
+def pareto_set(
+  cell: structures.Cell,
+  technology: structures.Technology,
+  spec: organizations.CacheSpec,
+  mode: Mode,
+  objectives: Sequence[str] = OBJECTIVES,
+  *,
+  tag_cell: structures.Cell | None = None,
+  space: organizations.Space = organizations.CACTI_SPACE,
+  nvsim_compatible: bool = False,
+) -> tuple[cache.CacheTotals, structures.Organization]:
   """All data organisations that no other one beats in every objective.
 
   The tag array is the one of least EDAP on its own.
@@ -63,18 +78,26 @@ def pareto_set(cell: structures.Cell, technology: structures.Technology,
   tag_mode = mode if nvsim_compatible else Mode.SEQUENTIAL
   tag = exploration.problem(spec, tag_mode, organizations.TAG_SPACE, True, nvsim_compatible)
   data = exploration.problem(spec, mode, space, False, nvsim_compatible)
-  tags, _ = search.pick_alone(search.evaluate(tag_cell, tech, tag.padded, nvsim_compatible),
-                              search.picked_size(tag.padded))
+  tags, _ = search.pick_alone(
+    search.evaluate(tag_cell, tech, tag.padded, nvsim_compatible), search.picked_size(tag.padded)
+  )
   totals = search.evaluate(cell, tech, data.padded, nvsim_compatible)
-  caches = precision.to_numpy(cache.combine(
-      totals, jax.tree.map(lambda field: field[Target.EDAP], tags), cache.MODES.index(mode),
-      cache.bank_bus(spec, technology)))
+  caches = precision.to_numpy(
+    cache.combine(
+      totals,
+      jax.tree.map(lambda field: field[Target.EDAP], tags),
+      cache.MODES.index(mode),
+      cache.bank_bus(spec, technology),
+    )
+  )
   candidates = np.flatnonzero(caches.valid)
   values = np.stack([getattr(caches, name)[candidates] for name in objectives], axis=-1)
   chosen = candidates[non_dominated(values)]
   chosen = chosen[np.argsort(getattr(caches, objectives[0])[chosen], kind='stable')]
-  return (cache.CacheTotals(*(field[chosen] for field in caches)),
-          organizations.select(data.factored.organizations, chosen))
+  return (
+    cache.CacheTotals(*(field[chosen] for field in caches)),
+    organizations.select(data.factored.organizations, chosen),
+  )
 
 
 def non_dominated(values: np.ndarray) -> np.ndarray:

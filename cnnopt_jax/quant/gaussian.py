@@ -22,6 +22,7 @@ class GaussianQuantizer(NamedTuple):
     clip: the outermost level, in standard deviations.
     distortion: expected squared error, in variances.
   """
+
   clip: float
   distortion: float
 
@@ -44,7 +45,8 @@ def gaussian_quantizer(bits: int, levels: str) -> GaussianQuantizer:
   """
   count = num_levels(bits, levels)
   found = optimize.minimize_scalar(
-      _distortion, bounds=(1e-3, 8.0), args=(count,), method='bounded', options={'xatol': 1e-10})
+    _distortion, bounds=(1e-3, 8.0), args=(count,), method='bounded', options={'xatol': 1e-10}
+  )
   return GaussianQuantizer(float(found.x), float(found.fun))
 
 
@@ -52,7 +54,7 @@ def _distortion(clip: float, count: int) -> float:
   """E[(X - Q(X))^2] for X ~ N(0, 1) and `count` equidistant levels from -clip to clip."""
   level = np.linspace(-clip, clip, count)
   edge = np.concatenate([[-np.inf], (level[1:] + level[:-1]) / 2, [np.inf]])
-  density = np.exp(-edge**2 / 2) / np.sqrt(2 * np.pi)
+  density = np.exp(-(edge**2) / 2) / np.sqrt(2 * np.pi)
   # Over a cell with edges l < u: int phi = Phi(u) - Phi(l), int x phi = phi(l) - phi(u), and
   # int x^2 phi = int phi + l phi(l) - u phi(u); an infinite edge adds nothing.
   mass = np.diff(special.ndtr(edge))

@@ -38,15 +38,22 @@ class _Grid(NamedTuple):
     gaussian_clip: outermost level of the minimum-MSE grid for N(0, 1), [].
     one_bit: bool [].
   """
+
   half_range: jax.Array
   mid_rise: jax.Array
   gaussian_clip: jax.Array
   one_bit: jax.Array
 
 
-def fake_quantize(w: jax.Array, bits: chex.Numeric, *, channel_axis: ChannelAxis = -1,
-                  levels: Levels = 'auto', step: Step = 'gaussian',
-                  clip_gradient: bool = False) -> jax.Array:
+def fake_quantize(
+  w: jax.Array,
+  bits: chex.Numeric,
+  *,
+  channel_axis: ChannelAxis = -1,
+  levels: Levels = 'auto',
+  step: Step = 'gaussian',
+  clip_gradient: bool = False,
+) -> jax.Array:
   """Rounds weights to `bits` bits and lets the gradient through (straight-through estimator).
 
   The grid is symmetric and uniform with step D, one per output channel (or per tensor):
@@ -96,8 +103,14 @@ def fake_quantize(w: jax.Array, bits: chex.Numeric, *, channel_axis: ChannelAxis
   return quantized + through
 
 
-def quantization_step(w: jax.Array, bits: chex.Numeric, *, channel_axis: ChannelAxis = -1,
-                      levels: Levels = 'auto', step: Step = 'gaussian') -> jax.Array:
+def quantization_step(
+  w: jax.Array,
+  bits: chex.Numeric,
+  *,
+  channel_axis: ChannelAxis = -1,
+  levels: Levels = 'auto',
+  step: Step = 'gaussian',
+) -> jax.Array:
   """Distance between neighbouring levels of `fake_quantize` with the same arguments.
 
   Args:
@@ -134,8 +147,10 @@ def _check(w, bits, levels, step) -> None:
   if isinstance(bits, (int, float, np.integer)):
     validate_bits(bits)
     if bits == 1 and levels == 'mid_tread':
-      raise ValueError("bits=1 with levels='mid_tread' has one level, zero; allowed: 2 to 8 bits, "
-                       "or levels 'auto' or 'mid_rise'")
+      raise ValueError(
+        "bits=1 with levels='mid_tread' has one level, zero; allowed: 2 to 8 bits, "
+        "or levels 'auto' or 'mid_rise'"
+      )
   chex.assert_rank(bits, 0)
   chex.assert_type(w, float)
 
@@ -143,13 +158,18 @@ def _check(w, bits, levels, step) -> None:
 @functools.cache
 def _tables(levels: Levels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Half ranges, mid-rise flags and Gaussian clips of 1 to 8 bits, each [8]."""
-  kinds = [levels if levels != 'auto' else 'mid_rise' if bits <= 2 else 'mid_tread'
-           for bits in BITS]
+  kinds = [
+    levels if levels != 'auto' else 'mid_rise' if bits <= 2 else 'mid_tread' for bits in BITS
+  ]
   exists = [gaussian.num_levels(bits, kind) > 1 for bits, kind in zip(BITS, kinds)]
-  half_range = [(gaussian.num_levels(bits, kind) - 1) / 2 if ok else np.nan
-                for bits, kind, ok in zip(BITS, kinds, exists)]
-  clip = [gaussian.gaussian_quantizer(bits, kind).clip if ok else np.nan
-          for bits, kind, ok in zip(BITS, kinds, exists)]
+  half_range = [
+    (gaussian.num_levels(bits, kind) - 1) / 2 if ok else np.nan
+    for bits, kind, ok in zip(BITS, kinds, exists)
+  ]
+  clip = [
+    gaussian.gaussian_quantizer(bits, kind).clip if ok else np.nan
+    for bits, kind, ok in zip(BITS, kinds, exists)
+  ]
   return np.asarray(half_range), np.asarray([k == 'mid_rise' for k in kinds]), np.asarray(clip)
 
 
@@ -194,8 +214,13 @@ def _step(x: jax.Array, grid: _Grid, axes: tuple[int, ...], rule: Step) -> jax.A
   return step * largest
 
 
-def _least_squares_step(x: jax.Array, gaussian_step: jax.Array, half_range: jax.Array,
-                        mid_rise: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+def _least_squares_step(
+  x: jax.Array,
+  gaussian_step: jax.Array,
+  half_range: jax.Array,
+  mid_rise: jax.Array,
+  axes: tuple[int, ...],
+) -> jax.Array:
   """The step that minimises the squared error of each channel of `x`, max|x| = 1.
 
   For fixed codes c the error |x - D c|^2 is least at D = <x, c> / <c, c>, and for a fixed step
@@ -222,7 +247,8 @@ def _least_squares_step(x: jax.Array, gaussian_step: jax.Array, half_range: jax.
     return jnp.take_along_axis(steps, best, axis=0)
 
   spread = lambda low, high: jnp.linspace(low, high, _MSE_STARTS, dtype=x.dtype).reshape(
-      (-1,) + (1,) * x.ndim)
+    (-1,) + (1,) * x.ndim
+  )
   spacing = 1 / _MSE_STARTS
   anywhere = spread(spacing, 1) / half_range * jnp.ones_like(gaussian_step)
   coarse = best_of(jnp.concatenate([gaussian_step[None], anywhere]))

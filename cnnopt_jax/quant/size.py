@@ -26,22 +26,24 @@ class Accounting(NamedTuple):
     scale_bits: quantization step, one per output channel of a quantized layer.
     other_bits: bias, norm parameter, embedding, or weight left in float.
   """
+
   scale_bits: int
   other_bits: int
 
 
 ACCOUNTINGS = {
-    # Everything a deployed model stores.
-    'stored': Accounting(scale_bits=_FLOAT_BITS, other_bits=_FLOAT_BITS),
-    # Each step folds into the norm that follows its layer: true where every layer has one.
-    'folded': Accounting(scale_bits=0, other_bits=_FLOAT_BITS),
-    # Weights alone, as most papers count.
-    'weights': Accounting(scale_bits=0, other_bits=0),
+  # Everything a deployed model stores.
+  'stored': Accounting(scale_bits=_FLOAT_BITS, other_bits=_FLOAT_BITS),
+  # Each step folds into the norm that follows its layer: true where every layer has one.
+  'folded': Accounting(scale_bits=0, other_bits=_FLOAT_BITS),
+  # Weights alone, as most papers count.
+  'weights': Accounting(scale_bits=0, other_bits=0),
 }
 
 
 class ModelSize(NamedTuple):
   """Size of a model by what it is made of, all in bits."""
+
   weights: int
   scales: int
   biases: int
@@ -65,13 +67,15 @@ class WidthMatch(NamedTuple):
     layers: the network's layers at that width.
     size: its size.
   """
+
   width: float
   layers: LayerTable
   size: ModelSize
 
 
-def model_size(layers: LayerTable, bits: Bits, accounting: str = 'stored', *,
-               per_channel: bool = True) -> ModelSize:
+def model_size(
+  layers: LayerTable, bits: Bits, accounting: str = 'stored', *, per_channel: bool = True
+) -> ModelSize:
   """Counts the bits that a network's parameters take.
 
   Args:
@@ -105,10 +109,16 @@ def model_size(layers: LayerTable, bits: Bits, accounting: str = 'stored', *,
   return ModelSize(**terms)
 
 
-def match_width(model: Callable[[float], LayerTable], size: int,
-                bits: int | Callable[[LayerTable], Bits], accounting: str = 'stored', *,
-                per_channel: bool = True, slack: float = EQUAL_SIZE_SLACK,
-                resolution: float = 1e-3) -> WidthMatch:
+def match_width(
+  model: Callable[[float], LayerTable],
+  size: int,
+  bits: int | Callable[[LayerTable], Bits],
+  accounting: str = 'stored',
+  *,
+  per_channel: bool = True,
+  slack: float = EQUAL_SIZE_SLACK,
+  resolution: float = 1e-3,
+) -> WidthMatch:
   """Finds the widest network that fits a budget, and insists that it fills the budget.
 
   Two matches of one budget differ in size by at most a factor of 1 + slack, whatever their
@@ -136,8 +146,9 @@ def match_width(model: Callable[[float], LayerTable], size: int,
       width = round(index * resolution, 9)
       layers = model(width)
       layer_bits = bits(layers) if callable(bits) else bits
-      tried[index] = WidthMatch(width, layers,
-                                model_size(layers, layer_bits, accounting, per_channel=per_channel))
+      tried[index] = WidthMatch(
+        width, layers, model_size(layers, layer_bits, accounting, per_channel=per_channel)
+      )
     return tried[index]
 
   def fits(index: int) -> bool:
@@ -158,6 +169,6 @@ def match_width(model: Callable[[float], LayerTable], size: int,
     return at(low)
   near = [at(i) for i in (low, high) if i]
   raise BudgetError(
-      f'a size of {size} bits cannot be met by a width multiplier to within {slack:.0%}; nearest: '
-      + ' and '.join(f'{m.size.total} bits (width {m.width:g})' for m in near))
-
+    f'a size of {size} bits cannot be met by a width multiplier to within {slack:.0%}; nearest: '
+    + ' and '.join(f'{m.size.total} bits (width {m.width:g})' for m in near)
+  )

@@ -25,6 +25,7 @@ class Rule(NamedTuple):
       `LEAVE_ALONE`.
     bits: bitwidth of these leaves whatever the call says; None for the call's.
   """
+
   pattern: str
   output_axes: int | tuple[int, ...] | None
   bits: int | None = None
@@ -36,8 +37,9 @@ LEAVE_ALONE = None
 DEFAULT_RULES = (Rule(r'(^|/)kernel$', -1),)
 
 
-def quantize_params(params: Params, bits: BitsTree, *, rules: Sequence[Rule] = DEFAULT_RULES,
-                    **options) -> Params:
+def quantize_params(
+  params: Params, bits: BitsTree, *, rules: Sequence[Rule] = DEFAULT_RULES, **options
+) -> Params:
   """Applies `fake_quantize` to the leaves of a parameter pytree that `rules` name.
 
       model.apply({'params': quantize_params(params, bits)}, x)
@@ -60,13 +62,15 @@ def quantize_params(params: Params, bits: BitsTree, *, rules: Sequence[Rule] = D
       among the bits is not allowed.
   """
   quantized = [
-      leaf if rule is None else _quantize_leaf(path, leaf, rule, leaf_bits, options)
-      for path, leaf, rule, leaf_bits in _ruled_leaves(params, bits, rules)]
+    leaf if rule is None else _quantize_leaf(path, leaf, rule, leaf_bits, options)
+    for path, leaf, rule, leaf_bits in _ruled_leaves(params, bits, rules)
+  ]
   return jax.tree.unflatten(jax.tree.structure(params), quantized)
 
 
-def bits_by_path(params: Params, bits: BitsTree, *,
-                 rules: Sequence[Rule] = DEFAULT_RULES) -> dict[str, chex.Numeric]:
+def bits_by_path(
+  params: Params, bits: BitsTree, *, rules: Sequence[Rule] = DEFAULT_RULES
+) -> dict[str, chex.Numeric]:
   """The bitwidth that `quantize_params` gives each leaf, by path; 32 for those left in float.
 
   Args:
@@ -80,19 +84,25 @@ def bits_by_path(params: Params, bits: BitsTree, *,
   Raises:
     ValueError: if a rule matches no leaf.
   """
-  return {path: IDENTITY_BITS if rule is None else leaf_bits
-          for path, _, rule, leaf_bits in _ruled_leaves(params, bits, rules)}
+  return {
+    path: IDENTITY_BITS if rule is None else leaf_bits
+    for path, _, rule, leaf_bits in _ruled_leaves(params, bits, rules)
+  }
 
 
 def _ruled_leaves(params, bits, rules) -> Iterator[tuple[str, Any, Rule | None, Any]]:
   """Yields (path, leaf, rule or None for float, bits) in the order of `jax.tree.leaves`."""
-  leaves = [(path_string(path), leaf)
-            for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]]
-  unused = [rule.pattern for rule in rules
-            if not any(re.search(rule.pattern, path) for path, _ in leaves)]
+  leaves = [
+    (path_string(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
+  ]
+  unused = [
+    rule.pattern for rule in rules if not any(re.search(rule.pattern, path) for path, _ in leaves)
+  ]
   if unused:
-    raise ValueError(f'rule {unused[0]!r} matches no parameter; the paths are: '
-                     + ', '.join(path for path, _ in leaves))
+    raise ValueError(
+      f'rule {unused[0]!r} matches no parameter; the paths are: '
+      + ', '.join(path for path, _ in leaves)
+    )
   for (path, leaf), leaf_bits in zip(leaves, _broadcast(bits, params)):
     rule = next((rule for rule in rules if re.search(rule.pattern, path)), None)
     if rule is not None and rule.bits is not None:
@@ -106,8 +116,12 @@ def _broadcast(bits: BitsTree, params: Params) -> list[Any]:
   """One bitwidth for each leaf of `params`."""
   is_none = lambda b: b is None
   spread = []
-  jax.tree.map(lambda b, subtree: spread.extend([b] * len(jax.tree.leaves(subtree))),
-               bits, params, is_leaf=is_none)
+  jax.tree.map(
+    lambda b, subtree: spread.extend([b] * len(jax.tree.leaves(subtree))),
+    bits,
+    params,
+    is_leaf=is_none,
+  )
   return spread
 
 

@@ -17,6 +17,7 @@ class Series(NamedTuple):
     spread: half length of each point's error bar.
     reference: drawn in grey and dashed, outside the comparison.
   """
+
   label: str
   x: Sequence[float]
   y: Sequence[float]
@@ -24,8 +25,9 @@ class Series(NamedTuple):
   reference: bool = False
 
 
-def tradeoff(path: pathlib.Path, series: Sequence[Series], *, xlabel: str, ylabel: str,
-             title: str = '') -> None:
+def tradeoff(
+  path: pathlib.Path, series: Sequence[Series], *, xlabel: str, ylabel: str, title: str = ''
+) -> None:
   """Draws accuracy or the like against cost, one line a series, with error bars.
 
   Args:
@@ -39,14 +41,25 @@ def tradeoff(path: pathlib.Path, series: Sequence[Series], *, xlabel: str, ylabe
   axes = fig.add_subplot()
   for i, one in enumerate(series):
     # Points of one cost are set apart sideways, in points of the page, or their bars would overlap.
-    aside = transforms.ScaledTranslation(5 * (i - (len(series) - 1) / 2) / 72, 0,
-                                         fig.dpi_scale_trans)
+    aside = transforms.ScaledTranslation(
+      5 * (i - (len(series) - 1) / 2) / 72, 0, fig.dpi_scale_trans
+    )
     style = dict(color='0.55', linestyle='--', marker='s') if one.reference else dict(marker='o')
-    axes.errorbar(one.x, one.y, yerr=one.spread, label=one.label, capsize=3, markersize=4,
-                  linewidth=1.2, transform=axes.transData + aside, **style)
+    axes.errorbar(
+      one.x,
+      one.y,
+      yerr=one.spread,
+      label=one.label,
+      capsize=3,
+      markersize=4,
+      linewidth=1.2,
+      transform=axes.transData + aside,
+      **style,
+    )
     # Shifted artists do not count towards the limits of the axes: their data do.
-    axes.update_datalim([(x, y + sign * bar) for x, y, bar in zip(one.x, one.y, one.spread)
-                         for sign in (-1, 1)])
+    axes.update_datalim(
+      [(x, y + sign * bar) for x, y, bar in zip(one.x, one.y, one.spread) for sign in (-1, 1)]
+    )
   axes.set(xscale='log', xlabel=xlabel, ylabel=ylabel)
   axes.margins(x=0.1)
   axes.autoscale_view()

@@ -20,9 +20,11 @@ class Checkpoints:
   def __init__(self, folder: pathlib.Path):
     self._folder = pathlib.Path(folder).resolve()
     self._manager = ocp.CheckpointManager(
-        self._folder,
-        options=ocp.CheckpointManagerOptions(
-            max_to_keep=1, enable_async_checkpointing=False, cleanup_tmp_directories=True))
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=1, enable_async_checkpointing=False, cleanup_tmp_directories=True
+      ),
+    )
 
   def save(self, step: int, state: TrainState, seconds: float) -> None:
     """Writes `state` after `step` steps and `seconds` of training."""
@@ -42,8 +44,9 @@ class Checkpoints:
     step = self._manager.latest_step()
     if step is None:
       return None
-    tree = self._manager.restore(step, args=ocp.args.StandardRestore(
-        {'state': like._asdict(), 'seconds': np.float64(0)}))
+    tree = self._manager.restore(
+      step, args=ocp.args.StandardRestore({'state': like._asdict(), 'seconds': np.float64(0)})
+    )
     return TrainState(**tree['state']), float(tree['seconds'])
 
   def close(self) -> None:

@@ -23,9 +23,15 @@ def _correct(variables, bits, images, labels, *, model, quantizer, mean, std):
   return jnp.sum(jnp.argmax(logits, -1) == labels)
 
 
-def accuracy(model: nn.Module, variables: Mapping[str, Any], bits: chex.Numeric,
-             dataset: data.Dataset, quantizer: Quantizer = Quantizer(), *,
-             batch_size: int = _BATCH_SIZE) -> float:
+def accuracy(
+  model: nn.Module,
+  variables: Mapping[str, Any],
+  bits: chex.Numeric,
+  dataset: data.Dataset,
+  quantizer: Quantizer = Quantizer(),
+  *,
+  batch_size: int = _BATCH_SIZE,
+) -> float:
   """Share of the test images that a network with quantized weights classifies correctly.
 
   Compiled once a network shape, whatever the bitwidth.
@@ -50,6 +56,16 @@ def accuracy(model: nn.Module, variables: Mapping[str, Any], bits: chex.Numeric,
     if missing:  # One shape, one compilation: a label of -1 is never predicted.
       images = np.pad(images, ((0, missing),) + ((0, 0),) * 3)
       labels = np.pad(labels, (0, missing), constant_values=-1)
-    correct += int(_correct(variables, jnp.asarray(bits, jnp.int32), images, labels, model=model,
-                            quantizer=quantizer, mean=dataset.mean, std=dataset.std))
+    correct += int(
+      _correct(
+        variables,
+        jnp.asarray(bits, jnp.int32),
+        images,
+        labels,
+        model=model,
+        quantizer=quantizer,
+        mean=dataset.mean,
+        std=dataset.std,
+      )
+    )
   return correct / count

@@ -32,16 +32,25 @@ class Trained(NamedTuple):
     state: final state of all members.
     seconds: spent on training, over all the processes that took part.
   """
+
   state: TrainState
   seconds: float
 
 
-def train(model: nn.Module, recipe: Recipe, members: Members, dataset: data.Dataset, *,
-          batch_size: int, checkpoints: Checkpoints, checkpoint_steps: int = 0,
-          initial: TrainState | None = None,
-          on_step: Callable[[int], Any] = lambda step: None,
-          on_epoch: Callable[[int, TrainState], Any] = lambda epoch, state: None,
-          stop: Callable[[], bool] = lambda: False) -> Trained:
+def train(
+  model: nn.Module,
+  recipe: Recipe,
+  members: Members,
+  dataset: data.Dataset,
+  *,
+  batch_size: int,
+  checkpoints: Checkpoints,
+  checkpoint_steps: int = 0,
+  initial: TrainState | None = None,
+  on_step: Callable[[int], Any] = lambda step: None,
+  on_epoch: Callable[[int, TrainState], Any] = lambda epoch, state: None,
+  stop: Callable[[], bool] = lambda: False,
+) -> Trained:
   """Trains until `recipe.steps`, from the last checkpoint where there is one.
 
   Batch order and augmentation are functions of (seed, epoch, step), so the state needs no data
@@ -69,7 +78,9 @@ def train(model: nn.Module, recipe: Recipe, members: Members, dataset: data.Data
   """
   setting = model, recipe, members, dataset.image_shape
   state, seconds = checkpoints.restore(abstract_state(*setting)) or (
-      initial or init_state(*setting), 0.0)
+    initial or init_state(*setting),
+    0.0,
+  )
   start = time.perf_counter() - seconds
   train_step = make_train_step(model, recipe)
   seeds, batch_of = np.unique(np.asarray(members.seed), return_inverse=True)
@@ -92,14 +103,16 @@ def train(model: nn.Module, recipe: Recipe, members: Members, dataset: data.Data
   return Trained(jax.block_until_ready(state), time.perf_counter() - start)
 
 
-def batch_indices_from(step: int, recipe: Recipe, seeds: np.ndarray, num_examples: int,
-                       batch_size: int):
+def batch_indices_from(
+  step: int, recipe: Recipe, seeds: np.ndarray, num_examples: int, batch_size: int
+):
   """Yields the training images of each step from `step` on, int32 [U, B] for U seeds."""
-  order_of = jax.jit(jax.vmap(lambda seed, epoch: data.epoch_order(seed, epoch, num_examples),
-                              in_axes=(0, None)))
+  order_of = jax.jit(
+    jax.vmap(lambda seed, epoch: data.epoch_order(seed, epoch, num_examples), in_axes=(0, None))
+  )
   order = None
   for taken in range(step, recipe.steps):
     epoch, position = divmod(taken, recipe.steps_per_epoch)
     if order is None or position == 0:
       order = np.asarray(order_of(seeds.astype(np.int32), epoch))
-    yield order[:, position * batch_size:(position + 1) * batch_size]
+    yield order[:, position * batch_size : (position + 1) * batch_size]

@@ -25,6 +25,7 @@ class Quantizer(NamedTuple):
     step: of `fake_quantize`.
     clip_gradient: of `fake_quantize`.
   """
+
   rules: tuple[Rule, ...] = DEFAULT_RULES
   levels: str = 'auto'
   step: str = 'gaussian'
@@ -32,8 +33,14 @@ class Quantizer(NamedTuple):
 
   def __call__(self, params: Any, bits: chex.Numeric) -> Any:
     """The parameters that the network computes with, at `bits` bits, a scalar."""
-    quantized = quantize_params(params, bits, rules=self.rules, levels=self.levels, step=self.step,
-                                clip_gradient=self.clip_gradient)
+    quantized = quantize_params(
+      params,
+      bits,
+      rules=self.rules,
+      levels=self.levels,
+      step=self.step,
+      clip_gradient=self.clip_gradient,
+    )
     if all(rule.bits is None for rule in self.rules):
       return quantized
     return jax.tree.map(lambda p, q: jnp.where(bits == IDENTITY_BITS, p, q), params, quantized)
@@ -54,6 +61,7 @@ class Recipe(NamedTuple):
     std: of each channel, divided by.
     quantizer: applied to the parameters in the forward pass.
   """
+
   steps: int
   steps_per_epoch: int
   momentum: float = 0.9
@@ -74,6 +82,7 @@ class Members(NamedTuple):
     bits: weight bitwidth, int32 [M].
     learning_rate: at the first step, float32 [M].
   """
+
   seed: jax.Array
   bits: jax.Array
   learning_rate: jax.Array
@@ -91,6 +100,7 @@ class TrainState(NamedTuple):
     diverged_step: first step whose loss was not finite, int32 []; -1 while there is none. From
       there on parameters, statistics and optimizer stand still.
   """
+
   step: jax.Array
   params: Any
   statistics: Any
@@ -107,12 +117,14 @@ def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
   """
   is_kernel = lambda params: jax.tree.map(lambda p: p.ndim >= 2, params)
   return optax.chain(
-      optax.add_decayed_weights(recipe.weight_decay, mask=is_kernel),
-      optax.sgd(optax.cosine_decay_schedule(1.0, recipe.steps), recipe.momentum, nesterov=True))
+    optax.add_decayed_weights(recipe.weight_decay, mask=is_kernel),
+    optax.sgd(optax.cosine_decay_schedule(1.0, recipe.steps), recipe.momentum, nesterov=True),
+  )
 
 
-def init_state(model: nn.Module, recipe: Recipe, members: Members,
-               image_shape: tuple[int, int, int]) -> TrainState:
+def init_state(
+  model: nn.Module, recipe: Recipe, members: Members, image_shape: tuple[int, int, int]
+) -> TrainState:
   """Initial state of all members; the weights are a function of each member's seed alone.
 
   Args:
@@ -130,8 +142,9 @@ def init_state(model: nn.Module, recipe: Recipe, members: Members,
   return jax.jit(init, compiler_options=quickly)(members.seed)
 
 
-def abstract_state(model: nn.Module, recipe: Recipe, members: Members,
-                   image_shape: tuple[int, int, int]) -> TrainState:
+def abstract_state(
+  model: nn.Module, recipe: Recipe, members: Members, image_shape: tuple[int, int, int]
+) -> TrainState:
   """Shapes and dtypes of `init_state` with the same arguments; nothing is computed."""
   return jax.eval_shape(functools.partial(_init, model, recipe, image_shape), members.seed)
 
@@ -142,8 +155,14 @@ def _init(model, recipe, image_shape, seeds) -> TrainState:
   def init(seed):
     variables = dict(model.init(jax.random.key(seed), jnp.zeros((1, *image_shape))))
     params = variables.pop('params')
-    return TrainState(jnp.zeros((), jnp.int32), params, variables, optimizer.init(params),
-                      jnp.zeros(()), jnp.full((), -1, jnp.int32))
+    return TrainState(
+      jnp.zeros((), jnp.int32),
+      params,
+      variables,
+      optimizer.init(params),
+      jnp.zeros(()),
+      jnp.full((), -1, jnp.int32),
+    )
 
   return jax.vmap(init)(seeds)
 
@@ -163,6 +182,7 @@ def make_train_step(model: nn.Module, recipe: Recipe) -> Callable[..., TrainStat
     images are uint8 [U, B, H, W, C] and labels int32 [U, B], U different batches; `batch_of`,
     int32 [M], says which of them each member sees.
   """
+
   @_unrolled_on_cpu
   def one(state, member, images, labels):
     return train_step(state, member, images, labels, model=model, recipe=recipe)
@@ -189,8 +209,9 @@ def _unrolled_on_cpu(fn: Callable[..., Any]) -> Callable[..., Any]:
       axes = jax.tree.map(lambda batched: 0 if batched else None, in_batched)
       out = jax.vmap(fn, in_axes=tuple(axes), axis_size=axis_size)(*args)
     else:
-      pick = lambda i: jax.tree.map(lambda x, batched: x[i] if batched else x, args,
-                                    tuple(in_batched))
+      pick = lambda i: jax.tree.map(
+        lambda x, batched: x[i] if batched else x, args, tuple(in_batched)
+      )
       members = [mapped(*pick(i)) for i in range(axis_size)]
       out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
     return out, jax.tree.map(lambda _: True, out)
@@ -198,8 +219,15 @@ def _unrolled_on_cpu(fn: Callable[..., Any]) -> Callable[..., Any]:
   return mapped
 
 
-def train_step(state: TrainState, member: Members, images: jax.Array, labels: jax.Array, *,
-               model: nn.Module, recipe: Recipe) -> TrainState:
+def train_step(
+  state: TrainState,
+  member: Members,
+  images: jax.Array,
+  labels: jax.Array,
+  *,
+  model: nn.Module,
+  recipe: Recipe,
+) -> TrainState:
   """One step of one member.
 
   Args:
@@ -220,8 +248,7 @@ def train_step(state: TrainState, member: Members, images: jax.Array, labels: ja
 
   def loss_fn(params):
     variables = {'params': recipe.quantizer(params, member.bits), **state.statistics}
-    logits, statistics = model.apply(variables, images, train=True,
-                                     mutable=list(state.statistics))
+    logits, statistics = model.apply(variables, images, train=True, mutable=list(state.statistics))
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing)
     return optax.softmax_cross_entropy(logits, targets).mean(), dict(statistics)
 
@@ -235,10 +262,10 @@ def train_step(state: TrainState, member: Members, images: jax.Array, labels: ja
   keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(running, n, o), new, old)
   loss_sum = jnp.where(step_in_epoch == 0, 0.0, state.loss_sum) + loss
   return TrainState(
-      step=state.step + 1,
-      params=keep(params, state.params),
-      statistics=keep(statistics, state.statistics),
-      optimizer=keep(optimizer, state.optimizer),
-      loss_sum=loss_sum,
-      diverged_step=jnp.where((state.diverged_step < 0) & ~finite, state.step,
-                              state.diverged_step))
+    step=state.step + 1,
+    params=keep(params, state.params),
+    statistics=keep(statistics, state.statistics),
+    optimizer=keep(optimizer, state.optimizer),
+    loss_sum=loss_sum,
+    diverged_step=jnp.where((state.diverged_step < 0) & ~finite, state.step, state.diverged_step),
+  )

@@ -74,6 +74,7 @@ class LayerBound(NamedTuple):
     a_posteriori: with a kernel of low rank and the samples themselves, [N].
     a_posteriori_max: bound on the largest |e|, [N].
   """
+
   gap: jax.Array
   difference: jax.Array
   kernel_norm: jax.Array
@@ -91,6 +92,7 @@ class LayerError(NamedTuple):
     output: norm of the dense output, [N].
     trivial: sum of the norms of both outputs, [N].
   """
+
   error: jax.Array
   error_max: jax.Array
   output: jax.Array
@@ -110,10 +112,15 @@ def interpolate(samples: jax.Array, size: tuple[int, int]) -> jax.Array:
     Map [N, H, W, C].
   """
   for axis, length in zip((1, 2), size, strict=True):
-    after = jnp.concatenate([jax.lax.slice_in_dim(samples, 1, None, axis=axis),
-                             jax.lax.slice_in_dim(samples, -1, None, axis=axis)], axis)
+    after = jnp.concatenate(
+      [
+        jax.lax.slice_in_dim(samples, 1, None, axis=axis),
+        jax.lax.slice_in_dim(samples, -1, None, axis=axis),
+      ],
+      axis,
+    )
     pairs = jnp.stack([samples, (samples + after) / 2], axis + 1)
-    shape = samples.shape[:axis] + (-1,) + samples.shape[axis + 1:]
+    shape = samples.shape[:axis] + (-1,) + samples.shape[axis + 1 :]
     samples = jax.lax.slice_in_dim(pairs.reshape(shape), 0, length, axis=axis)
   return samples
 
@@ -123,8 +130,9 @@ def interpolation_defect(full: jax.Array) -> jax.Array:
   return interpolate(full[:, ::2, ::2], full.shape[1:3]) - full
 
 
-def second_differences(x: jax.Array, tap: jax.Array, *, kernel_size: tuple[int, int], stride: int,
-                       padding: int) -> jax.Array:
+def second_differences(
+  x: jax.Array, tap: jax.Array, *, kernel_size: tuple[int, int], stride: int, padding: int
+) -> jax.Array:
   """What one tap of the kernel sees of D, the differences of the zero-extended input.
 
   Args:
@@ -139,8 +147,7 @@ def second_differences(x: jax.Array, tap: jax.Array, *, kernel_size: tuple[int, 
   """
   padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
   spans = [length - size + 1 for length, size in zip(padded.shape[1:3], kernel_size, strict=True)]
-  seen = jax.lax.dynamic_slice(padded, (0, tap[0], tap[1], 0),
-                               (x.shape[0], *spans, x.shape[3]))
+  seen = jax.lax.dynamic_slice(padded, (0, tap[0], tap[1], 0), (x.shape[0], *spans, x.shape[3]))
   return interpolation_defect(seen[:, ::stride, ::stride])
 
 
@@ -148,9 +155,17 @@ _STATIC = ('stride', 'padding', 'groups', 'activation')
 
 
 @functools.partial(jax.jit, static_argnames=(*_STATIC, 'rank'))
-def layer_bound(x: jax.Array, kernel: jax.Array, bias: jax.Array | float = 0.0, *, stride: int = 1,
-                padding: int = 0, groups: int = 1, activation: str = 'relu',
-                rank: int | None = None) -> LayerBound:
+def layer_bound(
+  x: jax.Array,
+  kernel: jax.Array,
+  bias: jax.Array | float = 0.0,
+  *,
+  stride: int = 1,
+  padding: int = 0,
+  groups: int = 1,
+  activation: str = 'relu',
+  rank: int | None = None,
+) -> LayerBound:
   """Bounds the error of a virtual layer without the dense one; see the module for the proof.
 
   An inference-time affine norm is folded first: its scale into the kernel, its shift into the bias.
@@ -178,31 +193,36 @@ def layer_bound(x: jax.Array, kernel: jax.Array, bias: jax.Array | float = 0.0, 
   full_rank = min(rows * columns * depth, outputs // groups)
   rank = full_rank // 4 if rank is None else rank
   if not 0 <= rank <= full_rank:
-    raise ValueError(f'rank={rank}; allowed: 0 to {full_rank} for a kernel {kernel.shape} in '
-                     f'{groups} groups')
+    raise ValueError(
+      f'rank={rank}; allowed: 0 to {full_rank} for a kernel {kernel.shape} in {groups} groups'
+    )
   act = ACTIVATIONS[activation]
   convolve = functools.partial(_convolve, padding=padding, groups=groups)
   # Samples only: the dense layer is evaluated nowhere below.
   samples = convolve(x, kernel, stride=2 * stride) + bias
-  size = tuple((length + 2 * padding - k) // stride + 1
-               for length, k in zip(x.shape[1:3], (rows, columns), strict=True))
+  size = tuple(
+    (length + 2 * padding - k) // stride + 1
+    for length, k in zip(x.shape[1:3], (rows, columns), strict=True)
+  )
   virtual, before = interpolate(act(samples), size), interpolate(samples, size)
 
   grouped = lambda a: a.reshape(*a.shape[:3], groups, -1)
   # [groups, taps x channels, outputs of a group].
   matrix = jnp.moveaxis(kernel.reshape(rows * columns * depth, groups, -1), 1, 0)
-  taps = jnp.stack(jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing='ij'),
-                   -1).reshape(-1, 2)
-  differences = lambda tap: grouped(second_differences(
-      x, tap, kernel_size=(rows, columns), stride=stride, padding=padding))
+  taps = jnp.stack(jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing='ij'), -1).reshape(
+    -1, 2
+  )
+  differences = lambda tap: grouped(
+    second_differences(x, tap, kernel_size=(rows, columns), stride=stride, padding=padding)
+  )
 
-  energy = jax.lax.map(lambda tap: (differences(tap)**2).sum((0, 1, 2)), taps)
+  energy = jax.lax.map(lambda tap: (differences(tap) ** 2).sum((0, 1, 2)), taps)
   energy = jnp.moveaxis(energy, 1, 0).reshape(groups, -1)
   scale = _scale(jnp.sqrt(energy), jnp.linalg.norm(matrix, axis=-1))
 
   def weighted_energy(carry, step):
     tap, weight = step
-    squares = differences(tap)**2
+    squares = differences(tap) ** 2
     return (carry[0] + squares.sum(-1), carry[1] + (squares * weight).sum(-1)), None
 
   weights = jnp.moveaxis((1 / scale**2).reshape(groups, rows * columns, depth), 1, 0)
@@ -212,8 +232,11 @@ def layer_bound(x: jax.Array, kernel: jax.Array, bias: jax.Array | float = 0.0, 
   left, values, right = jnp.linalg.svd(scale[..., None] * matrix, full_matrices=False)
   filters = jnp.moveaxis(left[..., :rank] / scale[..., None], 0, 1)
   filters = filters.reshape(rows, columns, depth, groups * rank)
-  inside = grouped(interpolation_defect(convolve(x, filters, stride=stride))) if rank else (
-      jnp.zeros((*zeros.shape, 0), x.dtype))
+  inside = (
+    grouped(interpolation_defect(convolve(x, filters, stride=stride)))
+    if rank
+    else (jnp.zeros((*zeros.shape, 0), x.dtype))
+  )
   mixing = values[:, :rank, None] * right[:, :rank]
   outside = values[:, rank:, None] * right[:, rank:]
   # The difference of two sums is uncertain by their rounding, which must not make the bound small.
@@ -222,25 +245,42 @@ def layer_bound(x: jax.Array, kernel: jax.Array, bias: jax.Array | float = 0.0, 
   virtual, before = grouped(virtual), grouped(before)
   predicted = before - jnp.einsum('nhwgr,gro->nhwgo', inside, mixing)
   spread = distance[..., None] * jnp.linalg.norm(outside, axis=1)
-  entries = jnp.maximum(jnp.abs(virtual - act(predicted + spread)),
-                        jnp.abs(virtual - act(predicted - spread)))
+  entries = jnp.maximum(
+    jnp.abs(virtual - act(predicted + spread)), jnp.abs(virtual - act(predicted - spread))
+  )
   remainder = jnp.max(values[:, rank:], axis=1, initial=0.0) * distance
   # Predicted and remaining change are orthogonal, as the decomposition's outputs are.
   change = jnp.hypot(jnp.linalg.norm(predicted - before, axis=-1), remainder)
   within = functools.partial(_worst_norm, virtual, act)
-  positions = jnp.minimum(jnp.minimum(within(predicted, remainder), within(before, change)),
-                          jnp.linalg.norm(entries, axis=-1))
+  positions = jnp.minimum(
+    jnp.minimum(within(predicted, remainder), within(before, change)),
+    jnp.linalg.norm(entries, axis=-1),
+  )
 
   gap = _norm(virtual - act(before))
   difference = jnp.sqrt(plain.sum((1, 2, 3)))
   kernel_norm = jnp.linalg.norm(matrix, 2, axis=(1, 2)).max()
-  return LayerBound(gap, difference, kernel_norm, kernel_norm * difference + gap, _norm(positions),
-                    entries.max((1, 2, 3, 4)))
+  return LayerBound(
+    gap,
+    difference,
+    kernel_norm,
+    kernel_norm * difference + gap,
+    _norm(positions),
+    entries.max((1, 2, 3, 4)),
+  )
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC)
-def layer_error(x: jax.Array, kernel: jax.Array, bias: jax.Array | float = 0.0, *, stride: int = 1,
-                padding: int = 0, groups: int = 1, activation: str = 'relu') -> LayerError:
+def layer_error(
+  x: jax.Array,
+  kernel: jax.Array,
+  bias: jax.Array | float = 0.0,
+  *,
+  stride: int = 1,
+  padding: int = 0,
+  groups: int = 1,
+  activation: str = 'relu',
+) -> LayerError:
   """True error of a virtual layer, and the trivial bound ||virtual|| + ||dense||.
 
   Args:
@@ -260,10 +300,12 @@ def layer_error(x: jax.Array, kernel: jax.Array, bias: jax.Array | float = 0.0, 
   """
   _check(x, kernel, stride, padding, groups, activation)
   dense = ACTIVATIONS[activation](
-      _convolve(x, kernel, stride=stride, padding=padding, groups=groups) + bias)
+    _convolve(x, kernel, stride=stride, padding=padding, groups=groups) + bias
+  )
   error = interpolation_defect(dense)
-  return LayerError(_norm(error), jnp.abs(error).max((1, 2, 3)), _norm(dense),
-                    _norm(dense + error) + _norm(dense))
+  return LayerError(
+    _norm(error), jnp.abs(error).max((1, 2, 3)), _norm(dense), _norm(dense + error) + _norm(dense)
+  )
 
 
 def _check(x, kernel, stride, padding, groups, activation):
@@ -274,17 +316,27 @@ def _check(x, kernel, stride, padding, groups, activation):
   if activation not in ACTIVATIONS:
     raise ValueError(f'activation={activation!r}; allowed: {", ".join(ACTIVATIONS)}')
   if kernel.shape[2] * groups != x.shape[3] or kernel.shape[3] % groups:
-    raise ValueError(f'groups={groups}; allowed: a divisor of the outputs with input channels '
-                     f'{x.shape[3]} = groups * {kernel.shape[2]}, for a kernel {kernel.shape}')
+    raise ValueError(
+      f'groups={groups}; allowed: a divisor of the outputs with input channels '
+      f'{x.shape[3]} = groups * {kernel.shape[2]}, for a kernel {kernel.shape}'
+    )
   if min(x.shape[1:3]) + 2 * padding < max(kernel.shape[:2]):
-    raise ValueError(f'padding={padding}; allowed: enough for a kernel {kernel.shape} to fit into '
-                     f'an input {x.shape}')
+    raise ValueError(
+      f'padding={padding}; allowed: enough for a kernel {kernel.shape} to fit into '
+      f'an input {x.shape}'
+    )
 
 
 def _convolve(x, kernel, *, stride, padding, groups):
   return jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), ((padding, padding),) * 2, dimension_numbers=_DIMENSIONS,
-      feature_group_count=groups, precision=jax.lax.Precision.HIGHEST)
+    x,
+    kernel,
+    (stride, stride),
+    ((padding, padding),) * 2,
+    dimension_numbers=_DIMENSIONS,
+    feature_group_count=groups,
+    precision=jax.lax.Precision.HIGHEST,
+  )
 
 
 def _worst_norm(virtual, act, z, radius):
@@ -308,8 +360,9 @@ def _worst_norm(virtual, act, z, radius):
   reach = jnp.where(error > 0, act(z) - act(-far), act(far) - act(z))
   size = jnp.linalg.norm(error, axis=-1)
   near = reach * size[..., None] <= radius[..., None] * jnp.abs(error)
-  cross = (radius * jnp.linalg.norm(jnp.where(near, 0.0, error), axis=-1)
-           + jnp.where(near, jnp.abs(error) * reach, 0.0).sum(-1))
+  cross = radius * jnp.linalg.norm(jnp.where(near, 0.0, error), axis=-1) + jnp.where(
+    near, jnp.abs(error) * reach, 0.0
+  ).sum(-1)
   return jnp.sqrt(size**2 + 2 * cross + radius**2)
 
 

@@ -24,13 +24,16 @@ from cnnopt_jax.vip.bound import layer_bound, layer_error
 
 POOLS = ('max', 'average')
 # To stand under every printed report.
-REPORT_NOTE = ('The bounds compare a virtual and a dense layer of equal weights on one input; '
-               'they say nothing about accuracy, nor about weights changed by fine-tuning.')
+REPORT_NOTE = (
+  'The bounds compare a virtual and a dense layer of equal weights on one input; '
+  'they say nothing about accuracy, nor about weights changed by fine-tuning.'
+)
 
 
 @functools.partial(jax.jit, static_argnames=('size', 'stride', 'groups'))
-def conv_norm(kernel: jax.Array, size: tuple[int, int], *, stride: int = 1,
-              groups: int = 1) -> jax.Array:
+def conv_norm(
+  kernel: jax.Array, size: tuple[int, int], *, stride: int = 1, groups: int = 1
+) -> jax.Array:
   """Bounds the spectral norm of a zero-padded convolution on maps of a size, any padding.
 
   On a torus that holds the map and its full convolution the padded one is a part of the circular
@@ -53,7 +56,8 @@ def conv_norm(kernel: jax.Array, size: tuple[int, int], *, stride: int = 1,
   weights = kernel.reshape(rows, columns, depth, groups, outputs // groups)
   aliases = jnp.arange(stride)
   wave = lambda frequency, k, block: jnp.exp(
-      -2j * jnp.pi / (block * stride) * (frequency[..., None] * jnp.arange(k)))
+    -2j * jnp.pi / (block * stride) * (frequency[..., None] * jnp.arange(k))
+  )
   across = wave(jnp.arange(blocks[1])[:, None] + blocks[1] * aliases, columns, blocks[1])
 
   def largest(frequency):
@@ -124,6 +128,7 @@ class BoundedLayer(NamedTuple):
     groups: number of channel groups.
     activation: one of `bound.ACTIVATIONS`.
   """
+
   name: str
   x: jax.Array
   kernel: jax.Array
@@ -149,6 +154,7 @@ class BoundRow(NamedTuple):
     ratio_max: a-posteriori bound over true error, both in the largest magnitude.
     violations: number of images and bounds where a bound lies below the error; 0 by the theorem.
   """
+
   layer: str
   images: int
   error: float
@@ -188,14 +194,23 @@ def _row(layer, rank):
   # What is left of an exact interpolation is rounding, and no ratio.
   erring = truth.error > 1e-12 * truth.output
   truth, (a_priori, a_posteriori, largest) = jax.tree.map(
-      lambda a: a[erring], (truth, (bound.a_priori, bound.a_posteriori, bound.a_posteriori_max)))
+    lambda a: a[erring], (truth, (bound.a_priori, bound.a_posteriori, bound.a_posteriori_max))
+  )
   median = lambda a: float(np.median(a)) if a.size else math.nan
   smallest = np.minimum(np.minimum(a_priori, a_posteriori), truth.trivial) / truth.error
   below = lambda found, error: int((found < error * (1 - 1e-9)).sum())
   return BoundRow(
-      name, int(erring.sum()), median(truth.error / truth.output), median(a_priori / truth.error),
-      median(a_posteriori / truth.error), median(truth.trivial / truth.error), median(smallest),
-      float(smallest.max(initial=-math.inf)) if smallest.size else math.nan,
-      median(largest / truth.error_max),
-      below(a_priori, truth.error) + below(a_posteriori, truth.error)
-      + below(largest, truth.error_max) + below(truth.trivial, truth.error))
+    name,
+    int(erring.sum()),
+    median(truth.error / truth.output),
+    median(a_priori / truth.error),
+    median(a_posteriori / truth.error),
+    median(truth.trivial / truth.error),
+    median(smallest),
+    float(smallest.max(initial=-math.inf)) if smallest.size else math.nan,
+    median(largest / truth.error_max),
+    below(a_priori, truth.error)
+    + below(a_posteriori, truth.error)
+    + below(largest, truth.error_max)
+    + below(truth.trivial, truth.error),
+  )

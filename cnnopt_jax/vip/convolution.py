@@ -14,8 +14,17 @@ from cnnopt_jax.vip import reading
 from cnnopt_jax.vip.folding import FoldedKernel, WinogradKernel
 from cnnopt_jax.vip.virtual_map import VirtualMap, validate
 
-FORMS = ('direct', 'winograd', 'patches', 'ring', 'padded', 'strips', 'phases', 'pointwise',
-         'materialized')
+FORMS = (
+  'direct',
+  'winograd',
+  'patches',
+  'ring',
+  'padded',
+  'strips',
+  'phases',
+  'pointwise',
+  'materialized',
+)
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 # Where forms change places, measured on 2 CPU cores at batch 4 and 64: docs/results/vip_bench.
@@ -28,9 +37,16 @@ _WINOGRAD_ELEMENTS = range(1 << 17, 1 << 22)
 _WINOGRAD_MANY_CHANNELS = 160  # Harmonic mean; the products outweigh even memory.
 
 
-def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel | WinogradKernel, *,
-         stride: int = 1, padding: Sequence[Sequence[int]] = ((1, 1), (1, 1)), groups: int = 1,
-         virtual: bool = False, form: str | None = None) -> jax.Array | VirtualMap:
+def conv(
+  x: jax.Array | VirtualMap,
+  kernel: jax.Array | FoldedKernel | WinogradKernel,
+  *,
+  stride: int = 1,
+  padding: Sequence[Sequence[int]] = ((1, 1), (1, 1)),
+  groups: int = 1,
+  virtual: bool = False,
+  form: str | None = None,
+) -> jax.Array | VirtualMap:
   """Convolution of a map, or of the map that a `VirtualMap` stands for, with zeros around it.
 
   Equals `lax.conv_general_dilated(materialize(x), kernel, (stride, stride), padding, ...)`; with
@@ -59,8 +75,15 @@ def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel | WinogradK
   computed = tuple(-(-n // 2) for n in out) if virtual else out
   allowed = conv_forms(x, kernel.shape, step, padding, groups)
   if form is None:
-    form = conv_form(x, kernel.shape, step, padding, groups, virtual,
-                     transformed=_transformed(x, kernel) is not None)
+    form = conv_form(
+      x,
+      kernel.shape,
+      step,
+      padding,
+      groups,
+      virtual,
+      transformed=_transformed(x, kernel) is not None,
+    )
   elif form not in allowed:
     raise ValueError(f'form={form!r}; allowed here: {", ".join(allowed)}')
   y = _FORMS[form](x, kernel, step, padding, computed, groups)
@@ -69,20 +92,26 @@ def conv(x: jax.Array | VirtualMap, kernel: jax.Array | FoldedKernel | WinogradK
 
 def _output_size(shape, kernel_shape, stride, padding, groups) -> tuple[int, int]:
   if len(shape) != 4 or len(kernel_shape) != 4 or kernel_shape[2] * groups != shape[3]:
-    raise ValueError(f'x of shape {tuple(shape)}, kernel of shape {tuple(kernel_shape)}, '
-                     f'groups={groups}; allowed: [N, H, W, Cin] and [kh, kw, Cin / groups, Cout]')
+    raise ValueError(
+      f'x of shape {tuple(shape)}, kernel of shape {tuple(kernel_shape)}, '
+      f'groups={groups}; allowed: [N, H, W, Cin] and [kh, kw, Cin / groups, Cout]'
+    )
   if stride < 1:
     raise ValueError(f'stride={stride}; allowed: an integer of at least 1')
-  out = tuple((n + sum(pad) - k) // stride + 1
-              for n, pad, k in zip(shape[1:3], padding, kernel_shape[:2]))
+  out = tuple(
+    (n + sum(pad) - k) // stride + 1 for n, pad, k in zip(shape[1:3], padding, kernel_shape[:2])
+  )
   if min(out) < 1:
-    raise ValueError(f'a kernel of {tuple(kernel_shape[:2])} does not fit into a map of '
-                     f'{tuple(shape[1:3])} with padding={padding}; allowed: at least one window')
+    raise ValueError(
+      f'a kernel of {tuple(kernel_shape[:2])} does not fit into a map of '
+      f'{tuple(shape[1:3])} with padding={padding}; allowed: at least one window'
+    )
   return out
 
 
-def conv_forms(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: int,
-               padding: Padding, groups: int) -> tuple[str, ...]:
+def conv_forms(
+  x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: int, padding: Padding, groups: int
+) -> tuple[str, ...]:
   """The forms that can compute a convolution.
 
   Args:
@@ -127,9 +156,16 @@ def _is_pointwise(kernel_shape, stride, padding) -> bool:
   return tuple(kernel_shape[:2]) == (1, 1) and stride == 1 and padding == ((0, 0), (0, 0))
 
 
-def conv_form(x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: int,
-              padding: Padding, groups: int, virtual: bool = False, *,
-              transformed: bool = False) -> str:
+def conv_form(
+  x: jax.Array | VirtualMap,
+  kernel_shape: Sequence[int],
+  stride: int,
+  padding: Padding,
+  groups: int,
+  virtual: bool = False,
+  *,
+  transformed: bool = False,
+) -> str:
   """The form that `conv` takes: the fastest measured on a CPU (docs/results/vip_bench).
 
   Args:
@@ -179,8 +215,14 @@ def _is_short(batch, sides, channels) -> bool:
 
 
 def _lax_conv(x, kernel, stride, padding, groups):
-  return conv_general_dilated(x, kernel, (stride, stride), padding, feature_group_count=groups,
-                              dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  return conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    padding,
+    feature_group_count=groups,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
 
 
 def _raw(kernel) -> jax.Array:
@@ -242,8 +284,11 @@ def _patches(x, kernel, stride, padding, out, groups):
     kernel = _raw(kernel)
   padded = _surrounded(x, padding)
   rows, columns = (stride * (n - 1) + 1 for n in out)
-  windows = [padded[:, i:i + rows:stride, j:j + columns:stride]
-             for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
+  windows = [
+    padded[:, i : i + rows : stride, j : j + columns : stride]
+    for i in range(kernel.shape[0])
+    for j in range(kernel.shape[1])
+  ]
   # A product of matrices: XLA's CPU backend takes half as long again over a four-dimensional one.
   y = _as_matrix(jnp.concatenate(windows, -1)) @ _as_matrix(kernel)
   return y.reshape(x.shape[0], *out, -1)
@@ -260,36 +305,43 @@ def _ring(x, kernel, stride, padding, out, groups):
   around = border_pad(x.samples, x.size)
   # The corners go with the rows.
   rows = jnp.stack([around[:, 0], around[:, -1]])
-  columns = jnp.pad(jnp.stack([around[:, 1:-1, 0], around[:, 1:-1, -1]]),
-                    ((0, 0), (0, 0), (1, 1), (0, 0)))
+  columns = jnp.pad(
+    jnp.stack([around[:, 1:-1, 0], around[:, 1:-1, -1]]), ((0, 0), (0, 0), (1, 1), (0, 0))
+  )
   top, bottom = _read_lines(rows, taps[::2])
   left, right = _read_lines(columns, jnp.moveaxis(taps[:, ::2], 1, 0))
   last_row, last_column = out[0] - 1, out[1] - 1
-  return (y + _place(top[:, None], (0, 0), out) + _place(bottom[:, None], (last_row, 0), out)
-          + _place(left[:, :, None], (0, 0), out)
-          + _place(right[:, :, None], (0, last_column), out))
+  return (
+    y
+    + _place(top[:, None], (0, 0), out)
+    + _place(bottom[:, None], (last_row, 0), out)
+    + _place(left[:, :, None], (0, 0), out)
+    + _place(right[:, :, None], (0, last_column), out)
+  )
 
 
 def _read_lines(lines, taps):
   """Convolves pairs of lines [2, N, L + 2, C] with pairs of kernels [2, 3, C, F]: [2, N, L, F]."""
   _, n, length, _ = lines.shape
-  windows = jnp.concatenate([lines[:, :, i:i + length - 2] for i in range(3)], -1)
+  windows = jnp.concatenate([lines[:, :, i : i + length - 2] for i in range(3)], -1)
   y = windows.reshape(2, -1, windows.shape[-1]) @ taps.reshape(2, -1, taps.shape[-1])
   return y.reshape(2, n, length - 2, -1)
 
 
 def _place(strip, start, out):
   """Zeros around a strip [N, rows, columns, C] that begins at `start` of a map of size `out`."""
-  around = [(first, size - first - length, 0)
-            for first, size, length in zip(start, out, strip.shape[1:3])]
+  around = [
+    (first, size - first - length, 0) for first, size, length in zip(start, out, strip.shape[1:3])
+  ]
   return lax.pad(strip, jnp.zeros((), strip.dtype), ((0, 0, 0), *around, (0, 0, 0)))
 
 
 def _strips(x, kernel, stride, padding, out, groups):
   """(E_h + D_h) x (E_w + D_w): all of E x E at once, then rows at D_h, columns at D_w, corners."""
   samples = x.samples
-  rows, columns = reading.axes_of(samples.shape[1:3], x.size, kernel.shape[:2], stride, padding,
-                                  out)
+  rows, columns = reading.axes_of(
+    samples.shape[1:3], x.size, kernel.shape[:2], stride, padding, out
+  )
   taps = _EdgeTaps(kernel, padding)
   step = stride // 2
   conv2d = lambda s, k, pad_h, pad_w: _lax_conv(s, k, step, (pad_h, pad_w), groups)
@@ -298,14 +350,14 @@ def _strips(x, kernel, stride, padding, out, groups):
 
   line = (0, 0)
   for i in rows.edges:
-    row = samples[:, i.source:i.source + 1]
+    row = samples[:, i.source : i.source + 1]
     y += _place(conv2d(i.weight * row, taps.row(i.tap), line, pad_w), (i.position, 0), out)
     for j in columns.edges:
-      pixel = (i.weight * j.weight) * row[:, :, j.source:j.source + 1]
+      pixel = (i.weight * j.weight) * row[:, :, j.source : j.source + 1]
       corner = conv2d(pixel, taps.corner(i.tap, j.tap), line, line)
       y += _place(corner, (i.position, j.position), out)
   for j in columns.edges:
-    column = j.weight * samples[:, :, j.source:j.source + 1]
+    column = j.weight * samples[:, :, j.source : j.source + 1]
     y += _place(conv2d(column, taps.column(j.tap), pad_h, line), (0, j.position), out)
   return y
 
@@ -326,15 +378,15 @@ class _EdgeTaps:
     return self._kernel if self._folded else _folded(self._kernel, self._padding)
 
   def row(self, tap):
-    taps = self._kernel[tap:tap + 1]
+    taps = self._kernel[tap : tap + 1]
     return 2 * taps if self._folded else reading.fold_taps(taps, 1, self._padding[1][0])
 
   def column(self, tap):
-    taps = self._kernel[:, tap:tap + 1]
+    taps = self._kernel[:, tap : tap + 1]
     return 2 * taps if self._folded else reading.fold_taps(taps, 0, self._padding[0][0])
 
   def corner(self, row, column):
-    taps = self._kernel[row:row + 1, column:column + 1]
+    taps = self._kernel[row : row + 1, column : column + 1]
     return 4 * taps if self._folded else taps
 
 
@@ -349,15 +401,24 @@ def _phases(x, kernel, stride, padding, out, groups):
       pad = (top - stride * i, 0), (left - stride * j, 0)
       y = _strips(x, kernel, 2 * stride, pad, size, groups)
       # Zeros between pixels: the sum of the four phases is the interleaved map.
-      dilate = lambda axis, parity, y=y: (parity, out[axis] - parity - (2 * y.shape[axis + 1] - 1),
-                                          1)
+      dilate = lambda axis, parity, y=y: (
+        parity,
+        out[axis] - parity - (2 * y.shape[axis + 1] - 1),
+        1,
+      )
       y = lax.pad(y, jnp.zeros((), y.dtype), ((0, 0, 0), dilate(0, i), dilate(1, j), (0, 0, 0)))
       result = y if result is None else result + y
   return result
 
 
 _FORMS = {
-    'direct': _direct, 'winograd': _winograd, 'patches': _patches, 'ring': _ring,
-    'padded': _padded, 'strips': _strips, 'phases': _phases, 'pointwise': _pointwise,
-    'materialized': _materialized,
+  'direct': _direct,
+  'winograd': _winograd,
+  'patches': _patches,
+  'ring': _ring,
+  'padded': _padded,
+  'strips': _strips,
+  'phases': _phases,
+  'pointwise': _pointwise,
+  'materialized': _materialized,
 }

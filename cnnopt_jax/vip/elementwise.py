@@ -9,8 +9,9 @@ from cnnopt_jax.kernels.interp2x_add_relu import interp2x_add_relu
 from cnnopt_jax.vip.virtual_map import VirtualMap, materialize
 
 
-def on_samples(f: Callable[[jax.Array], jax.Array],
-               x: jax.Array | VirtualMap) -> jax.Array | VirtualMap:
+def on_samples(
+  f: Callable[[jax.Array], jax.Array], x: jax.Array | VirtualMap
+) -> jax.Array | VirtualMap:
   """Applies a function *before* interpolation: the one way to do so.
 
   ViP's order is convolution, norm and activation on the samples, then interpolation. An activation

@@ -41,6 +41,7 @@ class FoldedKernel(_Prepared):
     taps: [3, 3, Cin / groups, Cout].
     transformed: [4, 4, Cin, Cout], the taps as `kernels.winograd` multiplies them, or None.
   """
+
   taps: jax.Array
   transformed: jax.Array | None = None
 
@@ -61,6 +62,7 @@ class WinogradKernel(_Prepared):
     taps: [3, 3, Cin, Cout], the kernel.
     transformed: [4, 4, Cin, Cout], as `kernels.winograd` multiplies it.
   """
+
   taps: jax.Array
   transformed: jax.Array
 
@@ -119,8 +121,11 @@ def fold(params: Any, plan: Iterable[str]) -> Any:
   Raises:
     ValueError: if a name leads to no kernel.
   """
-  return _prepare(params, plan, lambda kernel: fold_kernel(kernel)
-                  if tuple(kernel.shape[:2]) == (3, 3) else kernel)
+  return _prepare(
+    params,
+    plan,
+    lambda kernel: fold_kernel(kernel) if tuple(kernel.shape[:2]) == (3, 3) else kernel,
+  )
 
 
 def transform(params: Any, names: Iterable[str]) -> Any:
@@ -147,8 +152,9 @@ def _prepare(params, names, function):
 
 def _prepare_at(tree: Any, path: list[str], name: str, function) -> Any:
   if not isinstance(tree, Mapping) or (path and path[0] not in tree):
-    raise ValueError(f'plan: {name!r} is no unit of these parameters; allowed: names of units with '
-                     'a kernel')
+    raise ValueError(
+      f'plan: {name!r} is no unit of these parameters; allowed: names of units with a kernel'
+    )
   if path:
     return {**tree, path[0]: _prepare_at(tree[path[0]], path[1:], name, function)}
   for leaf in ('conv', 'kernel'):

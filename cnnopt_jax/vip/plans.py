@@ -47,15 +47,15 @@ def _resnet50(places: Iterable[int]) -> Plan:
 
 # The authors' plans (github.com/cmu-enyac/VirtualPooling); each round is fine-tuned from the last.
 PLANS: dict[str, Plan] = {
-    'vgg16_round1': _VGG16_1,
-    'vgg16_round2': _VGG16_2,
-    'vgg16_round3': _VGG16_3,
-    'vgg16_round4': _VGG16_3 + _vgg('3_1', '3_2'),
-    'thinet_round1': _THINET_1,
-    'thinet_round2': _THINET_2,
-    'thinet_round3': _THINET_2 + _vgg('1_1', '3_1', '3_2', '5_1'),
-    'resnet50_round1': _resnet50(_RESNET50_1),
-    'resnet50_round2': _resnet50(_RESNET50_2),
+  'vgg16_round1': _VGG16_1,
+  'vgg16_round2': _VGG16_2,
+  'vgg16_round3': _VGG16_3,
+  'vgg16_round4': _VGG16_3 + _vgg('3_1', '3_2'),
+  'thinet_round1': _THINET_1,
+  'thinet_round2': _THINET_2,
+  'thinet_round3': _THINET_2 + _vgg('1_1', '3_1', '3_2', '5_1'),
+  'resnet50_round1': _resnet50(_RESNET50_1),
+  'resnet50_round2': _resnet50(_RESNET50_2),
 }
 
 
@@ -112,8 +112,9 @@ def masks(units: Sequence[str], values: jax.Array) -> Mapping[str, Any]:
   return {MASKS: tree}
 
 
-def random_plans(seed: int, units: Sequence[str], count: int,
-                 fractions: tuple[float, float] = (0.4, 0.6)) -> tuple[Plan, ...]:
+def random_plans(
+  seed: int, units: Sequence[str], count: int, fractions: tuple[float, float] = (0.4, 0.6)
+) -> tuple[Plan, ...]:
   """Plans of units drawn at random, the control for a plan that was thought about.
 
   Args:

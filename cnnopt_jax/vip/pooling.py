@@ -15,9 +15,13 @@ from cnnopt_jax.vip.virtual_map import VirtualMap, validate
 _NO_PADDING = ((0, 0), (0, 0))
 
 
-def max_pool(x: jax.Array | VirtualMap, window: int | tuple[int, int],
-             stride: int | tuple[int, int], *,
-             padding: Sequence[Sequence[int]] = _NO_PADDING) -> jax.Array:
+def max_pool(
+  x: jax.Array | VirtualMap,
+  window: int | tuple[int, int],
+  stride: int | tuple[int, int],
+  *,
+  padding: Sequence[Sequence[int]] = _NO_PADDING,
+) -> jax.Array:
   """Max-pool of the full map; what lies outside the map never wins.
 
   At an even stride a window of a virtual map is the largest of some samples and means of two or
@@ -47,8 +51,11 @@ def max_pool(x: jax.Array | VirtualMap, window: int | tuple[int, int],
     return interp2x_max_pool(x.samples, x.size)
   offsets = [_candidates(k, low) for k, (low, _) in zip(window, padding)]
   phases, steps = _phases(x), [step // 2 for step in stride]
-  views = [_view(phases[i % 2][j % 2], (i // 2, j // 2), steps, out)
-           for i in offsets[0] for j in offsets[1]]
+  views = [
+    _view(phases[i % 2][j % 2], (i // 2, j // 2), steps, out)
+    for i in offsets[0]
+    for j in offsets[1]
+  ]
   return functools.reduce(jnp.maximum, views)
 
 
@@ -63,6 +70,7 @@ def _candidates(window: int, low: int) -> list[int]:
 
 def _phases(x: VirtualMap) -> list[list[jax.Array]]:
   """The map's pixels by parity of row and column, each [N, h, w, C]; -inf outside the map."""
+
   def means(s, axis):
     n = s.shape[axis]
     here = lax.slice_in_dim(s, 0, n - 1, axis=axis)
@@ -76,17 +84,21 @@ def _phases(x: VirtualMap) -> list[list[jax.Array]]:
   return [[row, means(row, 2)] for row in rows]
 
 
-def _view(phase: jax.Array, start: tuple[int, int], stride: Sequence[int],
-          out: tuple[int, int]) -> jax.Array:
+def _view(
+  phase: jax.Array, start: tuple[int, int], stride: Sequence[int], out: tuple[int, int]
+) -> jax.Array:
   """`phase[start + stride * j]` for every window j, -inf outside; padding may be negative."""
-  pads = [(-first, first + step * (count - 1) + 1 - n, 0)
-          for first, step, n, count in zip(start, stride, phase.shape[1:3], out)]
+  pads = [
+    (-first, first + step * (count - 1) + 1 - n, 0)
+    for first, step, n, count in zip(start, stride, phase.shape[1:3], out)
+  ]
   padded = lax.pad(phase, jnp.array(-jnp.inf, phase.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
-  return padded[:, ::stride[0], ::stride[1]]
+  return padded[:, :: stride[0], :: stride[1]]
 
 
-def avg_pool(x: jax.Array | VirtualMap, window: int | tuple[int, int],
-             stride: int | tuple[int, int]) -> jax.Array:
+def avg_pool(
+  x: jax.Array | VirtualMap, window: int | tuple[int, int], stride: int | tuple[int, int]
+) -> jax.Array:
   """Average-pool of the full map, without padding.
 
   At an even stride it is a weighted sum of a virtual map's samples; at an odd stride the map is
@@ -112,8 +124,13 @@ def avg_pool(x: jax.Array | VirtualMap, window: int | tuple[int, int],
     return nn.avg_pool(x.materialize(), window, stride)
   y = x.samples
   for axis in (1, 2):
-    y = _averaged(y, axis, reading.Axis(y.shape[axis], x.size[axis - 1], window[axis - 1],
-                                        stride[axis - 1], 0, out[axis - 1]))
+    y = _averaged(
+      y,
+      axis,
+      reading.Axis(
+        y.shape[axis], x.size[axis - 1], window[axis - 1], stride[axis - 1], 0, out[axis - 1]
+      ),
+    )
   return y
 
 
@@ -125,8 +142,10 @@ def _averaged(s: jax.Array, axis: int, geometry: reading.Axis) -> jax.Array:
   pads = [(0, 0, 0)] * 4
   pads[axis] = low, high, 0
   padded = lax.pad(s, jnp.zeros((), s.dtype), pads)
-  windows = [taps[m] * lax.slice_in_dim(padded, m, m + stride * (out - 1) + 1, stride, axis)
-             for m in range(len(taps))]
+  windows = [
+    taps[m] * lax.slice_in_dim(padded, m, m + stride * (out - 1) + 1, stride, axis)
+    for m in range(len(taps))
+  ]
   y = functools.reduce(jnp.add, windows)
   for edge in geometry.edges:
     source = lax.slice_in_dim(s, edge.source, edge.source + 1, axis=axis)
@@ -162,9 +181,12 @@ def _output_size(x, window, stride, padding) -> tuple[int, int]:
   for name, pair in (('window', window), ('stride', stride)):
     if len(pair) != 2 or min(pair) < 1:
       raise ValueError(f'{name}={pair}; allowed: one or two integers of at least 1')
-  out = tuple((n + sum(pad) - k) // step + 1
-              for n, pad, k, step in zip(x.shape[1:3], padding, window, stride))
+  out = tuple(
+    (n + sum(pad) - k) // step + 1 for n, pad, k, step in zip(x.shape[1:3], padding, window, stride)
+  )
   if min(out) < 1 or any(p >= k for pad, k in zip(padding, window) for p in pad):
-    raise ValueError(f'window={window} with padding={padding} on a map of {tuple(x.shape[1:3])}; '
-                     'allowed: a window that fits, and padding smaller than the window')
+    raise ValueError(
+      f'window={window} with padding={padding} on a map of {tuple(x.shape[1:3])}; '
+      'allowed: a window that fits, and padding smaller than the window'
+    )
   return out

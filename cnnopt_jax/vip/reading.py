@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 class Edge(NamedTuple):
   """One product that the folded window lacks: `o[position] += weight * w[tap] * s[source]`."""
+
   source: int
   position: int
   tap: int
@@ -43,6 +44,7 @@ class Axis(NamedTuple):
     low: positions before the map at which the first window begins; negative to begin inside.
     out: number of windows.
   """
+
   samples: int
   size: int
   taps: int
@@ -92,17 +94,28 @@ def fold_taps(taps: jax.Array, axis: int, low: int) -> jax.Array:
   folded = []
   for m in range(first_folded_tap(low), (k - low) // 2 + 1):
     centre = 2 * m + low
-    terms = [(1.0 if t == centre else 0.5) * taps[t]
-             for t in (centre - 1, centre, centre + 1) if 0 <= t < k]
+    terms = [
+      (1.0 if t == centre else 0.5) * taps[t]
+      for t in (centre - 1, centre, centre + 1)
+      if 0 <= t < k
+    ]
     folded.append(sum(terms[1:], terms[0]))
   return jnp.moveaxis(jnp.stack(folded), 0, axis)
 
 
-def axes_of(samples: tuple[int, int], size: tuple[int, int], window: tuple[int, int], stride: int,
-            padding, out: tuple[int, int]) -> tuple[Axis, Axis]:
+def axes_of(
+  samples: tuple[int, int],
+  size: tuple[int, int],
+  window: tuple[int, int],
+  stride: int,
+  padding,
+  out: tuple[int, int],
+) -> tuple[Axis, Axis]:
   """Both axes of an image; `padding` is ((low, high), (low, high))."""
-  return tuple(Axis(n, h, k, stride, low, o)
-               for n, h, k, (low, _), o in zip(samples, size, window, padding, out))
+  return tuple(
+    Axis(n, h, k, stride, low, o)
+    for n, h, k, (low, _), o in zip(samples, size, window, padding, out)
+  )
 
 
 def resolved(padding) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -15,8 +15,9 @@ def plan_masks(units: Sequence[str], plans: Sequence[Plan]) -> np.ndarray:
   return np.array([[unit in plan for unit in units] for plan in plans], np.float32)
 
 
-def make_predictor(apply: Callable[[Any, jax.Array], jax.Array],
-                   units: Sequence[str]) -> Callable[..., jax.Array]:
+def make_predictor(
+  apply: Callable[[Any, jax.Array], jax.Array], units: Sequence[str]
+) -> Callable[..., jax.Array]:
   """Predictions of a dense network under plans that are data: one program for every plan.
 
   Args:
@@ -28,6 +29,7 @@ def make_predictor(apply: Callable[[Any, jax.Array], jax.Array],
     A jitted function of (variables, mask [len(units)], images) that gives the class of each image,
     int32 [B].
   """
+
   @jax.jit
   def predict(variables, mask, images):
     logits = apply({**variables, **masks(units, mask)}, images)
@@ -36,8 +38,9 @@ def make_predictor(apply: Callable[[Any, jax.Array], jax.Array],
   return predict
 
 
-def order_units(units: Sequence[str], losses: Sequence[float],
-                saved_ms: Sequence[float]) -> tuple[str, ...]:
+def order_units(
+  units: Sequence[str], losses: Sequence[float], saved_ms: Sequence[float]
+) -> tuple[str, ...]:
   """Units in the order in which to make them virtual: by accuracy lost per millisecond saved.
 
   A unit that loses nothing comes before all that do, the one that saves most first; one that saves
@@ -51,6 +54,7 @@ def order_units(units: Sequence[str], losses: Sequence[float],
   Returns:
     The names.
   """
+
   def key(i):
     loss, saved = losses[i], saved_ms[i]
     if saved <= 0:
@@ -84,13 +88,15 @@ class Difference(NamedTuple):
     low: lower end of the interval.
     high: upper end.
   """
+
   mean: float
   low: float
   high: float
 
 
-def paired_difference(a: np.ndarray, b: np.ndarray, *, seed: int = 0, resamples: int = 2000,
-                      confidence: float = 0.95) -> Difference:
+def paired_difference(
+  a: np.ndarray, b: np.ndarray, *, seed: int = 0, resamples: int = 2000, confidence: float = 0.95
+) -> Difference:
   """Mean of a - b with a bootstrap interval that resamples pairs.
 
   Args:

@@ -27,6 +27,7 @@ class VirtualMap:
     samples: [N, h, w, C].
     size: (H, W), static, with h == ceil(H / 2) and w == ceil(W / 2).
   """
+
   samples: jax.Array
   size: tuple[int, int] = struct.field(pytree_node=False)
 
@@ -54,11 +55,14 @@ def validate(x: VirtualMap) -> None:
   shape = tuple(x.samples.shape)
   allowed = '[N, ceil(H / 2), ceil(W / 2), C]'
   if len(shape) != 4 or min(x.size) < 1:
-    raise ValueError(f'samples of shape {shape} and size={x.size}; allowed: {allowed} and a size '
-                     'of at least (1, 1)')
+    raise ValueError(
+      f'samples of shape {shape} and size={x.size}; allowed: {allowed} and a size '
+      'of at least (1, 1)'
+    )
   if shape[1:3] != tuple(-(-n // 2) for n in x.size):
-    raise ValueError(f'samples of shape {shape} do not make a map of size {x.size}; allowed: '
-                     f'{allowed}')
+    raise ValueError(
+      f'samples of shape {shape} do not make a map of size {x.size}; allowed: {allowed}'
+    )
 
 
 def materialize(x: jax.Array | VirtualMap) -> jax.Array:

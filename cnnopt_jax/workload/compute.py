@@ -18,6 +18,7 @@ class Operation(NamedTuple):
     output_channels: features the kernel produces, groups included.
     geometry: the fields of `Layer` that only convolutions have.
   """
+
   kernel: int
   fan_in: int
   groups: int
@@ -72,6 +73,7 @@ class Rule(NamedTuple):
     kernels: the operands that may hold the weight, the likeliest first.
     describe: reads an equation, given the operand that is the kernel.
   """
+
   kind: str
   kernels: tuple[int, ...]
   describe: Callable[[JaxprEqn, int], Operation]

@@ -18,8 +18,21 @@ from cnnopt_jax.workload.primitives import CALLS
 from cnnopt_jax.workload.scopes import merge_methods, parse_scopes
 
 # Where they keep every element, these show an array in another way.
-_VIEWS = frozenset(('reshape', 'squeeze', 'copy', 'stop_gradient', 'broadcast_in_dim', 'name',
-                    'optimization_barrier', 'transpose', 'convert_element_type', 'slice', 'pad'))
+_VIEWS = frozenset(
+  (
+    'reshape',
+    'squeeze',
+    'copy',
+    'stop_gradient',
+    'broadcast_in_dim',
+    'name',
+    'optimization_barrier',
+    'transpose',
+    'convert_element_type',
+    'slice',
+    'pad',
+  )
+)
 _LOOPS = frozenset(('scan', 'while', 'cond', 'call_hi_primitive'))
 
 
@@ -31,6 +44,7 @@ class Tensor(NamedTuple):
     role: 'parameter', 'input' (data of the call) or 'activation'.
     path: of a parameter's leaf; '' for others.
   """
+
   elements: int
   role: str
   path: str = ''
@@ -45,6 +59,7 @@ class Kernel(NamedTuple):
     reads: indices of the tensors read; of a layer the activation operand first, then the kernel.
     writes: indices of the tensors written.
   """
+
   path: str
   layer: int
   reads: tuple[int, ...]
@@ -58,12 +73,14 @@ class Dataflow(NamedTuple):
     tensors: all arrays in memory.
     kernels: those whose results are used, each after what it reads is written.
   """
+
   tensors: tuple[Tensor, ...]
   kernels: tuple[Kernel, ...]
 
 
 class _Value(NamedTuple):
   """A value of the flat program: its identity, the array's size, whether data decide it."""
+
   key: int
   elements: int
   is_map: bool
@@ -72,6 +89,7 @@ class _Value(NamedTuple):
 
 class _Operation(NamedTuple):
   """An equation of the flat program."""
+
   kind: str  # 'layer', 'window', 'reduction' or 'fusible'.
   scopes: tuple[str, ...]
   layer: int
@@ -116,10 +134,11 @@ class _Program:
       return self.inline(eqn.params[CALLS[name]], operands, scopes)
     if name in _LOOPS:
       raise _UnfollowedError
-    outputs = [self.value(var.aval, any(operand.from_data for operand in operands))
-               for var in eqn.outvars]
+    outputs = [
+      self.value(var.aval, any(operand.from_data for operand in operands)) for var in eqn.outvars
+    ]
     if name in _VIEWS and outputs[0].elements == operands[0].elements:
-      return operands[:len(outputs)]
+      return operands[: len(outputs)]
     kind, layer = 'fusible', -1
     if (rule := compute_rule(eqn)) is not None:
       kind, layer = 'layer', self.layers
@@ -181,9 +200,11 @@ def _kernels(operations, inputs, paths, results) -> Dataflow:
   # Every stage waits for those before it only, so their order is an order of execution.
   order = sorted(members, key=lambda leader: (stages[leader], leader))
 
-  known = {value.key: (value, Tensor(value.elements, 'parameter', path))
-           for value, path in zip(inputs, paths)}
-  known |= {value.key: (value, Tensor(value.elements, 'input')) for value in inputs[len(paths):]}
+  known = {
+    value.key: (value, Tensor(value.elements, 'parameter', path))
+    for value, path in zip(inputs, paths)
+  }
+  known |= {value.key: (value, Tensor(value.elements, 'input')) for value in inputs[len(paths) :]}
   index, tensors = {}, []
 
   def tensor(value):
@@ -195,16 +216,27 @@ def _kernels(operations, inputs, paths, results) -> Dataflow:
 
   outside = {value.key for value in results}
   for i, operation in enumerate(operations):
-    outside.update(value.key for value in operation.inputs
-                   if value.key in writer and group[writer[value.key]] != group[i])
+    outside.update(
+      value.key
+      for value in operation.inputs
+      if value.key in writer and group[writer[value.key]] != group[i]
+    )
   kernels = []
   for leader in order:
     own = [operations[i] for i in members[leader]]
     made = {value.key for operation in own for value in operation.outputs}
-    reads = dict.fromkeys(tensor(value) for operation in own for value in operation.inputs
-                          if value.is_map and value.key not in made)
-    writes = dict.fromkeys(tensor(value) for operation in own for value in operation.outputs
-                           if value.is_map and value.key in outside)
+    reads = dict.fromkeys(
+      tensor(value)
+      for operation in own
+      for value in operation.inputs
+      if value.is_map and value.key not in made
+    )
+    writes = dict.fromkeys(
+      tensor(value)
+      for operation in own
+      for value in operation.outputs
+      if value.is_map and value.key in outside
+    )
     if reads or writes:
       path = '/'.join(merge_methods(own[-1].scopes)[1:])
       kernels.append(Kernel(path, own[0].layer, tuple(reads), tuple(writes)))
@@ -247,8 +279,11 @@ def _fused(operations, stages, writer) -> list[int]:
       # With the operation that made it, and with others that read it at the same time.
       others = [writer.get(value.key), readers.setdefault((value.key, stages[i]), i)]
       for other in others:
-        if other is not None and stages[other] == stages[i] and (
-            operations[other].kind not in ('layer', 'window')):
+        if (
+          other is not None
+          and stages[other] == stages[i]
+          and (operations[other].kind not in ('layer', 'window'))
+        ):
           a, b = sorted((find(i), find(other)))
           leader[b] = a
   return [find(i) for i in range(len(operations))]

@@ -60,10 +60,19 @@ _INTERPOLATIONS = 'cnnopt_call cnnopt_linear'
 
 # Primitives without a multiply-accumulate. A product that no sum follows is not one.
 FREE = frozenset(
-  ' '.join((
-    _ARITHMETIC, _SPECIAL_FUNCTIONS, _BITS_AND_COMPARISONS, _REDUCTIONS, _MOVES, _ORDER, _RANDOM,
-    _MARKS, _INTERPOLATIONS,
-  )).split()
+  ' '.join(
+    (
+      _ARITHMETIC,
+      _SPECIAL_FUNCTIONS,
+      _BITS_AND_COMPARISONS,
+      _REDUCTIONS,
+      _MOVES,
+      _ORDER,
+      _RANDOM,
+      _MARKS,
+      _INTERPOLATIONS,
+    )
+  ).split()
 )
 
 # Primitives that run one program on all their operands, in order, with the name of the parameter

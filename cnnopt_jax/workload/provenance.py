@@ -33,6 +33,7 @@ class Source(NamedTuple):
     size: its number of elements.
     slices: how many executions of a scan's body share its elements, each with its own slice.
   """
+
   path: str
   size: int
   slices: int
@@ -47,6 +48,7 @@ class Origin(NamedTuple):
     width: numbers of input data that can be told apart in it; 0 if it depends on none.
     computed: whether a convolution or matrix product went into it.
   """
+
   leaf: Source | None
   sources: frozenset[Source]
   width: int
@@ -55,6 +57,7 @@ class Origin(NamedTuple):
 
 class Operand(NamedTuple):
   """An operand: its origin and its number of elements."""
+
   origin: Origin
   size: int
 
@@ -63,8 +66,17 @@ CONSTANT = Origin(None, frozenset(), 0, False)
 
 # Their results are put together from operands that each fill another part.
 _ASSEMBLING = frozenset(
-  ('concatenate', 'dynamic_update_slice', 'scatter', 'scatter-add', 'scatter-max', 'scatter-min',
-   'scatter-mul', 'scatter-sub', 'stack')
+  (
+    'concatenate',
+    'dynamic_update_slice',
+    'scatter',
+    'scatter-add',
+    'scatter-max',
+    'scatter-min',
+    'scatter-mul',
+    'scatter-sub',
+    'stack',
+  )
 )
 
 
@@ -130,9 +142,11 @@ def join(a: Origin, b: Origin) -> Origin:
 
 def sliced(origin: Origin, length: int, size: int) -> Origin:
   """One slice, of `size` elements, of what a scan of `length` steps runs over."""
+
   def inner(source):
     # No more slices than elements, so that following a loop around the scan comes to an end.
     return source._replace(slices=min(source.slices * length, source.size))
+
   return origin._replace(
     leaf=None if origin.leaf is None else inner(origin.leaf),
     sources=frozenset(map(inner, origin.sources)),
@@ -142,9 +156,11 @@ def sliced(origin: Origin, length: int, size: int) -> Origin:
 
 def stacked(origin: Origin, length: int) -> Origin:
   """What a scan of `length` steps stacks from its slices; undoes `sliced`."""
+
   def outer(source):
     # A leaf that every step used whole is repeated by stacking, and held no more.
     return source._replace(slices=max(source.slices // length, 1)) if length else source
+
   leaf = origin.leaf
   if leaf is not None and (length == 0 or leaf.slices % length or leaf.slices < length):
     leaf = None

@@ -70,9 +70,9 @@ def module_paths(operations: Iterable[tuple[tuple[str, ...], str | None]]) -> li
       inner = '/'.join(scopes[1:])
       if module.endswith('/' + '/'.join(scopes)):
         # The outermost scope is itself a node of the tree: it stays.
-        roots[scopes[0]] = module[1:len(module) - len(inner)].strip('/')
+        roots[scopes[0]] = module[1 : len(module) - len(inner)].strip('/')
       elif not inner or module.endswith(f'/{inner}'):
-        roots.setdefault(scopes[0], module[1:len(module) - len(inner)].strip('/'))
+        roots.setdefault(scopes[0], module[1 : len(module) - len(inner)].strip('/'))
   paths = []
   for scopes, weight in operations:
     if weight is not None and parent(weight):

@@ -26,6 +26,7 @@ class Step(NamedTuple):
       the output, then the input.
     macs: multiply-accumulates of the traced call.
   """
+
   kind: str
   path: str
   layer: int
@@ -43,6 +44,7 @@ class Schedule(NamedTuple):
       added to those of a dataflow.
     steps: in order of execution.
   """
+
   tensors: tuple[Tensor, ...]
   steps: tuple[Step, ...]
 
@@ -56,8 +58,13 @@ class Schedule(NamedTuple):
     """Elements of all activations of the traced call, inputs included."""
     return sum(t.elements for t in self.tensors if t.role in ('input', 'activation'))
 
-  def tensor_bytes(self, *, batch: int = 1, weight_bits: Mapping[str, float] | float = 32,
-                   activation_bits: float = 32) -> np.ndarray:
+  def tensor_bytes(
+    self,
+    *,
+    batch: int = 1,
+    weight_bits: Mapping[str, float] | float = 32,
+    activation_bits: float = 32,
+  ) -> np.ndarray:
     """Bytes of every tensor, as stored without gaps.
 
     Args:
@@ -81,9 +88,9 @@ class Schedule(NamedTuple):
         return batch * tensor.elements * activation_bits
       if tensor.role != 'parameter':
         return 32 * tensor.elements
-      bits = (weight_bits.get(tensor.path, 32) if isinstance(weight_bits, Mapping)
-              else weight_bits)
+      bits = weight_bits.get(tensor.path, 32) if isinstance(weight_bits, Mapping) else weight_bits
       return tensor.elements * bits
+
     return np.array([math.ceil(size(tensor) / 8) for tensor in self.tensors], np.int64)
 
 
@@ -107,14 +114,22 @@ def schedule(table: LayerTable, *, training: bool = False) -> Schedule:
     ValueError: if the table has no dataflow.
   """
   if table.dataflow is None:
-    raise ValueError('the table has no dataflow; allowed: tables of trace_layers, of a program '
-                     'without loops and branches')
+    raise ValueError(
+      'the table has no dataflow; allowed: tables of trace_layers, of a program '
+      'without loops and branches'
+    )
   tensors = list(table.dataflow.tensors)
   steps = [
-      Step('elementwise' if k.layer < 0 else 'forward',
-           k.path if k.layer < 0 else table.layers[k.layer].path, k.layer, k.reads, k.writes,
-           0 if k.layer < 0 else table.layers[k.layer].macs)
-      for k in table.dataflow.kernels]
+    Step(
+      'elementwise' if k.layer < 0 else 'forward',
+      k.path if k.layer < 0 else table.layers[k.layer].path,
+      k.layer,
+      k.reads,
+      k.writes,
+      0 if k.layer < 0 else table.layers[k.layer].macs,
+    )
+    for k in table.dataflow.kernels
+  ]
   if training:
     steps += _backward(table, steps, tensors) + _update(table, tensors)
   return Schedule(tuple(tensors), tuple(steps))
@@ -145,18 +160,29 @@ def _backward(table: LayerTable, forward: list[Step], tensors: list[Tensor]) -> 
       sources = tuple(gradient(i)[0] for i in step.writes)
     if step.layer >= 0:
       data, weight = step.reads[:2]
-      for kind, target, other in (('weight_gradient', weight, data),
-                                  ('data_gradient', data, weight)):
+      for kind, target, other in (
+        ('weight_gradient', weight, data),
+        ('data_gradient', data, weight),
+      ):
         if target in needed:
           written, added = gradient(target)
-          steps.append(Step(kind, step.path, step.layer, (*sources, other, *added), (written,),
-                            step.macs))
+          steps.append(
+            Step(kind, step.path, step.layer, (*sources, other, *added), (written,), step.macs)
+          )
       continue
     targets = [gradient(i) for i in step.reads if i in needed]
     if targets:
       added = [i for _, more in targets for i in more]
-      steps.append(Step('elementwise', step.path, -1, (*sources, *step.reads, *added),
-                        tuple(written for written, _ in targets), 0))
+      steps.append(
+        Step(
+          'elementwise',
+          step.path,
+          -1,
+          (*sources, *step.reads, *added),
+          tuple(written for written, _ in targets),
+          0,
+        )
+      )
   return steps
 
 
@@ -199,14 +225,20 @@ def with_virtual_maps(table: LayerTable, paths: Collection[str]) -> LayerTable:
     ValueError: if a path is that of a layer that is not a convolution.
   """
   chosen = table.join(dict.fromkeys(paths, True), False, on='path')
-  layers = tuple(_halved(layer) if virtual else layer
-                 for layer, virtual in zip(table.layers, chosen))
+  layers = tuple(
+    _halved(layer) if virtual else layer for layer, virtual in zip(table.layers, chosen)
+  )
   flow = table.dataflow
   if flow is not None:
-    sizes = {k.writes[0]: layers[k.layer].output_elements for k in flow.kernels
-             if k.layer >= 0 and chosen[k.layer]}
-    flow = Dataflow(tuple(t._replace(elements=sizes.get(i, t.elements))
-                          for i, t in enumerate(flow.tensors)), flow.kernels)
+    sizes = {
+      k.writes[0]: layers[k.layer].output_elements
+      for k in flow.kernels
+      if k.layer >= 0 and chosen[k.layer]
+    }
+    flow = Dataflow(
+      tuple(t._replace(elements=sizes.get(i, t.elements)) for i, t in enumerate(flow.tensors)),
+      flow.kernels,
+    )
   return dataclasses.replace(table, layers=layers, dataflow=flow)
 
 
@@ -214,8 +246,12 @@ def _halved(layer: Layer) -> Layer:
   if layer.kind != 'conv':
     raise ValueError(f'layer {layer.path!r} is of kind {layer.kind!r}; allowed: conv')
   spatial = layer.dimension_numbers.out_spec[2:]
-  shape = tuple(-(-size // 2) if axis in spatial else size
-                for axis, size in enumerate(layer.output_shape))
+  shape = tuple(
+    -(-size // 2) if axis in spatial else size for axis, size in enumerate(layer.output_shape)
+  )
   return dataclasses.replace(
-      layer, strides=tuple(2 * stride for stride in layer.strides), output_shape=shape,
-      macs=math.prod(shape) * layer.fan_in * layer.count)
+    layer,
+    strides=tuple(2 * stride for stride in layer.strides),
+    output_shape=shape,
+    macs=math.prod(shape) * layer.fan_in * layer.count,
+  )

@@ -49,6 +49,7 @@ class Layer:
     macs: multiply-accumulates of one call: batch and all executions included.
     dtype: the name of the type of the activation operand, such as 'bfloat16'.
   """
+
   kind: str
   path: str
   weight: str | None
@@ -91,6 +92,7 @@ class Parameter:
       output channel; 'norm', any other scalar or vector, such as the scale, shift and statistics of
       a normalisation or a quantizer's step; 'other', the rest, such as embeddings.
   """
+
   path: str
   shape: tuple[int, ...]
   dtype: str
@@ -117,6 +119,7 @@ class LayerTable:
     dataflow: the arrays in memory and the kernels between them; None for a program with loops or
       branches, and for a table put together by hand. Not part of a table's equality or print.
   """
+
   layers: tuple[Layer, ...]
   parameters: tuple[Parameter, ...]
   dataflow: Dataflow | None = dataclasses.field(default=None, compare=False, repr=False)
@@ -184,9 +187,17 @@ class LayerTable:
   def __str__(self) -> str:
     head = ('layer', 'kind', 'input', 'kernel', 'output', 'groups', 'times', 'weights', 'MACs')
     rows = [
-      (layer.path, layer.kind, _shape(layer.input_shape), _shape(layer.kernel_shape),
-       _shape(layer.output_shape), str(layer.groups), str(layer.count), f'{layer.weights:,}',
-       f'{layer.macs:,}')
+      (
+        layer.path,
+        layer.kind,
+        _shape(layer.input_shape),
+        _shape(layer.kernel_shape),
+        _shape(layer.output_shape),
+        str(layer.groups),
+        str(layer.count),
+        f'{layer.weights:,}',
+        f'{layer.macs:,}',
+      )
       for layer in self.layers
     ]
     total = ('total', '', '', '', '', '', '', f'{self.weights:,}', f'{self.macs:,}')

@@ -25,6 +25,7 @@ def _split(leaves: list[Any]) -> tuple[list[Any], Callable[[Iterable[Any]], list
   def merge(replacements):
     replacements = iter(replacements)
     return [next(replacements) if _is_array(leaf) else leaf for leaf in leaves]
+
   return arrays, merge
 
 
@@ -79,12 +80,15 @@ def trace_layers(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any)
   variables = jaxpr.jaxpr.invars
   sizes = [var.aval.size for var in variables]
   origins = [provenance.parameter(path, size) for path, size in zip(paths, sizes)]
-  origins += [provenance.data(size) for size in sizes[len(paths):]]
+  origins += [provenance.data(size) for size in sizes[len(paths) :]]
   found = []
   walk(jaxpr, origins, found)
-  avals = [var.aval for var in variables[:len(paths)]]
-  return LayerTable(_layers(found), _parameters(dict(zip(paths, avals)), found),
-                    trace_dataflow(jaxpr, paths, len(found)))
+  avals = [var.aval for var in variables[: len(paths)]]
+  return LayerTable(
+    _layers(found),
+    _parameters(dict(zip(paths, avals)), found),
+    trace_dataflow(jaxpr, paths, len(found)),
+  )
 
 
 def _channels(found: Found) -> int:

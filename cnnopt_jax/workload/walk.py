@@ -33,6 +33,7 @@ class Found(NamedTuple):
     sources: the leaves its weight is computed from.
     input_shape, kernel_shape, output_shape, dtype, count, macs: as in `Layer`.
   """
+
   kind: str
   scopes: tuple[str, ...]
   operation: Operation
@@ -48,6 +49,7 @@ class Found(NamedTuple):
 
 class _Context(NamedTuple):
   """Where the walk is: names around it, executions of this place in one call, what was found."""
+
   scopes: tuple[str, ...]
   count: int
   found: list[Found]
@@ -158,13 +160,15 @@ def _expand(eqn: JaxprEqn) -> Any:
 
   def function(*operands):
     return definition.expand(*jax.tree.unflatten(definition.in_tree, operands))
-  return jax.make_jaxpr(function)(*(jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype)
-                                    for a in eqn.invars))
+
+  return jax.make_jaxpr(function)(
+    *(jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in eqn.invars)
+  )
 
 
 def _settle(body: Any, fixed: list[Origin], carry: list[Origin], xs: list[Origin]) -> list[Origin]:
   """The origins of a loop's carried values that hold before every step."""
-  variables = getattr(body, 'jaxpr', body).invars[len(fixed):]
+  variables = getattr(body, 'jaxpr', body).invars[len(fixed) :]
   step = 0
   while True:
     results = _walk(body, fixed + carry + xs, _Context((), 1, []))
@@ -189,25 +193,23 @@ def _scan(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[Origi
   num_carry = stacks.count(False)
   num_xs = sum(len(i.aval.shape) < len(o.aval.shape) for i, o in zip(inner.invars, eqn.invars))
   num_fixed = len(origins) - num_carry - num_xs
-  fixed, carry = origins[:num_fixed], origins[num_fixed:num_fixed + num_carry]
+  fixed, carry = origins[:num_fixed], origins[num_fixed : num_fixed + num_carry]
   xs = [
     provenance.sliced(origin, length, _size(var))
-    for origin, var in zip(origins[num_fixed + num_carry:], inner.invars[num_fixed + num_carry:])
+    for origin, var in zip(origins[num_fixed + num_carry :], inner.invars[num_fixed + num_carry :])
   ]
   carry = _settle(body, fixed, carry, xs)
   results = _walk(body, fixed + carry + xs, context._replace(count=context.count * length))
-  return [
-    provenance.join(a, b) for a, b in zip(carry, results)
-  ] + [provenance.stacked(origin, length) for origin in results[num_carry:]]
+  return [provenance.join(a, b) for a, b in zip(carry, results)] + [
+    provenance.stacked(origin, length) for origin in results[num_carry:]
+  ]
 
 
-def _while(
-  eqn: JaxprEqn, origins: list[Origin], context: _Context, where: str
-) -> list[Origin]:
+def _while(eqn: JaxprEqn, origins: list[Origin], context: _Context, where: str) -> list[Origin]:
   num_test, num_fixed = eqn.params['cond_nconsts'], eqn.params['body_nconsts']
-  test, fixed = origins[:num_test], origins[num_test:num_test + num_fixed]
+  test, fixed = origins[:num_test], origins[num_test : num_test + num_fixed]
   body = eqn.params['body_jaxpr']
-  carry = _settle(body, fixed, origins[num_test + num_fixed:], [])
+  carry = _settle(body, fixed, origins[num_test + num_fixed :], [])
   found = []
   _walk(eqn.params['cond_jaxpr'], test + carry, context._replace(found=found))
   _walk(body, fixed + carry, context._replace(found=found))

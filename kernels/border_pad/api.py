@@ -7,8 +7,9 @@ from cnnopt_jax.kernels.border_pad import mosaic, reference
 from cnnopt_jax.kernels.border_pad.tuned import TILES
 
 
-def border_pad(samples: jax.Array, size: tuple[int, int], *,
-               implementation: str | None = None) -> jax.Array:
+def border_pad(
+  samples: jax.Array, size: tuple[int, int], *, implementation: str | None = None
+) -> jax.Array:
   """Pads samples so that a VALID convolution reads through the interpolation, borders included.
 
   A 3x3 convolution with stride 2 and padding 1 of the interpolated map equals the 3x3 convolution
@@ -30,8 +31,9 @@ def border_pad(samples: jax.Array, size: tuple[int, int], *,
     ValueError: on arguments that do not fit, or a kernel that cannot run.
   """
   size = dispatch.check_samples('samples', samples, size)
-  tile = dispatch.choose(implementation, samples, size, tuned=TILES, op=border_pad,
-                         position_bytes=mosaic.POSITION_BYTES)
+  tile = dispatch.choose(
+    implementation, samples, size, tuned=TILES, op=border_pad, position_bytes=mosaic.POSITION_BYTES
+  )
   if tile is None:
     return linear.apply(reference.OP, (samples,), size=size)[0]
   return linear.apply(mosaic.OP, (samples,), size=size, tile=tile)[0]

@@ -46,8 +46,11 @@ def transposed_taps(size: int) -> tuple[Tap, Tap, Tap]:
   """A sample's own position; the first takes the border before it, the last the one after."""
   samples = taps.samples_of(size)
   i = np.arange(samples)
-  return (Tap(i + 1), Tap(0 * i, np.where(i == 0, -1.0, 0.0)),
-          Tap(0 * i + samples + 1, np.where(i == samples - 1, last_sign(size), 0.0)))
+  return (
+    Tap(i + 1),
+    Tap(0 * i, np.where(i == 0, -1.0, 0.0)),
+    Tap(0 * i + samples + 1, np.where(i == samples - 1, last_sign(size), 0.0)),
+  )
 
 
 def border_pad_transposed(cotangent: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]:

@@ -29,13 +29,19 @@ _OPERANDS = {'out': ('lhs', 'rhs'), 'lhs': ('out', 'rhs'), 'rhs': ('lhs', 'out')
 conv_p = core.Primitive('cnnopt_conv')
 
 
-def conv_general_dilated(lhs: jax.Array, rhs: jax.Array, window_strides: Sequence[int],
-                         padding: str | Sequence[tuple[int, int]],
-                         lhs_dilation: Sequence[int] | None = None,
-                         rhs_dilation: Sequence[int] | None = None,
-                         dimension_numbers: Any = None, feature_group_count: int = 1,
-                         batch_group_count: int = 1, precision: lax.PrecisionLike = None,
-                         preferred_element_type: Any = None) -> jax.Array:
+def conv_general_dilated(
+  lhs: jax.Array,
+  rhs: jax.Array,
+  window_strides: Sequence[int],
+  padding: str | Sequence[tuple[int, int]],
+  lhs_dilation: Sequence[int] | None = None,
+  rhs_dilation: Sequence[int] | None = None,
+  dimension_numbers: Any = None,
+  feature_group_count: int = 1,
+  batch_group_count: int = 1,
+  precision: lax.PrecisionLike = None,
+  preferred_element_type: Any = None,
+) -> jax.Array:
   """`jax.lax.conv_general_dilated`, argument for argument, with a batching rule for sweeps.
 
   Hand it to Flax as `nn.Conv(..., conv_general_dilated=conv_general_dilated)`.
@@ -49,26 +55,35 @@ def conv_general_dilated(lhs: jax.Array, rhs: jax.Array, window_strides: Sequenc
   lhs_dilation = tuple(lhs_dilation or (1,) * spatial)
   rhs_dilation = tuple(rhs_dilation or (1,) * spatial)
   if isinstance(padding, str):
-    padding = _resolve_padding(padding, lhs.shape, rhs.shape, window_strides, lhs_dilation,
-                               rhs_dilation, dimension_numbers)
+    padding = _resolve_padding(
+      padding, lhs.shape, rhs.shape, window_strides, lhs_dilation, rhs_dilation, dimension_numbers
+    )
   # Operands of unlike dtype, for one, are refused here, in lax's own words.
   params = dict(
-      window_strides=tuple(window_strides), padding=tuple((low, high) for low, high in padding),
-      lhs_dilation=lhs_dilation, rhs_dilation=rhs_dilation, dimension_numbers=dimension_numbers,
-      feature_group_count=feature_group_count, batch_group_count=batch_group_count,
-      precision=lax.Precision(precision) if isinstance(precision, str) else precision,
-      preferred_element_type=preferred_element_type)
+    window_strides=tuple(window_strides),
+    padding=tuple((low, high) for low, high in padding),
+    lhs_dilation=lhs_dilation,
+    rhs_dilation=rhs_dilation,
+    dimension_numbers=dimension_numbers,
+    feature_group_count=feature_group_count,
+    batch_group_count=batch_group_count,
+    precision=lax.Precision(precision) if isinstance(precision, str) else precision,
+    preferred_element_type=preferred_element_type,
+  )
   lhs, rhs = sharding.alike(lhs, rhs)
-  return conv_p.bind(lhs, rhs, target='out', lhs_type=_type_of(lhs), rhs_type=_type_of(rhs),
-                     **params)
+  return conv_p.bind(
+    lhs, rhs, target='out', lhs_type=_type_of(lhs), rhs_type=_type_of(rhs), **params
+  )
 
 
 def _resolve_padding(padding, lhs_shape, rhs_shape, strides, lhs_dilation, rhs_dilation, numbers):
   if padding in ('SAME', 'SAME_LOWER') and set(lhs_dilation) != {1}:
     raise ValueError("padding='SAME' is not defined with lhs_dilation; allowed: explicit padding")
   sizes = [lhs_shape[axis] for axis in numbers.lhs_spec[2:]]
-  window = [(rhs_shape[axis] - 1) * dilation + 1
-            for axis, dilation in zip(numbers.rhs_spec[2:], rhs_dilation)]
+  window = [
+    (rhs_shape[axis] - 1) * dilation + 1
+    for axis, dilation in zip(numbers.rhs_spec[2:], rhs_dilation)
+  ]
   return lax.padtype_to_pads(sizes, window, strides, padding)
 
 

@@ -18,8 +18,9 @@ _KNOWN_FORMS = {'cpu': 'unroll'}
 _MEASURED_RUNS = 10
 
 
-def batched(bind: Callable, compute: Callable, operands: Mapping[str, tuple[str, str]], args, dims,
-            **params):
+def batched(
+  bind: Callable, compute: Callable, operands: Mapping[str, tuple[str, str]], args, dims, **params
+):
   """Batching rule of the convolution primitive in `api.py`.
 
   Args:
@@ -43,9 +44,16 @@ def batched(bind: Callable, compute: Callable, operands: Mapping[str, tuple[str,
   members = next(x.shape[0] for x, axis in zip(args, axes) if axis == 0)
   if fastest_form(jax.default_backend(), compute, args, axes, params) == 'group':
     return jax.vmap(functools.partial(compute, **params), in_axes=axes)(*args), 0
-  outs = [bind(*(x if axis is None else lax.index_in_dim(x, member, keepdims=False)
-                 for x, axis in zip(args, axes)), **params)
-          for member in range(members)]
+  outs = [
+    bind(
+      *(
+        x if axis is None else lax.index_in_dim(x, member, keepdims=False)
+        for x, axis in zip(args, axes)
+      ),
+      **params,
+    )
+    for member in range(members)
+  ]
   return jnp.stack(outs), 0
 
 
@@ -56,15 +64,20 @@ def _folded(bind, args, dims, role: str, *, target: str, lhs_type, dimension_num
   x = jnp.moveaxis(args[position], dims[position], batch_axis[role])
   members = x.shape[batch_axis[role]]
   shape = list(x.shape)
-  shape[batch_axis[role]:batch_axis[role] + 2] = [-1]
+  shape[batch_axis[role] : batch_axis[role] + 2] = [-1]
   args = list(args)
   args[position] = x.reshape(shape)
   many = list(lhs_type.shape)
   many[batch_axis['lhs']] *= members
-  out = bind(*args, target=target, lhs_type=jax.ShapeDtypeStruct(tuple(many), lhs_type.dtype),
-             dimension_numbers=dimension_numbers, **params)
+  out = bind(
+    *args,
+    target=target,
+    lhs_type=jax.ShapeDtypeStruct(tuple(many), lhs_type.dtype),
+    dimension_numbers=dimension_numbers,
+    **params,
+  )
   axis = batch_axis[target]
-  return out.reshape(*out.shape[:axis], members, -1, *out.shape[axis + 1:]), axis
+  return out.reshape(*out.shape[:axis], members, -1, *out.shape[axis + 1 :]), axis
 
 
 def fastest_form(platform: str, compute: Callable, args, axes, params) -> str:
@@ -94,8 +107,9 @@ def _measured_form(compute, types, axes, params) -> str:
   members = next(t.shape[0] for t, axis in zip(types, axes) if axis == 0)
 
   def unrolled(*args):
-    return jnp.stack([one(*(x if axis is None else x[m] for x, axis in zip(args, axes)))
-                      for m in range(members)])
+    return jnp.stack(
+      [one(*(x if axis is None else x[m] for x, axis in zip(args, axes))) for m in range(members)]
+    )
 
   seconds = {}
   # This runs while a caller is being traced: step out of the trace to execute.

@@ -7,8 +7,9 @@ from cnnopt_jax.kernels.interp2x import mosaic, reference
 from cnnopt_jax.kernels.interp2x.tuned import TILES
 
 
-def interp2x(samples: jax.Array, size: tuple[int, int], *,
-             implementation: str | None = None) -> jax.Array:
+def interp2x(
+  samples: jax.Array, size: tuple[int, int], *, implementation: str | None = None
+) -> jax.Array:
   """Interpolates the samples of a virtual map to the whole map (ViP, arXiv 1906.07912).
 
   Per axis, `out[2i] = x[i]` and `out[2i + 1] = (x[i] + x[i + 1]) / 2`; where the size is even the
@@ -27,8 +28,9 @@ def interp2x(samples: jax.Array, size: tuple[int, int], *,
     ValueError: on arguments that do not fit, or a kernel that cannot run.
   """
   size = dispatch.check_samples('samples', samples, size)
-  tile = dispatch.choose(implementation, samples, size, tuned=TILES, op=interp2x,
-                         position_bytes=mosaic.POSITION_BYTES)
+  tile = dispatch.choose(
+    implementation, samples, size, tuned=TILES, op=interp2x, position_bytes=mosaic.POSITION_BYTES
+  )
   if tile is None:
     return linear.apply(reference.OP, (samples,), size=size)[0]
   return linear.apply(mosaic.OP, (samples,), size=size, tile=tile)[0]

@@ -38,7 +38,7 @@ def to_pairs(x: jax.Array) -> jax.Array:
 def from_pairs(pairs: jax.Array, batch: int, size: tuple[int, int]) -> jax.Array:
   """Pairs of positions as `[N, H, W, C]`."""
   flat = pairs.reshape(-1, pairs.shape[-1])
-  return flat[:batch * size[0] * size[1]].reshape(batch, *size, pairs.shape[-1])
+  return flat[: batch * size[0] * size[1]].reshape(batch, *size, pairs.shape[-1])
 
 
 def every_second(size: tuple[int, int], image, row, column: int, tile: Tile, channels):
@@ -83,13 +83,15 @@ def interpolate(rows, emit, *, height: int, size: tuple[int, int], tile: Tile, r
     here, below = at(0, s), at(1, s)
     emit(2 * i, 2 * s, here)
     pallas.when(2 * i + 1 < size[0])(
-        functools.partial(emit, 2 * i + 1, 2 * s, (here + below) * 0.5))
+      functools.partial(emit, 2 * i + 1, 2 * s, (here + below) * 0.5)
+    )
 
   def odd(s):
     here, below = at(0, s) + at(0, s + 1), at(1, s) + at(1, s + 1)
     emit(2 * i, 2 * s + 1, here * 0.5)
     pallas.when(2 * i + 1 < size[0])(
-        functools.partial(emit, 2 * i + 1, 2 * s + 1, (here + below) * 0.25))
+      functools.partial(emit, 2 * i + 1, 2 * s + 1, (here + below) * 0.25)
+    )
 
   walk(width, tile, even)
   walk(size[1] // 2, tile, odd)
@@ -111,8 +113,11 @@ def gather_back(odd, write, *, height: int, size: tuple[int, int], tile: Tile, r
   # The map's rows that read this one; a row out of the map is its neighbour with weight zero, and
   # the last row takes all of a repeated edge.
   last = jnp.where(i == height - 1, 1.0, 0.5)
-  weighted = ((2 * i, 1.0), (jnp.maximum(2 * i - 1, 0), jnp.where(i > 0, 0.5, 0.0)),
-              (jnp.minimum(2 * i + 1, size[0] - 1), jnp.where(2 * i + 1 < size[0], last, 0.0)))
+  weighted = (
+    (2 * i, 1.0),
+    (jnp.maximum(2 * i - 1, 0), jnp.where(i > 0, 0.5, 0.0)),
+    (jnp.minimum(2 * i + 1, size[0] - 1), jnp.where(2 * i + 1 < size[0], last, 0.0)),
+  )
 
   def column_sum(column):
     return sum(read(row, column) * jnp.asarray(weight, F32) for row, weight in weighted)
@@ -147,18 +152,29 @@ def interp2x(samples: jax.Array, *, size: tuple[int, int], tile: Tile) -> tuple[
     def emit(row, column, values):
       out[every_second(size, image, row, column, tile, block_)] = values.astype(out.dtype)
 
-    interpolate(rows, emit, height=height, size=size, tile=tile,
-                read=lambda row, s: tile.load(x, image, row, pallas.ds(s, tile.columns), block_))
+    interpolate(
+      rows,
+      emit,
+      height=height,
+      size=size,
+      tile=tile,
+      read=lambda row, s: tile.load(x, image, row, pallas.ds(s, tile.columns), block_),
+    )
 
   out = pallas.kernel(
-      body, name='interp2x', out_type=pairs_type(batch, size, channels, samples.dtype),
-      grid=(batch, height, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.smem((2, width + 1, tile.channels), samples.dtype)])(samples)
+    body,
+    name='interp2x',
+    out_type=pairs_type(batch, size, channels, samples.dtype),
+    grid=(batch, height, channels // tile.channels),
+    grid_names=('image', 'row', 'channels'),
+    scratch_types=[pallas.smem((2, width + 1, tile.channels), samples.dtype)],
+  )(samples)
   return (from_pairs(out, batch, size),)
 
 
-def interp2x_transposed(cotangent: jax.Array, *, size: tuple[int, int],
-                        tile: Tile) -> tuple[jax.Array]:
+def interp2x_transposed(
+  cotangent: jax.Array, *, size: tuple[int, int], tile: Tile
+) -> tuple[jax.Array]:
   """Cotangent of the map `[N, H, W, C]` to that of the samples `[N, h, w, C]`."""
   batch, channels = cotangent.shape[0], cotangent.shape[3]
   height, width = map(taps.samples_of, size)
@@ -167,18 +183,29 @@ def interp2x_transposed(cotangent: jax.Array, *, size: tuple[int, int],
     image, block_ = lax.axis_index('image'), block(tile, channels)
 
     def write(s, values):
-      out[image, lax.axis_index('row'), pallas.ds(s, tile.columns), block_] = (
-          values.astype(out.dtype))
+      out[image, lax.axis_index('row'), pallas.ds(s, tile.columns), block_] = values.astype(
+        out.dtype
+      )
 
-    gather_back(odd, write, height=height, size=size, tile=tile,
-                read=lambda row, s: tile.load(
-                    g, *every_second(size, image, row, s, tile, block_)).astype(F32))
+    gather_back(
+      odd,
+      write,
+      height=height,
+      size=size,
+      tile=tile,
+      read=lambda row, s: tile.load(g, *every_second(size, image, row, s, tile, block_)).astype(
+        F32
+      ),
+    )
 
   out = pallas.kernel(
-      body, name='interp2x_transposed',
-      out_type=jax.ShapeDtypeStruct((batch, height, width, channels), cotangent.dtype),
-      grid=(batch, height, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.smem((width + 1, tile.channels), F32)])(to_pairs(cotangent))
+    body,
+    name='interp2x_transposed',
+    out_type=jax.ShapeDtypeStruct((batch, height, width, channels), cotangent.dtype),
+    grid=(batch, height, channels // tile.channels),
+    grid_names=('image', 'row', 'channels'),
+    scratch_types=[pallas.smem((width + 1, tile.channels), F32)],
+  )(to_pairs(cotangent))
   return (out,)
 
 

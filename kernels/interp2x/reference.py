@@ -19,8 +19,11 @@ def transposed_taps(size: int) -> tuple[Tap, Tap, Tap]:
   """`dx[i] = g[2i] + (g[2i - 1] + g[2i + 1]) / 2`; the last takes all of a repeated edge."""
   i = np.arange(taps.samples_of(size))
   after = np.where(2 * i + 1 < size, np.where(i == i[-1], 1.0, 0.5), 0.0)
-  return (Tap(2 * i), Tap(np.minimum(2 * i + 1, size - 1), after),
-          Tap(np.maximum(2 * i - 1, 0), np.where(i > 0, 0.5, 0.0)))
+  return (
+    Tap(2 * i),
+    Tap(np.minimum(2 * i + 1, size - 1), after),
+    Tap(np.maximum(2 * i - 1, 0), np.where(i > 0, 0.5, 0.0)),
+  )
 
 
 def interp2x(samples: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]:

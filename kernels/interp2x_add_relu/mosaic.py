@@ -15,8 +15,9 @@ from cnnopt_jax.kernels.rows import Tile, walk
 POSITION_BYTES = 8
 
 
-def add_relu(virtual: jax.Array, other: jax.Array, *, size: tuple[int, int], other_virtual: bool,
-             tile: Tile) -> tuple[jax.Array]:
+def add_relu(
+  virtual: jax.Array, other: jax.Array, *, size: tuple[int, int], other_virtual: bool, tile: Tile
+) -> tuple[jax.Array]:
   """relu of the sum: samples `[N, h, w, C]` and samples or a map `[N, H, W, C]` to a map."""
   batch, height, width, channels = virtual.shape
 
@@ -39,23 +40,33 @@ def add_relu(virtual: jax.Array, other: jax.Array, *, size: tuple[int, int], oth
 
   staged = F32 if other_virtual else virtual.dtype
   out = pallas.kernel(
-      body, name='interp2x_add_relu',
-      out_type=interp2x.pairs_type(batch, size, channels, virtual.dtype),
-      grid=(batch, height, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.smem((2, width + 1, tile.channels), staged)])(
-          virtual, other if other_virtual else to_pairs(other))
+    body,
+    name='interp2x_add_relu',
+    out_type=interp2x.pairs_type(batch, size, channels, virtual.dtype),
+    grid=(batch, height, channels // tile.channels),
+    grid_names=('image', 'row', 'channels'),
+    scratch_types=[pallas.smem((2, width + 1, tile.channels), staged)],
+  )(virtual, other if other_virtual else to_pairs(other))
   return (from_pairs(out, batch, size),)
 
 
-def tangent(virtual: jax.Array, other: jax.Array, out: jax.Array, *, size: tuple[int, int],
-            other_virtual: bool, tile: Tile) -> tuple[jax.Array]:
+def tangent(
+  virtual: jax.Array,
+  other: jax.Array,
+  out: jax.Array,
+  *,
+  size: tuple[int, int],
+  other_virtual: bool,
+  tile: Tile,
+) -> tuple[jax.Array]:
   """Forward mode is XLA's: nothing trains with it, and it is one fusion."""
   del tile
   return reference.tangent(virtual, other, out > 0, size=size, other_virtual=other_virtual)
 
 
-def transposed(cotangent: jax.Array, out: jax.Array, *, size: tuple[int, int],
-               other_virtual: bool, tile: Tile) -> tuple[jax.Array, jax.Array]:
+def transposed(
+  cotangent: jax.Array, out: jax.Array, *, size: tuple[int, int], other_virtual: bool, tile: Tile
+) -> tuple[jax.Array, jax.Array]:
   """Cotangent of the map to those of both operands: both in one pass over it."""
   batch, channels = cotangent.shape[0], cotangent.shape[3]
   height, width = map(taps.samples_of, size)
@@ -75,22 +86,27 @@ def transposed(cotangent: jax.Array, out: jax.Array, *, size: tuple[int, int],
     interp2x.gather_back(odd, write, height=height, size=size, tile=tile, read=read)
     for other in others:
       for row in (2 * i, 2 * i + 1):
+
         @pallas.when(row < size[0])
         def _(row=row, other=other):
           for phase, count in ((0, width), (1, size[1] // 2)):
+
             def copy(s, phase=phase):
               at = every_second(size, image, row, 2 * s + phase, tile, block_)
               other[at] = read(row, 2 * s + phase).astype(other.dtype)
+
             walk(count, tile, copy)
 
   samples = jax.ShapeDtypeStruct((batch, height, width, channels), cotangent.dtype)
   pairs = interp2x.pairs_type(batch, size, channels, cotangent.dtype)
   outs = pallas.kernel(
-      body, name='interp2x_add_relu_transposed',
-      out_type=(samples,) if other_virtual else (samples, pairs),
-      grid=(batch, height, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.smem((width + 1, tile.channels), F32)])(
-          to_pairs(cotangent), to_pairs(out))
+    body,
+    name='interp2x_add_relu_transposed',
+    out_type=(samples,) if other_virtual else (samples, pairs),
+    grid=(batch, height, channels // tile.channels),
+    grid_names=('image', 'row', 'channels'),
+    scratch_types=[pallas.smem((width + 1, tile.channels), F32)],
+  )(to_pairs(cotangent), to_pairs(out))
   return outs[0], outs[0] if other_virtual else from_pairs(outs[1], batch, size)
 
 

@@ -16,8 +16,9 @@ def _full(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   return interp2x.interp2x(x, size=size)[0]
 
 
-def add_relu(virtual: jax.Array, other: jax.Array, *, size: tuple[int, int],
-             other_virtual: bool) -> tuple[jax.Array]:
+def add_relu(
+  virtual: jax.Array, other: jax.Array, *, size: tuple[int, int], other_virtual: bool
+) -> tuple[jax.Array]:
   """relu of the sum: samples `[N, h, w, C]` and samples or a map `[N, H, W, C]` to a map."""
   return (jax.nn.relu(_sum(virtual, other, size, other_virtual)).astype(virtual.dtype),)
 
@@ -27,18 +28,25 @@ def _sum(virtual, other, size, other_virtual):
   return _full(virtual + other, size) if other_virtual else _full(virtual, size) + other
 
 
-def tangent(virtual: jax.Array, other: jax.Array, positive: jax.Array, *, size: tuple[int, int],
-            other_virtual: bool) -> tuple[jax.Array]:
+def tangent(
+  virtual: jax.Array,
+  other: jax.Array,
+  positive: jax.Array,
+  *,
+  size: tuple[int, int],
+  other_virtual: bool,
+) -> tuple[jax.Array]:
   """Tangents of the operands to that of the map; `positive` says where the sum was."""
   total = _sum(virtual, other, size, other_virtual)
   return (jnp.where(positive, total, 0).astype(virtual.dtype),)
 
 
-def transposed(cotangent: jax.Array, positive: jax.Array, *, size: tuple[int, int],
-               other_virtual: bool) -> tuple[jax.Array, jax.Array]:
+def transposed(
+  cotangent: jax.Array, positive: jax.Array, *, size: tuple[int, int], other_virtual: bool
+) -> tuple[jax.Array, jax.Array]:
   """Cotangent of the map to those of both operands."""
   masked = jnp.where(positive, cotangent, 0)
-  virtual, = interp2x.interp2x_transposed(masked, size=size)
+  (virtual,) = interp2x.interp2x_transposed(masked, size=size)
   return virtual, virtual if other_virtual else masked
 
 

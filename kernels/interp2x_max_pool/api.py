@@ -9,8 +9,9 @@ from cnnopt_jax.kernels.interp2x_max_pool import mosaic, reference
 from cnnopt_jax.kernels.interp2x_max_pool.tuned import TILES
 
 
-def interp2x_max_pool(samples: jax.Array, size: tuple[int, int], *,
-                      implementation: str | None = None) -> jax.Array:
+def interp2x_max_pool(
+  samples: jax.Array, size: tuple[int, int], *, implementation: str | None = None
+) -> jax.Array:
   """2x2 max-pooling with stride 2 of the interpolated map, read from its samples.
 
   Equals `flax.linen.max_pool(interp2x(samples, size), (2, 2), (2, 2))`: the maximum of a sample,
@@ -29,8 +30,14 @@ def interp2x_max_pool(samples: jax.Array, size: tuple[int, int], *,
     ValueError: on arguments that do not fit, or a kernel that cannot run.
   """
   size = dispatch.check_samples('samples', samples, size)
-  tile = dispatch.choose(implementation, samples, size, tuned=TILES, op=interp2x_max_pool,
-                         position_bytes=mosaic.POSITION_BYTES)
+  tile = dispatch.choose(
+    implementation,
+    samples,
+    size,
+    tuned=TILES,
+    op=interp2x_max_pool,
+    position_bytes=mosaic.POSITION_BYTES,
+  )
   return _max_pool(samples, size, tile)
 
 

@@ -56,22 +56,29 @@ def max_pool(samples: jax.Array, *, size: tuple[int, int], tile: Tile) -> tuple[
 
     walk(windows[1], tile, pool)
 
-  return (pallas.kernel(
-      body, name='interp2x_max_pool',
+  return (
+    pallas.kernel(
+      body,
+      name='interp2x_max_pool',
       out_type=jax.ShapeDtypeStruct((batch, *windows, channels), samples.dtype),
-      grid=(batch, windows[0], channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.smem((2, width + 1, tile.channels), samples.dtype)])(samples),)
+      grid=(batch, windows[0], channels // tile.channels),
+      grid_names=('image', 'row', 'channels'),
+      scratch_types=[pallas.smem((2, width + 1, tile.channels), samples.dtype)],
+    )(samples),
+  )
 
 
-def tangent(dx: jax.Array, samples: jax.Array, *, size: tuple[int, int],
-            tile: Tile) -> tuple[jax.Array]:
+def tangent(
+  dx: jax.Array, samples: jax.Array, *, size: tuple[int, int], tile: Tile
+) -> tuple[jax.Array]:
   """Forward mode is XLA's: nothing trains with it, and it is one fusion."""
   del tile
   return reference.tangent(dx, samples, size=size)
 
 
-def transposed(cotangent: jax.Array, samples: jax.Array, *, size: tuple[int, int],
-               tile: Tile) -> tuple[jax.Array]:
+def transposed(
+  cotangent: jax.Array, samples: jax.Array, *, size: tuple[int, int], tile: Tile
+) -> tuple[jax.Array]:
   """Cotangent of the pooled map to that of the samples `[N, h, w, C]`."""
   batch, height, width, channels = samples.shape
   windows, columns = (size[0] // 2, size[1] // 2), tile.columns
@@ -87,16 +94,17 @@ def transposed(cotangent: jax.Array, samples: jax.Array, *, size: tuple[int, int
 
     # Rows of windows: staged row above, row, shares if the winner is in its upper, lower half.
     exists = jnp.where(i < windows[0], 1.0, 0.0)
-    row_windows = ((1, jnp.minimum(i, windows[0] - 1), exists, 0.5 * exists),
-                   (0, jnp.maximum(i - 1, 0), 0.0, jnp.where(i > 0, 0.5, 0.0)))
+    row_windows = (
+      (1, jnp.minimum(i, windows[0] - 1), exists, 0.5 * exists),
+      (0, jnp.maximum(i - 1, 0), 0.0, jnp.where(i > 0, 0.5, 0.0)),
+    )
 
     def give(s):
       mine = after = nothing
       for above, row, upper, lower in row_windows:
         low, odd = reference.winner(_window(rows, above, s, tile))[1:]
         given = tile.load(g, image, row, pallas.ds(s, columns), block_).astype(F32)
-        given = jnp.where(low > 0, given * jnp.asarray(lower, F32),
-                          given * jnp.asarray(upper, F32))
+        given = jnp.where(low > 0, given * jnp.asarray(lower, F32), given * jnp.asarray(upper, F32))
         half = given * 0.5
         mine = mine + jnp.where(odd > 0, half, given)
         after = after + jnp.where(odd > 0, half, nothing)
@@ -104,21 +112,29 @@ def transposed(cotangent: jax.Array, samples: jax.Array, *, size: tuple[int, int
       before[pallas.ds(s + 1, columns)] = after
 
     def take(s):
-      total = (tile.load(own, pallas.ds(s, columns), slice(None))
-               + tile.load(before, pallas.ds(s, columns), slice(None)))
+      total = tile.load(own, pallas.ds(s, columns), slice(None)) + tile.load(
+        before, pallas.ds(s, columns), slice(None)
+      )
       out[image, i, pallas.ds(s, columns), block_] = total.astype(out.dtype)
 
     walk(windows[1], tile, give)
     pallas.barrier()
     walk(width, tile, take)
 
-  return (pallas.kernel(
-      body, name='interp2x_max_pool_transposed',
+  return (
+    pallas.kernel(
+      body,
+      name='interp2x_max_pool_transposed',
       out_type=jax.ShapeDtypeStruct(samples.shape, cotangent.dtype),
-      grid=(batch, height, channels // tile.channels), grid_names=('image', 'row', 'channels'),
-      scratch_types=[pallas.smem((3, width + 1, tile.channels), samples.dtype),
-                     pallas.smem((width, tile.channels), F32),
-                     pallas.smem((width + 1, tile.channels), F32)])(cotangent, samples),)
+      grid=(batch, height, channels // tile.channels),
+      grid_names=('image', 'row', 'channels'),
+      scratch_types=[
+        pallas.smem((3, width + 1, tile.channels), samples.dtype),
+        pallas.smem((width, tile.channels), F32),
+        pallas.smem((width + 1, tile.channels), F32),
+      ],
+    )(cotangent, samples),
+  )
 
 
 OP = Linear(tangent, transposed)

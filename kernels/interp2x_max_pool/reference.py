@@ -30,20 +30,30 @@ def _window(samples: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, ...]:
   """The four values of every window, widened, `[N, H // 2, W // 2, C]` each, in row-major order."""
   x = taps.widen(samples)
   (row, below), (column, right) = (
-      (np.arange(n // 2), taps.next_index(taps.samples_of(n))[:n // 2]) for n in size)
-  return values(taps.gather(x, row, column), taps.gather(x, row, right),
-                taps.gather(x, below, column), taps.gather(x, below, right))
+    (np.arange(n // 2), taps.next_index(taps.samples_of(n))[: n // 2]) for n in size
+  )
+  return values(
+    taps.gather(x, row, column),
+    taps.gather(x, row, right),
+    taps.gather(x, below, column),
+    taps.gather(x, below, right),
+  )
 
 
-def values(here: jax.Array, beside: jax.Array, under: jax.Array,
-           across: jax.Array) -> tuple[jax.Array, ...]:
+def values(
+  here: jax.Array, beside: jax.Array, under: jax.Array, across: jax.Array
+) -> tuple[jax.Array, ...]:
   """The four values of windows from a sample and its neighbours, in row-major order.
 
   Added up such that a neighbour that repeats the sample gives exactly equal values: what is
   interpolated with itself ties with what is not, and so never wins.
   """
-  return (here, (here + beside) * 0.5, (here + under) * 0.5,
-          ((here + under) + (beside + across)) * 0.25)
+  return (
+    here,
+    (here + beside) * 0.5,
+    (here + under) * 0.5,
+    ((here + under) + (beside + across)) * 0.25,
+  )
 
 
 def winner(values: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -57,8 +67,11 @@ def winner(values: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Arr
   keeps = right <= first
   best, odd = jnp.where(keeps, first, right), jnp.where(keeps, zero, one)
   keeps = below <= best
-  best, low, odd = (jnp.where(keeps, best, below), jnp.where(keeps, zero, one),
-                    jnp.where(keeps, odd, zero))
+  best, low, odd = (
+    jnp.where(keeps, best, below),
+    jnp.where(keeps, zero, one),
+    jnp.where(keeps, odd, zero),
+  )
   keeps = centre <= best
   return jnp.where(keeps, best, centre), jnp.where(keeps, low, one), jnp.where(keeps, odd, one)
 
@@ -85,12 +98,15 @@ def _shares(size: int) -> tuple[tuple[Tap, Tap], ...]:
   i, windows = np.arange(taps.samples_of(size)), size // 2
   own = np.where(i < windows, 1.0, 0.0)
   index, before = np.minimum(i, windows - 1), np.maximum(i - 1, 0)
-  return ((Tap(index, own), Tap(index, own * 0.5)),
-          (Tap(before, 0.0 * i), Tap(before, np.where(i > 0, 0.5, 0.0))))
+  return (
+    (Tap(index, own), Tap(index, own * 0.5)),
+    (Tap(before, 0.0 * i), Tap(before, np.where(i > 0, 0.5, 0.0))),
+  )
 
 
-def transposed(cotangent: jax.Array, samples: jax.Array, *,
-               size: tuple[int, int]) -> tuple[jax.Array]:
+def transposed(
+  cotangent: jax.Array, samples: jax.Array, *, size: tuple[int, int]
+) -> tuple[jax.Array]:
   """Cotangent of the pooled map to that of the samples `[N, h, w, C]`."""
   if not cotangent.size:
     return (jnp.zeros(samples.shape, cotangent.dtype),)
@@ -102,8 +118,9 @@ def transposed(cotangent: jax.Array, samples: jax.Array, *,
   for row, row_between in rows:
     for column, column_between in columns:
       k = taps.gather(which, row.index, column.index)
-      share = (jnp.where(k >= 2, along(row_between.weight, 1), along(row.weight, 1))
-               * jnp.where(k % 2 == 1, along(column_between.weight, 2), along(column.weight, 2)))
+      share = jnp.where(k >= 2, along(row_between.weight, 1), along(row.weight, 1)) * jnp.where(
+        k % 2 == 1, along(column_between.weight, 2), along(column.weight, 2)
+      )
       total = total + share * taps.gather(g, row.index, column.index)
   return (total.astype(cotangent.dtype),)
 

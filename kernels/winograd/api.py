@@ -53,13 +53,15 @@ def conv3x3(padded: jax.Array, transformed: jax.Array) -> jax.Array:
   odd = [(0, side % 2) for side in size]
   padded = jnp.pad(padded, ((0, 0), *odd, (0, 0)))
   # A product of matrices each: XLA's CPU backend takes longer over one of a batch of sixteen.
-  products = [[_matrix(d) @ g for d, g in zip(_inputs(row, 2), factors)]
-              for row, factors in zip(_inputs(padded, 1), transformed)]
+  products = [
+    [_matrix(d) @ g for d, g in zip(_inputs(row, 2), factors)]
+    for row, factors in zip(_inputs(padded, 1), transformed)
+  ]
   rows = zip(*(_outputs(*row) for row in products))
   quarters = [[y.reshape(n, *tiles, -1) for y in _outputs(*column)] for column in rows]
   # quarters[j][i] holds rows of parity i and columns of parity j.
   full = jnp.stack([jnp.stack(parity, 3) for parity in zip(*quarters)], 2)
-  return full.reshape(n, 2 * tiles[0], 2 * tiles[1], -1)[:, :size[0], :size[1]]
+  return full.reshape(n, 2 * tiles[0], 2 * tiles[1], -1)[:, : size[0], : size[1]]
 
 
 def _matrix(x):

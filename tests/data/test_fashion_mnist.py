@@ -55,7 +55,7 @@ def test_subset_is_balanced_mixed_and_small(subset):
     assert labels.dtype == np.int32
     assert np.bincount(labels).tolist() == [per_class] * 10
     # Every hundred images of the first half hold every class: the order is not by class.
-    first_half = labels[:5 * per_class].reshape(-1, 100)
+    first_half = labels[: 5 * per_class].reshape(-1, 100)
     assert all(len(np.unique(hundred)) == 10 for hundred in first_half)
   assert subset.image_shape == (28, 28, 1) and subset.num_classes == 10
   size = sum(file.stat().st_size for file in fashion_mnist.SUBSET_DIR.iterdir())
@@ -73,8 +73,10 @@ def test_subset_statistics_are_those_of_its_training_images(subset):
 def test_subset_is_what_its_readme_and_its_source_say():
   readme = (fashion_mnist.SUBSET_DIR / 'README.md').read_text()
   stated = dict(re.findall(r'`(\S+-ubyte)` \| `([0-9a-f]{64})`', readme))
-  found = {path.stem: hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
-           for path in fashion_mnist.SUBSET_DIR.glob('*.gz')}
+  found = {
+    path.stem: hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
+    for path in fashion_mnist.SUBSET_DIR.glob('*.gz')
+  }
   assert len(found) == 4 and found == stated
   if fashion_mnist.DEBIAN_DIR.is_dir():  # The digests above hold where the source is not at hand.
     assert tool.main(['--check']) == 0
@@ -123,11 +125,14 @@ def test_damaged_file_is_named(tmp_path, damage):
   assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('name, change, message', [
-  (LABELS, lambda a: a[:-1], '30 training images of fashion_mnist but 29 labels'),
-  (LABELS, lambda a: np.where(np.arange(30) == 7, 10, a), 'training labels .*: 10; .* 0 to 9'),
-  (IMAGES, lambda a: a[:, :27], 'holds images of 27x28; allowed: 28x28'),
-])
+@pytest.mark.parametrize(
+  'name, change, message',
+  [
+    (LABELS, lambda a: a[:-1], '30 training images of fashion_mnist but 29 labels'),
+    (LABELS, lambda a: np.where(np.arange(30) == 7, 10, a), 'training labels .*: 10; .* 0 to 9'),
+    (IMAGES, lambda a: a[:, :27], 'holds images of 27x28; allowed: 28x28'),
+  ],
+)
 def test_files_that_do_not_fit(tmp_path, name, change, message):
   files = whole()
   files[name] = change(files[name])
@@ -140,21 +145,26 @@ def test_no_images_at_all(tmp_path):
     data.load('fashion_mnist', data_dir=write(tmp_path, whole((1, 0))))
 
 
-@pytest.mark.parametrize('options, message', [
-  (dict(name='fashion-mnist'), "'fashion-mnist': unknown; allowed: fashion_mnist_subset, "),
-  (dict(name='fashion_mnist', data_dir='/no/such/folder'), "data_dir='/no/such/folder': no such"),
-  (dict(name='fashion_mnist_subset', data_dir='/tmp'), "data_dir='/tmp': .* from the package"),
-  (dict(name='fashion_mnist_subset', image_size=32), 'image_size=32: .*; allowed: None'),
-  (dict(name='cifar10', image_size=64), 'image_size=64: .*; allowed: None'),
-])
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    (dict(name='fashion-mnist'), "'fashion-mnist': unknown; allowed: fashion_mnist_subset, "),
+    (dict(name='fashion_mnist', data_dir='/no/such/folder'), "data_dir='/no/such/folder': no such"),
+    (dict(name='fashion_mnist_subset', data_dir='/tmp'), "data_dir='/tmp': .* from the package"),
+    (dict(name='fashion_mnist_subset', image_size=32), 'image_size=32: .*; allowed: None'),
+    (dict(name='cifar10', image_size=64), 'image_size=64: .*; allowed: None'),
+  ],
+)
 def test_options_that_do_not_apply(options, message):
   with pytest.raises(data.DataError, match=message):
     data.load(**options)
 
 
 def test_importing_and_loading_the_default_needs_no_tensorflow():
-  code = ('import sys; from cnnopt_jax import data; data.load("fashion_mnist_subset"); '
-          'print({"tensorflow", "tensorflow_datasets", "PIL"} & set(sys.modules))')
+  code = (
+    'import sys; from cnnopt_jax import data; data.load("fashion_mnist_subset"); '
+    'print({"tensorflow", "tensorflow_datasets", "PIL"} & set(sys.modules))'
+  )
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert done.stdout.strip() == 'set()'
 
@@ -171,8 +181,16 @@ def test_tool_takes_the_first_of_each_class_in_file_order():
 def test_tool_writes_checks_and_repeats_itself(tmp_path, capsys):
   files = whole((4, 3))
   source, output = write(tmp_path / 'source', files), tmp_path / 'subset'
-  command = ['--source', str(source), '--output', str(output), '--train-per-class', '2',
-             '--test-per-class', '1']
+  command = [
+    '--source',
+    str(source),
+    '--output',
+    str(output),
+    '--train-per-class',
+    '2',
+    '--test-per-class',
+    '1',
+  ]
   assert tool.main([*command, '--check']) == 1  # Nothing there yet.
   assert tool.main(command) == 0
   assert tool.main([*command, '--check']) == 0

@@ -27,8 +27,11 @@ def test_order_is_a_permutation(count):
 
 
 def test_order_depends_on_seed_and_epoch_alone():
-  orders = {(seed, epoch): tuple(data.epoch_order(seed, epoch, 50).tolist())
-            for seed in range(3) for epoch in range(3)}
+  orders = {
+    (seed, epoch): tuple(data.epoch_order(seed, epoch, 50).tolist())
+    for seed in range(3)
+    for epoch in range(3)
+  }
   assert len(set(orders.values())) == 9
   for (seed, epoch), order in orders.items():
     assert tuple(data.epoch_order(seed, epoch, 50).tolist()) == order
@@ -49,8 +52,9 @@ def test_order_is_uniform():
 
 def test_order_under_vmap_and_jit_compiles_once():
   seeds = jnp.array([5, 0, 9], jnp.int32)
-  over_seeds = jax.jit(jax.vmap(lambda seed, epoch: data.epoch_order(seed, epoch, 31),
-                                in_axes=(0, None)))
+  over_seeds = jax.jit(
+    jax.vmap(lambda seed, epoch: data.epoch_order(seed, epoch, 31), in_axes=(0, None))
+  )
   for epoch in range(3):
     loop = [data.epoch_order(seed, epoch, 31) for seed in (5, 0, 9)]
     np.testing.assert_array_equal(over_seeds(seeds, epoch), np.stack(loop))
@@ -62,13 +66,14 @@ def test_batch_indices_are_slices_of_the_order():
   for epoch in range(2):
     order = np.asarray(data.epoch_order(4, epoch, 23))
     for step in range(data.steps_per_epoch(23, 5)):
-      expected = order[5 * step:5 * step + 5]
+      expected = order[5 * step : 5 * step + 5]
       np.testing.assert_array_equal(data.batch_indices(4, epoch, step, 23, 5), expected)
       np.testing.assert_array_equal(jitted(4, epoch, step, 23, 5), expected)
   assert jitted._cache_size() == 1
   np.testing.assert_array_equal(
-      jax.vmap(lambda seed: data.batch_indices(seed, 1, 2, 23, 5))(jnp.arange(3)),
-      np.stack([data.batch_indices(seed, 1, 2, 23, 5) for seed in range(3)]))
+    jax.vmap(lambda seed: data.batch_indices(seed, 1, 2, 23, 5))(jnp.arange(3)),
+    np.stack([data.batch_indices(seed, 1, 2, 23, 5) for seed in range(3)]),
+  )
 
 
 @pytest.mark.parametrize('step', [-1, 4, np.int64(4), jnp.int32(4)])
@@ -98,8 +103,10 @@ def test_resuming_needs_only_the_step():
   steps = data.steps_per_epoch(len(split), batch_size)
 
   def from_step(first):
-    indices = (data.batch_indices(1, *divmod(step, steps), len(split), batch_size)
-               for step in range(first, total))
+    indices = (
+      data.batch_indices(1, *divmod(step, steps), len(split), batch_size)
+      for step in range(first, total)
+    )
     return [(images, labels) for images, labels in data.batches(split, indices)]
 
   whole = from_step(0)

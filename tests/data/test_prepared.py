@@ -29,6 +29,7 @@ def prepare(name, root, splits):
   """
   builder_cls = tfds.builder_cls(name)  # Registers on import, so not under `skip_registration`.
   with tfds.core.registered.skip_registration():
+
     class Prepared(builder_cls):
       # TFDS needs the undeclared package importlib_resources to find a class in another module.
       __module__ = '__main__'
@@ -50,8 +51,10 @@ def cifar_examples(name, count, seed):
   rng = np.random.default_rng(seed)
   images = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
   labels = rng.integers(0, CIFAR_CLASSES[name], count)
-  examples = [{'id': f'{seed}_{i}', 'image': png(image), 'label': int(label)}
-              for i, (image, label) in enumerate(zip(images, labels))]
+  examples = [
+    {'id': f'{seed}_{i}', 'image': png(image), 'label': int(label)}
+    for i, (image, label) in enumerate(zip(images, labels))
+  ]
   if name == 'cifar100':
     examples = [{**example, 'coarse_label': example['label'] // 5} for example in examples]
   return images, labels, examples
@@ -153,12 +156,16 @@ def truncate(path):
   path.write_bytes(path.read_bytes()[:100])
 
 
-@pytest.mark.parametrize('damage, message', [
-  (lambda f: edit_info(f, lambda info: info['splits'].pop()), "Unknown split '(test|train)'"),
-  (lambda f: next(f.glob('*test*')).unlink(), 'anew'),
-  (lambda f: truncate(next(f.glob('*test*'))), 'anew'),
-  (lambda f: (f / 'dataset_info.json').write_text('{'), 'prepared there as unreadable'),
-], ids=['split', 'no file', 'cut file', 'cut info'])
+@pytest.mark.parametrize(
+  'damage, message',
+  [
+    (lambda f: edit_info(f, lambda info: info['splits'].pop()), "Unknown split '(test|train)'"),
+    (lambda f: next(f.glob('*test*')).unlink(), 'anew'),
+    (lambda f: truncate(next(f.glob('*test*'))), 'anew'),
+    (lambda f: (f / 'dataset_info.json').write_text('{'), 'prepared there as unreadable'),
+  ],
+  ids=['split', 'no file', 'cut file', 'cut info'],
+)
 def test_damaged_folder(cifar10_folder, damage, message):
   root, folder = cifar10_folder
   damage(folder)
@@ -178,10 +185,15 @@ def ramp(height, width):
 def imagenet_folder(tmp_path_factory):
   """Ramps of several sizes, labelled by their number, and a grey image of value 123."""
   images = [ramp(*size) for size in IMAGENET_SIZES] + [np.full((40, 50), 123, np.uint8)]
-  examples = [{'image': png(image), 'label': 100 + i, 'file_name': f'{i}.JPEG'}
-              for i, image in enumerate(images)]
-  return prepare('imagenet2012', tmp_path_factory.mktemp('imagenet'),
-                 {'train': examples, 'validation': examples[:2]})
+  examples = [
+    {'image': png(image), 'label': 100 + i, 'file_name': f'{i}.JPEG'}
+    for i, image in enumerate(images)
+  ]
+  return prepare(
+    'imagenet2012',
+    tmp_path_factory.mktemp('imagenet'),
+    {'train': examples, 'validation': examples[:2]},
+  )
 
 
 def test_imagenet_crops_scales_and_makes_rgb(imagenet_folder):

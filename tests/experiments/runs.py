@@ -13,15 +13,22 @@ import time
 REPO = pathlib.Path(__file__).resolve().parents[2]
 
 # Two programs of one member, two epochs of twelve steps, a checkpoint every fourth step.
-TINY = dict(bits='2,4', reference='false', seeds='0', epochs=2, batch_size=1000,
-            sizes_kib='2.122', checkpoint_steps=4)
+TINY = dict(
+  bits='2,4',
+  reference='false',
+  seeds='0',
+  epochs=2,
+  batch_size=1000,
+  sizes_kib='2.122',
+  checkpoint_steps=4,
+)
 
 
 # The processes of one run compile the same programs again and again.
 ENVIRONMENT = {
-    'JAX_COMPILATION_CACHE_DIR': tempfile.mkdtemp(prefix='cnnopt_programs_'),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.3',
-    'TF_CPP_MIN_LOG_LEVEL': '3',  # What XLA says of cached programs would fill the pipe.
+  'JAX_COMPILATION_CACHE_DIR': tempfile.mkdtemp(prefix='cnnopt_programs_'),
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.3',
+  'TF_CPP_MIN_LOG_LEVEL': '3',  # What XLA says of cached programs would fill the pipe.
 }
 
 atexit.register(shutil.rmtree, ENVIRONMENT['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
@@ -33,9 +40,14 @@ def command(module, workdir, **config):
 
 
 def start(module, workdir, **config):
-  return subprocess.Popen(command(module, workdir, **config), cwd=REPO, text=True,
-                          env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE)
+  return subprocess.Popen(
+    command(module, workdir, **config),
+    cwd=REPO,
+    text=True,
+    env={**os.environ, **ENVIRONMENT},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
 
 
 def finish(process, timeout=300):

@@ -42,10 +42,10 @@ def test_the_whole_network_is_timed():
 
 
 def test_needs_nothing_that_a_gpu_machine_may_lack():
-  program = '''
+  program = """
 import sys
 for name in ('ml_collections', 'matplotlib', 'chex', 'tensorflow_datasets'):
   sys.modules[name] = None
 import experiments.kernel_bench
-'''
+"""
   subprocess.run([sys.executable, '-c', program], check=True, cwd=REPO)

@@ -16,13 +16,24 @@ def load(name, **changes):
   config = importlib.import_module(f'configs.{name}').get_config()
   with config.unlocked():
     config.update(changes)
-  module = {'codesign': codesign, 'codesign_vgg8': codesign,
-            'nvm_profile': nvm_profile}.get(name, nvm_eval)
+  module = {'codesign': codesign, 'codesign_vgg8': codesign, 'nvm_profile': nvm_profile}.get(
+    name, nvm_eval
+  )
   return launch.check(config, module.SPEC)
 
 
-@pytest.mark.parametrize('name', ['nvm_iso_capacity', 'nvm_iso_area', 'nvm_scaling', 'nvm_batch',
-                                  'codesign', 'codesign_vgg8', 'nvm_profile'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'nvm_iso_capacity',
+    'nvm_iso_area',
+    'nvm_scaling',
+    'nvm_batch',
+    'codesign',
+    'codesign_vgg8',
+    'nvm_profile',
+  ],
+)
 def test_configs_are_valid(name):
   load(name)
 
@@ -57,9 +68,16 @@ def test_results_have_every_combination_and_consistent_figures(evaluated):
 def test_report_names_versions_sources_and_doubts(evaluated):
   folder, _ = evaluated
   text = (folder / 'report.md').read_text()
-  for words in ('DeepNVM, DATE 2020', 'DeepNVM++, TCAD 2021', 'recalled, unverified',
-                'not been validated on hardware', 'our own constants', '14.6 %', '19.8 %',
-                'reproduced'):
+  for words in (
+    'DeepNVM, DATE 2020',
+    'DeepNVM++, TCAD 2021',
+    'recalled, unverified',
+    'not been validated on hardware',
+    'our own constants',
+    '14.6 %',
+    '19.8 %',
+    'reproduced',
+  ):
     assert words in text, words
   for name in ('iso_capacity.png', 'dram.png', 'dram_sensitivity.png'):
     assert (folder / name).stat().st_size > 10_000 and name in text
@@ -69,7 +87,10 @@ def test_scaling_compares_equal_capacities(tmp_path):
   config = load('nvm_scaling', **{**SMALL, 'training_batches': ()}, capacities_mib=(1, 3))
   rows = nvm_eval.run(config, tmp_path)
   assert {(r['source'], r['capacity_mib']) for r in rows} == {
-      ('published', 3), ('model', 1), ('model', 3)}
+    ('published', 3),
+    ('model', 1),
+    ('model', 3),
+  }
   assert all(r['edp_reduction'] == 1 for r in rows if r['technology'] == 'sram')
 
 
@@ -79,39 +100,63 @@ def test_no_batches_is_refused(tmp_path):
     nvm_eval.run(config, tmp_path)
 
 
-TINY = dict(model='plain', image_shape=(28, 28, 1), num_classes=10, batch=1, bits=(2, 32),
-            plans=('none', 'unit1+unit2'), technologies=('sram', 'sot'), capacities_mib=(1,))
+TINY = dict(
+  model='plain',
+  image_shape=(28, 28, 1),
+  num_classes=10,
+  batch=1,
+  bits=(2, 32),
+  plans=('none', 'unit1+unit2'),
+  technologies=('sram', 'sot'),
+  capacities_mib=(1,),
+)
 
 
 def test_codesign_joins_accuracies(tmp_path):
   results = tmp_path / 'finished.csv'
-  results.write_text('model,bits,width_multiplier,seed,test_accuracy\n'
-                     'plain,2,0.5,0,0.8\nplain,2,0.5,1,0.9\nplain,32,1.0,0,0.86\n'
-                     'plain,32,1.0,1,\nvgg11,2,1.0,0,0.99\n')
+  results.write_text(
+    'model,bits,width_multiplier,seed,test_accuracy\n'
+    'plain,2,0.5,0,0.8\nplain,2,0.5,1,0.9\nplain,32,1.0,0,0.86\n'
+    'plain,32,1.0,1,\nvgg11,2,1.0,0,0.99\n'
+  )
   rows = codesign.run(load('codesign', **TINY, results=str(results)), tmp_path)
   assert len(rows) == 2 * 2 * 2
-  known = {(r['bits'], r['width_multiplier'], r['plan']): (r['test_accuracy'], r['seeds'])
-           for r in rows}
+  known = {
+    (r['bits'], r['width_multiplier'], r['plan']): (r['test_accuracy'], r['seeds']) for r in rows
+  }
   assert known == {
-      (2, 0.5, 'none'): (pytest.approx(0.85), 2), (2, 0.5, 'unit1+unit2'): (None, 0),
-      (32, 1.0, 'none'): (0.86, 1), (32, 1.0, 'unit1+unit2'): (None, 0)}
+    (2, 0.5, 'none'): (pytest.approx(0.85), 2),
+    (2, 0.5, 'unit1+unit2'): (None, 0),
+    (32, 1.0, 'none'): (0.86, 1),
+    (32, 1.0, 'unit1+unit2'): (None, 0),
+  }
   edp = {(r['bits'], r['plan'], r['technology']): r['edp_js'] for r in rows}
   assert edp[2, 'none', 'sram'] < edp[32, 'none', 'sram']
   assert edp[32, 'unit1+unit2', 'sram'] < edp[32, 'none', 'sram']
   front = [r for r in rows if r['pareto']]
   assert front and all(r['test_accuracy'] is not None for r in front)
-  assert not any(a['edp_js'] < b['edp_js'] and a['area_mm2'] <= b['area_mm2']
-                 and a['test_accuracy'] >= b['test_accuracy'] for a in front for b in front)
+  assert not any(
+    a['edp_js'] < b['edp_js']
+    and a['area_mm2'] <= b['area_mm2']
+    and a['test_accuracy'] >= b['test_accuracy']
+    for a in front
+    for b in front
+  )
   assert '0.8500' in (tmp_path / 'report.md').read_text()
 
 
 def test_codesign_takes_the_plans_of_finished_runs(tmp_path):
   results = tmp_path / 'finished.csv'
-  results.write_text('bits,plan,test_accuracy\n2,unit2+unit1,0.8\n2,none,0.9\n'
-                     '32,unit1+unit2,0.85\n32,none,0.95\n')
+  results.write_text(
+    'bits,plan,test_accuracy\n2,unit2+unit1,0.8\n2,none,0.9\n32,unit1+unit2,0.85\n32,none,0.95\n'
+  )
   config = load('codesign', **{**TINY, 'plans': ()}, results=str(results))
   assert [(n.bits, n.plan, n.test_accuracy) for n in codesign.all_networks(config)] == [
-      (2, 'none', 0.9), (2, 'unit1+unit2', 0.8), (32, 'none', 0.95), (32, 'unit1+unit2', 0.85)]
+    (2, 'none', 0.9),
+    (2, 'unit1+unit2', 0.8),
+    (32, 'none', 0.95),
+    (32, 'unit1+unit2', 0.85),
+  ]
   with pytest.raises(launch.ConfigError, match=r'config.plans=\(\)'):
     codesign.all_networks(load('codesign', **{**TINY, 'plans': ()}))
   results.write_text('plan,test_accuracy\nunit99,0.8\n')
@@ -119,12 +164,15 @@ def test_codesign_takes_the_plans_of_finished_runs(tmp_path):
     codesign.all_networks(config)
 
 
-@pytest.mark.parametrize('content, message', [
+@pytest.mark.parametrize(
+  'content, message',
+  [
     ('bits,loss\n2,1\n', "no column 'test_accuracy'"),
     ('model,bits,test_accuracy\nvgg11,2,0.5\n', "no accuracy of model 'plain'"),
     ('bits,test_accuracy\n2,0.5\ntwo,0.5\n', 'line 3'),
     ('bits,test_accuracy\n5,0.5\n', r'it has \(5 bits, plan none\)'),
-])
+  ],
+)
 def test_codesign_refuses_other_files(tmp_path, content, message):
   path = tmp_path / 'results.csv'
   path.write_text(content)
@@ -147,11 +195,12 @@ def test_profile_without_counters_says_so(tmp_path, monkeypatch, capsys):
 
 def test_finished_profiles_are_compared(tmp_path, capsys):
   profile = tmp_path / 'resnet8.inference.2.csv'
-  profile.write_text('"Device","Kernel","Invocations","Metric Name","Avg"\n'
-                     '"g","conv",2,"l2_read_transactions",1e6\n')
+  profile.write_text(
+    '"Device","Kernel","Invocations","Metric Name","Avg"\n"g","conv",2,"l2_read_transactions",1e6\n'
+  )
   assert nvm_profile.run(load('nvm_profile', profiles=str(profile)), tmp_path) == 0
   with open(tmp_path / 'results.csv', newline='') as file:
-    row, = csv.DictReader(file)
+    (row,) = csv.DictReader(file)
   assert float(row['measured']) == 2e6
   assert float(row['error']) == pytest.approx(float(row['predicted']) / 2e6 - 1)
   wrong = load('nvm_profile', profiles=str(tmp_path / 'resnet8.csv'))

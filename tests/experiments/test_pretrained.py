@@ -24,5 +24,5 @@ def test_photos_are_recognised(tmp_path):
 
 def test_without_the_extra_one_line_names_it(monkeypatch, tmp_path):
   monkeypatch.setattr(models.pretrained, '_PACKAGE', 'no_such_package')
-  with pytest.raises(launch.ConfigError, match=r"cnnopt-jax\[pretrained\]"):
+  with pytest.raises(launch.ConfigError, match=r'cnnopt-jax\[pretrained\]'):
     pretrained.run(config_file.get_config(), tmp_path)

@@ -26,11 +26,13 @@ def dataset():
 
 def plan_of(dataset, **changes):
   return quant_plan.make_plan(
-      launch.check(shipped('quant_sweep', **changes), quant_sweep.SPEC), dataset)
+    launch.check(shipped('quant_sweep', **changes), quant_sweep.SPEC), dataset
+  )
 
 
-@pytest.mark.parametrize('name, spec', [
-    ('quant_sweep', quant_sweep.SPEC), ('sweep_bench', sweep_bench.SPEC)])
+@pytest.mark.parametrize(
+  'name, spec', [('quant_sweep', quant_sweep.SPEC), ('sweep_bench', sweep_bench.SPEC)]
+)
 def test_shipped_configs_are_allowed(name, spec):
   assert launch.check(shipped(name), spec).to_dict() == shipped(name).to_dict()
 
@@ -56,8 +58,9 @@ def test_programs_are_cut_at_max_members(dataset):
 
 
 def test_layer_bits_count_in_the_size_but_not_in_a_float_reference(dataset):
-  plan = plan_of(dataset, bits=(2,), layer_bits=('unit0=8', 'head=32'), sizes_kib=(8.03,),
-                 accounting='weights')
+  plan = plan_of(
+    dataset, bits=(2,), layer_bits=('unit0=8', 'head=32'), sizes_kib=(8.03,), accounting='weights'
+  )
   member = plan.members[0]
   shapes = {p.path: p.size for p in member.match.layers.parameters if p.role == 'weight'}
   bits = {path: 8 if 'unit0' in path else 32 if 'head' in path else 2 for path in shapes}
@@ -68,13 +71,25 @@ def test_layer_bits_count_in_the_size_but_not_in_a_float_reference(dataset):
 
 
 def record(bits, accuracy, seed=0, role='ranked', budget=8.0):
-  return dict(budget_kib=budget, role=role, bits=bits, learning_rate=0.1, seed=seed,
-              test_accuracy=accuracy, train_loss=None if accuracy is None else 1.0)
+  return dict(
+    budget_kib=budget,
+    role=role,
+    bits=bits,
+    learning_rate=0.1,
+    seed=seed,
+    test_accuracy=accuracy,
+    train_loss=None if accuracy is None else 1.0,
+  )
 
 
 def test_verdicts():
-  clear = [record(1, 0.90, 0), record(1, 0.91, 1), record(4, 0.70, 0), record(4, 0.71, 1),
-           record(32, 0.99, role='reference')]
+  clear = [
+    record(1, 0.90, 0),
+    record(1, 0.91, 1),
+    record(4, 0.70, 0),
+    record(4, 0.71, 1),
+    record(32, 0.99, role='reference'),
+  ]
   [sentence] = quant_report.verdicts(clear)
   assert sentence == ('At 8 KiB, 1 bit is best: 0.9050 ± 0.0071; next 4 bits: 0.7050 ± 0.0071.')
   close = [record(1, 0.90, 0), record(1, 0.80, 1), record(4, 0.84, 0), record(4, 0.85, 1)]
@@ -84,19 +99,23 @@ def test_verdicts():
 
 
 def test_diverged_groups_stand_last_and_are_counted():
-  groups = quant_report.groups([record(2, None), record(3, 0.4), record(3, None, 1),
-                                record(32, 0.9, role='reference')])
+  groups = quant_report.groups(
+    [record(2, None), record(3, 0.4), record(3, None, 1), record(32, 0.9, role='reference')]
+  )
   assert [(g.bits, g.diverged) for g in groups] == [(3, 1), (2, 1), (32, 0)]
   assert groups[0].mean == 0.4
 
 
-@pytest.mark.parametrize('changes, message', [
+@pytest.mark.parametrize(
+  'changes, message',
+  [
     (dict(bits=[1, 2]), r'config.bits=\[1, 2\]; allowed: a tuple'),
     (dict(epochs=2.0), 'config.epochs=2.0; allowed: an integer'),
     (dict(flip=1), 'config.flip=1; allowed: true or false'),
     (dict(momentum=float('inf')), 'config.momentum=inf; allowed: a finite number from 0 to 1'),
     (dict(bits=(True,)), r'config.bits\[0\]=True'),
-])
+  ],
+)
 def test_wrong_types_are_named(changes, message):
   config = {**shipped('quant_sweep').to_dict(), **changes}
   with pytest.raises(launch.ConfigError, match=message):
@@ -118,8 +137,10 @@ def test_ints_pass_for_floats_and_nothing_else_changes():
 
 
 def test_bench_writes_its_table(tmp_path, capsys):
-  config = launch.check(shipped('sweep_bench', members=2, rounds=2, batch_size=4, image_size=8,
-                                width_multiplier=0.1), sweep_bench.SPEC)
+  config = launch.check(
+    shipped('sweep_bench', members=2, rounds=2, batch_size=4, image_size=8, width_multiplier=0.1),
+    sweep_bench.SPEC,
+  )
   rows = sweep_bench.run(config, tmp_path)
   written = json.loads((tmp_path / 'bench.json').read_text())
   assert written == rows

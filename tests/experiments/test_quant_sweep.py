@@ -74,17 +74,19 @@ def test_the_same_command_again_trains_nothing(whole):
   before = (workdir / 'results.csv').read_bytes(), (workdir / 'records.jsonl').read_bytes()
   code, out, _ = runs.run('quant_sweep', workdir, **runs.TINY)
   assert code == 0 and 'is best' in out and 'epoch' not in out
-  assert before == ((workdir / 'results.csv').read_bytes(),
-                    (workdir / 'records.jsonl').read_bytes())
+  assert before == (
+    (workdir / 'results.csv').read_bytes(),
+    (workdir / 'records.jsonl').read_bytes(),
+  )
 
 
 def test_killed_at_several_moments_ends_in_the_same_results(whole, tmp_path):
   """SIGKILL after a checkpoint, while one is written, and after a record; then to the end."""
   records, checkpoints = tmp_path / 'records.jsonl', tmp_path / 'checkpoints'
   moments = [
-      lambda: any(checkpoints.glob('program0/8')),
-      lambda: any(checkpoints.glob('program0/*tmp*')),
-      records.exists,
+    lambda: any(checkpoints.glob('program0/8')),
+    lambda: any(checkpoints.glob('program0/*tmp*')),
+    records.exists,
   ]
   for moment in moments:
     code, _, _ = runs.signal_when(runs.start('quant_sweep', tmp_path, **runs.TINY), moment)
@@ -144,9 +146,11 @@ def test_a_diverged_member_is_recorded_and_the_others_go_on(whole, tmp_path):
   assert 'diverged' in out
 
 
-@pytest.mark.parametrize('config, message', [
+@pytest.mark.parametrize(
+  'config, message',
+  [
     (dict(bits='nan'), r"config.bits\[0\]='nan'; allowed: one of 1, 2"),
-    (dict(bits=''), r"config.bits.*allowed: "),
+    (dict(bits=''), r'config.bits.*allowed: '),
     (dict(bits='9'), r'config.bits\[0\]=9; allowed: one of 1, 2, 3, 4, 5, 6, 7, 8, 32'),
     (dict(bits='2,2'), r'config.bits=\(2, 2\); allowed: a tuple .* no two equal'),
     (dict(seeds='-1'), r'config.seeds\[0\]=-1; allowed: an integer from 0'),
@@ -160,8 +164,9 @@ def test_a_diverged_member_is_recorded_and_the_others_go_on(whole, tmp_path):
     (dict(batch_size=20000), 'config.batch_size=20000; allowed: at most the 12000'),
     (dict(levels='mid_tread', bits='1,2'), "config.bits holds 1.*'auto' or 'mid_rise'"),
     (dict(layer_bits='head'), "config.layer_bits='head'; allowed: 'PATTERN=BITS'"),
-    (dict(layer_bits='tail=8'), "config.layer_bits=.*matches no parameter"),
-])
+    (dict(layer_bits='tail=8'), 'config.layer_bits=.*matches no parameter'),
+  ],
+)
 def test_wrong_input_is_one_line_and_exit_code_2(config, message, tmp_path):
   code, out, err = runs.run('quant_sweep', tmp_path / 'run', **config)
   assert code == 2, err
@@ -176,9 +181,14 @@ def test_an_unwritable_folder(tmp_path):
   assert err.count('\n') == 1
 
 
-@pytest.mark.parametrize('flag, message', [
-    ('--sizes=3', "Unknown command line flag 'sizes'"), ('stray', "argument 'stray': not a flag"),
-    ('--config=/nowhere.py', '/nowhere.py')])
+@pytest.mark.parametrize(
+  'flag, message',
+  [
+    ('--sizes=3', "Unknown command line flag 'sizes'"),
+    ('stray', "argument 'stray': not a flag"),
+    ('--config=/nowhere.py', '/nowhere.py'),
+  ],
+)
 def test_a_wrong_flag(flag, message, tmp_path):
   command = [*runs.command('quant_sweep', tmp_path / 'run'), flag]
   done = subprocess.run(command, cwd=runs.REPO, capture_output=True, text=True)
@@ -201,6 +211,7 @@ def test_two_processes_cannot_share_a_folder(tmp_path):
 
 def test_records_name_every_column(whole):
   from experiments import quant_report
+
   for record in report.records.read(whole[0] / 'records.jsonl'):
     assert tuple(record) == quant_report.COLUMNS
     assert np.isfinite(record['seconds'])

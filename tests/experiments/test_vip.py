@@ -16,9 +16,22 @@ from experiments import vip_bench, vip_bounds
 from tests.experiments import runs
 from tests.vip.maps import compiled
 
-TINY = dict(model='plain', width_multiplier=0.1, seeds='0,1', epochs=1, batch_size=2000,
-            fine_tune_epochs=1, rounds=1, sensitivity_images=300, random_plans=1, bound_images=2,
-            timing_rounds=1, timing_batch=2, energy_seconds=0.01, checkpoint_steps=3)
+TINY = dict(
+  model='plain',
+  width_multiplier=0.1,
+  seeds='0,1',
+  epochs=1,
+  batch_size=2000,
+  fine_tune_epochs=1,
+  rounds=1,
+  sensitivity_images=300,
+  random_plans=1,
+  bound_images=2,
+  timing_rounds=1,
+  timing_batch=2,
+  energy_seconds=0.01,
+  checkpoint_steps=3,
+)
 STAGES = ['dense', 'latency', 'sensitivity', 'random', 'bound', 'round1', 'control1', 'cost']
 
 
@@ -29,8 +42,10 @@ def finished(tmp_path_factory):
   records = workdir / 'records.jsonl'
   process = runs.start('vip', workdir, **TINY)
   code, _, err = runs.signal_when(
-      process, lambda: records.exists() and '"sensitivity"' in records.read_text(),
-      signum=runs.signal.SIGTERM)
+    process,
+    lambda: records.exists() and '"sensitivity"' in records.read_text(),
+    signum=runs.signal.SIGTERM,
+  )
   assert code == 143 and 'the same command goes on' in err
   before = records.read_text()
   code, out, err = runs.run('vip', workdir, **TINY)
@@ -55,10 +70,13 @@ def test_the_table_has_a_point_a_round(finished):
   with open(workdir / 'results.csv') as file:
     rows = list(csv.DictReader(file))
   assert [row['name'] for row in rows] == ['dense', 'round1']
-  control, = (r for r in report.records.read(workdir / 'records.jsonl') if r['name'] == 'control1')
+  (control,) = (
+    r for r in report.records.read(workdir / 'records.jsonl') if r['name'] == 'control1'
+  )
   mean = np.mean(control['accuracies'])
   assert float(rows[1]['lost_to_control_points']) == pytest.approx(
-      100 * (mean - float(rows[1]['test_accuracy'])))
+    100 * (mean - float(rows[1]['test_accuracy']))
+  )
   macs = [float(row['macs']) for row in rows]
   assert macs[0] > macs[1]
   for row in rows:
@@ -70,12 +88,17 @@ def test_the_table_has_a_point_a_round(finished):
   assert (workdir / 'pareto.png').stat().st_size > 5000
 
 
-@pytest.mark.parametrize('wrong, words', [
+@pytest.mark.parametrize(
+  'wrong, words',
+  [
     (dict(rounds=7), 'config.rounds=7; allowed: at most the 6 conv units of plain, 6'),
     (dict(model='vgg'), "config.model='vgg'; allowed: one of plain"),
-    (dict(sensitivity_images=20000), 'config.sensitivity_images=20000; allowed: at most the number '
-                                     'of training images'),
-])
+    (
+      dict(sensitivity_images=20000),
+      'config.sensitivity_images=20000; allowed: at most the number of training images',
+    ),
+  ],
+)
 def test_wrong_input_is_one_line(tmp_path, wrong, words):
   code, _, err = runs.run('vip', tmp_path, **{**TINY, **wrong})
   assert code == 2 and err.count('\n') == 1 and words in err
@@ -87,7 +110,8 @@ def test_members_infer_with_weights_of_their_bits(tmp_path):
   run = vip_experiment.Run(config, tmp_path, terminated=None)
   x = jnp.zeros((1, *run.dataset.image_shape))
   variables = compiled(jax.vmap(lambda key: run.model.init(key, x)))(
-      jax.random.split(jax.random.key(0), 2))
+    jax.random.split(jax.random.key(0), 2)
+  )
   statistics = {name: v for name, v in variables.items() if name != 'params'}
   state = types.SimpleNamespace(params=variables['params'], statistics=statistics)
   for i, member in enumerate(run.members(state)):

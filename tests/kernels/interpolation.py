@@ -26,7 +26,7 @@ def pooled(x, size):
   full = interpolated(x, size)
   out = np.zeros((x.shape[0], size[0] // 2, size[1] // 2, x.shape[3]))
   for i, j in itertools.product(*map(range, out.shape[1:3])):
-    out[:, i, j] = full[:, 2 * i:2 * i + 2, 2 * j:2 * j + 2].max((1, 2))
+    out[:, i, j] = full[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max((1, 2))
   return out
 
 
@@ -44,12 +44,15 @@ def tail(x, y, size, b_virtual=True):
 
 # name: op, brute force, and which operands it takes: 's' samples or 'm' a map.
 OPS = {
-    'interp2x': (interp2x, interpolated, 's'),
-    'border_pad': (border_pad, padded, 's'),
-    'max_pool': (interp2x_max_pool, pooled, 's'),
-    'add_relu': (interp2x_add_relu, tail, 'ss'),
-    'add_relu_map': (functools.partial(interp2x_add_relu, b_virtual=False),
-                     functools.partial(tail, b_virtual=False), 'sm'),
+  'interp2x': (interp2x, interpolated, 's'),
+  'border_pad': (border_pad, padded, 's'),
+  'max_pool': (interp2x_max_pool, pooled, 's'),
+  'add_relu': (interp2x_add_relu, tail, 'ss'),
+  'add_relu_map': (
+    functools.partial(interp2x_add_relu, b_virtual=False),
+    functools.partial(tail, b_virtual=False),
+    'sm',
+  ),
 }
 
 

@@ -16,14 +16,24 @@ NHWC = ('NHWC', 'HWIO', 'NHWC')
 
 # name: lhs shape, rhs shape, keyword arguments.
 CASES = {
-    'plain': ((2, 4, 3, 2), (3, 3, 2, 3), dict(window_strides=(1, 1), padding='SAME')),
-    'depthwise': ((2, 4, 5, 2), (3, 3, 1, 2),
-                  dict(window_strides=(2, 1), padding='VALID', feature_group_count=2)),
-    'grouped': ((1, 5, 5, 4), (2, 3, 2, 2),
-                dict(window_strides=(1, 2), padding=((0, 1), (2, 0)), rhs_dilation=(2, 1),
-                     feature_group_count=2)),
-    'transposed': ((2, 3, 3, 2), (3, 2, 2, 2),
-                   dict(window_strides=(1, 1), padding=((1, 2), (1, 1)), lhs_dilation=(2, 2))),
+  'plain': ((2, 4, 3, 2), (3, 3, 2, 3), dict(window_strides=(1, 1), padding='SAME')),
+  'depthwise': (
+    (2, 4, 5, 2),
+    (3, 3, 1, 2),
+    dict(window_strides=(2, 1), padding='VALID', feature_group_count=2),
+  ),
+  'grouped': (
+    (1, 5, 5, 4),
+    (2, 3, 2, 2),
+    dict(
+      window_strides=(1, 2), padding=((0, 1), (2, 0)), rhs_dilation=(2, 1), feature_group_count=2
+    ),
+  ),
+  'transposed': (
+    (2, 3, 3, 2),
+    (3, 2, 2, 2),
+    dict(window_strides=(1, 1), padding=((1, 2), (1, 1)), lhs_dilation=(2, 2)),
+  ),
 }
 
 
@@ -53,41 +63,41 @@ def hvp(fn, x, y):
 
 def reverse_over_reverse(fn, x, y):
   inner = lambda x, y: jax.tree.reduce(
-      lambda a, b: a + jnp.sum(b**2), jax.grad(scalar(fn), (0, 1))(x, y), 0.)
+    lambda a, b: a + jnp.sum(b**2), jax.grad(scalar(fn), (0, 1))(x, y), 0.0
+  )
   return jax.grad(inner, (0, 1))(x, y)
 
 
 TRANSFORMS = {
-    'forward': lambda fn, x, y: fn(x, y),
-    'jit': lambda fn, x, y: jax.jit(fn)(x, y),
-    'grad': lambda fn, x, y: jax.grad(scalar(fn), (0, 1))(x, y),
-    'jvp': lambda fn, x, y: jax.jvp(fn, (x, y), (jnp.cos(x), jnp.sin(y))),
-    'jacfwd': lambda fn, x, y: jax.jacfwd(gains_to_means(fn, x, y))(jnp.ones(y.shape[-1])),
-    'jacrev': lambda fn, x, y: jax.jacrev(gains_to_means(fn, x, y))(jnp.ones(y.shape[-1])),
-    'hvp': hvp,
-    'reverse_over_reverse': reverse_over_reverse,
-    'remat': lambda fn, x, y: jax.grad(scalar(jax.checkpoint(fn)), (0, 1))(x, y),
+  'forward': lambda fn, x, y: fn(x, y),
+  'jit': lambda fn, x, y: jax.jit(fn)(x, y),
+  'grad': lambda fn, x, y: jax.grad(scalar(fn), (0, 1))(x, y),
+  'jvp': lambda fn, x, y: jax.jvp(fn, (x, y), (jnp.cos(x), jnp.sin(y))),
+  'jacfwd': lambda fn, x, y: jax.jacfwd(gains_to_means(fn, x, y))(jnp.ones(y.shape[-1])),
+  'jacrev': lambda fn, x, y: jax.jacrev(gains_to_means(fn, x, y))(jnp.ones(y.shape[-1])),
+  'hvp': hvp,
+  'reverse_over_reverse': reverse_over_reverse,
+  'remat': lambda fn, x, y: jax.grad(scalar(jax.checkpoint(fn)), (0, 1))(x, y),
 }
 
 MAPPED = {
-    'vmap': lambda fn, x, y: jax.vmap(fn)(x, y),
-    'vmap_of_grad': lambda fn, x, y: jax.vmap(jax.grad(scalar(fn), (0, 1)))(x, y),
-    'grad_of_vmap': lambda fn, x, y: jax.grad(scalar(jax.vmap(fn)), (0, 1))(x, y),
-    'jvp_of_vmap': lambda fn, x, y: jax.jvp(jax.vmap(fn), (x, y), (jnp.cos(x), jnp.sin(y))),
-    'vmap_of_hvp': lambda fn, x, y: jax.vmap(functools.partial(hvp, fn))(x, y),
-    'vmap_of_remat': lambda fn, x, y: jax.vmap(
-        jax.grad(scalar(jax.checkpoint(fn)), (0, 1)))(x, y),
-    'images_only': lambda fn, x, y: jax.vmap(fn, (0, None))(x, y[0]),
-    'images_only_grad': lambda fn, x, y: jax.vmap(
-        jax.grad(scalar(fn), (0, 1)), (0, None))(x, y[0]),
-    'kernels_only': lambda fn, x, y: jax.vmap(fn, (None, 0))(x[0], y),
-    'kernels_only_grad': lambda fn, x, y: jax.vmap(
-        jax.grad(scalar(fn), (0, 1)), (None, 0))(x[0], y),
-    'nested': lambda fn, x, y: jax.vmap(jax.vmap(fn, (None, 0)), (0, None))(x, y),
-    'nested_grad': lambda fn, x, y: jax.vmap(
-        jax.vmap(jax.grad(scalar(fn), (0, 1)), (None, 0)), (0, None))(x, y),
-    'odd_axes': lambda fn, x, y: jax.vmap(fn, (2, 4), 1)(jnp.moveaxis(x, 0, 2),
-                                                        jnp.moveaxis(y, 0, 4)),
+  'vmap': lambda fn, x, y: jax.vmap(fn)(x, y),
+  'vmap_of_grad': lambda fn, x, y: jax.vmap(jax.grad(scalar(fn), (0, 1)))(x, y),
+  'grad_of_vmap': lambda fn, x, y: jax.grad(scalar(jax.vmap(fn)), (0, 1))(x, y),
+  'jvp_of_vmap': lambda fn, x, y: jax.jvp(jax.vmap(fn), (x, y), (jnp.cos(x), jnp.sin(y))),
+  'vmap_of_hvp': lambda fn, x, y: jax.vmap(functools.partial(hvp, fn))(x, y),
+  'vmap_of_remat': lambda fn, x, y: jax.vmap(jax.grad(scalar(jax.checkpoint(fn)), (0, 1)))(x, y),
+  'images_only': lambda fn, x, y: jax.vmap(fn, (0, None))(x, y[0]),
+  'images_only_grad': lambda fn, x, y: jax.vmap(jax.grad(scalar(fn), (0, 1)), (0, None))(x, y[0]),
+  'kernels_only': lambda fn, x, y: jax.vmap(fn, (None, 0))(x[0], y),
+  'kernels_only_grad': lambda fn, x, y: jax.vmap(jax.grad(scalar(fn), (0, 1)), (None, 0))(x[0], y),
+  'nested': lambda fn, x, y: jax.vmap(jax.vmap(fn, (None, 0)), (0, None))(x, y),
+  'nested_grad': lambda fn, x, y: jax.vmap(
+    jax.vmap(jax.grad(scalar(fn), (0, 1)), (None, 0)), (0, None)
+  )(x, y),
+  'odd_axes': lambda fn, x, y: jax.vmap(fn, (2, 4), 1)(
+    jnp.moveaxis(x, 0, 2), jnp.moveaxis(y, 0, 4)
+  ),
 }
 
 
@@ -95,8 +105,9 @@ def assert_close(ours, theirs, case):
   _, rhs_shape, _ = CASES[case]
   # Sums of up to fan-in (or image) many products of order one, a few of them nested.
   tolerance = 1e3 * np.finfo(np.float64).eps * np.sqrt(np.prod(rhs_shape))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance),
-               ours, theirs)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), ours, theirs
+  )
 
 
 def assert_equal_programs(run, ours, theirs, x, y, case):
@@ -144,11 +155,14 @@ def test_unrolled_members_are_bit_identical_to_single_runs():
       np.testing.assert_array_equal(a, b[member])
 
 
-@pytest.mark.parametrize('run, convolutions, groups', [
+@pytest.mark.parametrize(
+  'run, convolutions, groups',
+  [
     (lambda fn, x, y: jax.vmap(fn)(x, y), 3, 1),
     (lambda fn, x, y: jax.vmap(fn, (None, 0))(x[0], y), 3, 1),
     (lambda fn, x, y: jax.vmap(fn, (0, None))(x, y[0]), 1, 1),
-])
+  ],
+)
 def test_mapped_kernels_unroll_and_mapped_images_fold(run, convolutions, groups):
   x, y, ours, _ = operands('plain', members=(3,))
   lowered = jax.jit(functools.partial(run, ours)).lower(x, y).as_text()

@@ -21,8 +21,12 @@ from tests.kernels.interpolation import OPS, operands
 
 JAX_VERSION = tuple(int(n) for n in re.findall(r'\d+', jax.__version__)[:2])
 # Batch, size, channels: ragged rows of several tiles, least rows, wide and narrow, all odd.
-CASES = [(1, (4, 35), 16, 'float32'), (2, (3, 6), 64, 'bfloat16'), (1, (2, 10), 256, 'bfloat16'),
-         (3, (5, 5), 128, 'float32')]
+CASES = [
+  (1, (4, 35), 16, 'float32'),
+  (2, (3, 6), 64, 'bfloat16'),
+  (1, (2, 10), 256, 'bfloat16'),
+  (3, (5, 5), 128, 'float32'),
+]
 
 
 def value_and_cotangents(name, size, implementation, *arrays):
@@ -69,15 +73,17 @@ def test_vmap_is_one_launch_and_forward_mode_stays(name):
   stacked = [jnp.stack(arrays) for arrays in zip(*members)]
   with pallas.interpreted():
     program = jax.make_jaxpr(jax.vmap(op))(*stacked)
-    mapped = jax.jit(jax.vmap(functools.partial(
-        value_and_cotangents, name, size, 'mosaic')))(*stacked)
+    mapped = jax.jit(jax.vmap(functools.partial(value_and_cotangents, name, size, 'mosaic')))(
+      *stacked
+    )
     tangents = jax.jit(lambda *a: jax.jvp(op, a, a))(*map(jnp.asarray, members[0]))
     jax.block_until_ready((mapped, tangents))
   calls = [e for e in program.jaxpr.eqns if 'cnnopt' in str(e)]
   assert len(calls) == 1
   for i, arrays in enumerate(members):
-    assert_close([m[i] for m in mapped], value_and_cotangents(
-        name, size, 'xla', *map(jnp.asarray, arrays)))
+    assert_close(
+      [m[i] for m in mapped], value_and_cotangents(name, size, 'xla', *map(jnp.asarray, arrays))
+    )
   arrays = list(map(jnp.asarray, members[0]))
   assert_close(tangents, jax.jvp(functools.partial(OPS[name][0], size=size), arrays, arrays))
 
@@ -139,13 +145,16 @@ def test_left_to_itself_an_op_takes_the_kernel_on_a_gpu_for_large_maps():
   assert dispatch.choose(None, x, (64, 64), tuned={}, position_bytes=8, op=interp2x) is None
 
 
-@pytest.mark.parametrize('shape, dtype, size, words', [
+@pytest.mark.parametrize(
+  'shape, dtype, size, words',
+  [
     ((2, 2, 5, 16), 'float16', (4, 9), 'float16 samples; the kernels take float32 and bfloat16'),
     ((2, 2, 5, 24), 'float32', (4, 9), '24 channels; the kernels take multiples of 16'),
     ((2, 2, 5, 16), 'float32', (4, 9), 'rows of 5 samples of 16 channels; .* more than 8'),
     ((0, 2, 5, 64), 'float32', (4, 9), 'N=0'),
     ((2, 1, 5, 64), 'float32', (1, 9), r'size=\(1, 9\)'),
-])
+  ],
+)
 def test_the_kernel_asked_for_by_name_refuses(shape, dtype, size, words):
   with pallas.tracing_for('NVIDIA H200', 132):
     with pytest.raises(ValueError, match=words + ".*allowed: 'xla', or None"):
@@ -175,10 +184,17 @@ def test_a_kernel_that_does_not_run_or_is_wrong_is_left_alone():
 
 def interpreted(body, scratch=(), **threads):
   """Runs a kernel on float32 [4, 2, 128] in the interpreter."""
-  x = jnp.arange(1024.).reshape(4, 2, 128)
+  x = jnp.arange(1024.0).reshape(4, 2, 128)
   with pallas.interpreted():
-    kernel = pallas.kernel(body, name='wrong', out_type=jax.ShapeDtypeStruct(x.shape, x.dtype),
-                           grid=(4,), grid_names=('i',), scratch_types=scratch, **threads)
+    kernel = pallas.kernel(
+      body,
+      name='wrong',
+      out_type=jax.ShapeDtypeStruct(x.shape, x.dtype),
+      grid=(4,),
+      grid_names=('i',),
+      scratch_types=scratch,
+      **threads,
+    )
     return jax.block_until_ready(jax.jit(kernel)(x))
 
 
@@ -219,8 +235,11 @@ def test_a_wrong_kernel_is_caught(monkeypatch):
   x = jnp.asarray(operands('interp2x', 1, (3, 6), 64)[0])
   wrong = functools.partial(mosaic.interp2x, size=(3, 6), tile=rows.heuristic(3, 64, x.dtype, 8))
   original = mosaic.interpolate
-  monkeypatch.setattr(mosaic, 'interpolate', lambda rows_, emit, *, height, **options: original(
-      rows_, emit, height=height - 1, **options))
+  monkeypatch.setattr(
+    mosaic,
+    'interpolate',
+    lambda rows_, emit, *, height, **options: original(rows_, emit, height=height - 1, **options),
+  )
   with pallas.interpreted():
     ours = jax.block_until_ready(jax.jit(wrong)(x))
   with pytest.raises(AssertionError):
@@ -229,6 +248,7 @@ def test_a_wrong_kernel_is_caught(monkeypatch):
 
 def test_a_moved_interpreter_is_named(monkeypatch):
   from jax._src.pallas.mosaic_gpu.interpret import interpret_pallas_call
+
   monkeypatch.delattr(interpret_pallas_call, 'get_races')
   with pytest.raises(ImportError, match=f'JAX {jax.__version__} has moved the interpreter'):
     with pallas.interpreted():

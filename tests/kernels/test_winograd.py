@@ -22,8 +22,9 @@ def random(shape, seed=0):
 
 
 def direct(padded, kernel):
-  return lax.conv_general_dilated(padded, kernel, (1, 1), 'VALID',
-                                  dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  return lax.conv_general_dilated(
+    padded, kernel, (1, 1), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
 
 
 def by_products(padded, kernel):
@@ -44,15 +45,18 @@ def test_so_are_its_derivatives_and_its_batches():
   for got, want in zip(loss(by_products)(padded, kernels[0]), loss(direct)(padded, kernels[0])):
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
   each = functools.partial(jax.vmap, in_axes=(None, 0))
-  np.testing.assert_allclose(each(by_products)(padded, kernels), each(direct)(padded, kernels),
-                             rtol=0, atol=1e-13)
+  np.testing.assert_allclose(
+    each(by_products)(padded, kernels), each(direct)(padded, kernels), rtol=0, atol=1e-13
+  )
 
 
 def test_float32_loses_what_a_direct_sum_loses():
   padded, kernel = random((1, 18, 18, 64)), random((3, 3, 64, 64), 1)
   exact = direct(padded, kernel)
-  errors = [float(jnp.abs(conv(padded.astype(jnp.float32), kernel.astype(jnp.float32)) - exact)
-                  .max()) for conv in (by_products, direct)]
+  errors = [
+    float(jnp.abs(conv(padded.astype(jnp.float32), kernel.astype(jnp.float32)) - exact).max())
+    for conv in (by_products, direct)
+  ]
   assert errors[0] < 3 * errors[1] and errors[0] < 1e-5 * float(jnp.abs(exact).max())
 
 

@@ -31,14 +31,16 @@ class Machine:
   def meter(self, limit_j=1e6):
     # Half of the energy in each of two domains, whose counters turn at `limit_j`.
     counter = lambda: round(self.joules / 2 * 1e6) % round(limit_j * 1e6)
-    return measure.Meter('rapl', ('a', 'b'), lambda: (counter(), counter()), 1e-6,
-                         (round(limit_j * 1e6),) * 2)
+    return measure.Meter(
+      'rapl', ('a', 'b'), lambda: (counter(), counter()), 1e-6, (round(limit_j * 1e6),) * 2
+    )
 
 
 def test_joules_power_and_idle_power(monkeypatch):
   machine = Machine(monkeypatch)
-  result = measure.measure_energy(machine.work, machine.meter(), seconds=4, rounds=2,
-                                  idle_seconds=3, warmup=5)
+  result = measure.measure_energy(
+    machine.work, machine.meter(), seconds=4, rounds=2, idle_seconds=3, warmup=5
+  )
   assert machine.log == ['work'] * 5 + ['sleep'] + ['work'] * 16
   assert (result.source, result.calls, result.seconds) == ('rapl', 16, 4.0)
   # 2.5 J of idle power and 3 J of work: the idle part is not taken away.
@@ -51,8 +53,9 @@ def test_joules_power_and_idle_power(monkeypatch):
 def test_counters_may_wrap_in_every_round(monkeypatch):
   machine = Machine(monkeypatch)
   # A round takes 8 calls, 44 J, half of it in each domain, and each counter turns at 23 J.
-  result = measure.measure_energy(machine.work, machine.meter(23.0), seconds=10, rounds=5,
-                                  idle_seconds=1)
+  result = measure.measure_energy(
+    machine.work, machine.meter(23.0), seconds=10, rounds=5, idle_seconds=1
+  )
   assert result.measured_energy_j == pytest.approx(5.5, abs=1e-5)
 
 
@@ -90,9 +93,17 @@ def test_counters_that_stand_still_are_no_measurement(monkeypatch):
   assert result.reason.startswith('rapl: the counters stood still for 2.5 s')
 
 
-@pytest.mark.parametrize('wrong', [{'seconds': 0.0}, {'idle_seconds': -1.0}, {'rounds': 0},
-                                   {'warmup': -1}, {'seconds': float('nan')}])
+@pytest.mark.parametrize(
+  'wrong',
+  [
+    {'seconds': 0.0},
+    {'idle_seconds': -1.0},
+    {'rounds': 0},
+    {'warmup': -1},
+    {'seconds': float('nan')},
+  ],
+)
 def test_wrong_settings_are_named(wrong):
-  (name, value), = wrong.items()
+  ((name, value),) = wrong.items()
   with pytest.raises(ValueError, match=f'{name}={value}; allowed'):
     measure.measure_energy(lambda: None, measure.NotMeasured(''), **wrong)

@@ -12,21 +12,27 @@ from cnnopt_jax.workload import trace_layers
 
 
 def conv(x, kernel, stride=1):
-  return jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)),
-                                      dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  return jax.lax.conv_general_dilated(
+    x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
 
 
 @functools.cache
 def chain(side=8):
   """Three 3x3 convolutions, 3 to 4 to 5 to 6 channels, and a dense layer; a batch of 2."""
+
   def net(params, x):
     for name in 'abc':
       x = jax.nn.relu(conv(x, params[name]['kernel']))
     return x.mean((1, 2)) @ params['d']['kernel']
 
   shape = lambda *sizes: {'kernel': jax.ShapeDtypeStruct(sizes, jnp.float32)}
-  params = {'a': shape(3, 3, 3, 4), 'b': shape(3, 3, 4, 5), 'c': shape(3, 3, 5, 6),
-            'd': shape(6, 7)}
+  params = {
+    'a': shape(3, 3, 3, 4),
+    'b': shape(3, 3, 4, 5),
+    'c': shape(3, 3, 5, 6),
+    'd': shape(6, 7),
+  }
   return trace_layers(net, params, jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32))
 
 
@@ -37,8 +43,9 @@ WEIGHTS = np.array([108, 180, 270, 42])
 
 def check(work, macs, inputs, outputs, weight_bytes=4.0):
   np.testing.assert_allclose(work.macs, macs, rtol=1e-12)
-  np.testing.assert_allclose(work.read_bytes, 4 * np.array(inputs) + weight_bytes * WEIGHTS,
-                             rtol=1e-12)
+  np.testing.assert_allclose(
+    work.read_bytes, 4 * np.array(inputs) + weight_bytes * WEIGHTS, rtol=1e-12
+  )
   np.testing.assert_allclose(work.written_bytes, 4 * np.array(outputs), rtol=1e-12)
 
 
@@ -49,8 +56,13 @@ def test_dense_work():
 def test_weights_of_few_bits():
   check(measure.layer_work(chain(), weight_bits=2), MACS, INPUTS, OUTPUTS, weight_bytes=0.25)
   bits = chain().join({'b/kernel': 4}, 16)
-  check(measure.layer_work(chain(), weight_bits=bits), MACS, INPUTS, OUTPUTS,
-        weight_bytes=np.array([2, 0.5, 2, 2]))
+  check(
+    measure.layer_work(chain(), weight_bits=bits),
+    MACS,
+    INPUTS,
+    OUTPUTS,
+    weight_bytes=np.array([2, 0.5, 2, 2]),
+  )
 
 
 def test_virtual_layers_compute_write_and_are_read_by_quarters():
@@ -108,13 +120,16 @@ def test_modelled_and_measured_share_no_name():
   assert {name for name in modelled & measured if name.endswith('_j')} == set()
 
 
-@pytest.mark.parametrize('call, reason', [
+@pytest.mark.parametrize(
+  'call, reason',
+  [
     (lambda: measure.layer_work(chain(), virtual=['e']), "virtual: 'e' is no conv.*: a, b, c"),
     (lambda: measure.layer_work(chain(), virtual=['d']), "virtual: 'd' is no convolution"),
     (lambda: measure.layer_work(chain(), readers=['x']), "readers: 'x' is no convolution"),
     (lambda: measure.horowitz_costs('int4'), "arithmetic='int4'; allowed: int8, int32"),
     (lambda: measure.horowitz_costs(memory='hbm'), "memory='hbm'; allowed: cache_8kib"),
-])
+  ],
+)
 def test_unknown_names_are_refused(call, reason):
   with pytest.raises(ValueError, match=reason):
     call()

@@ -72,11 +72,14 @@ def test_rapl_says_what_may_not_be_read(powercap, monkeypatch):
   assert found.reason == f'RAPL: {powercap}/intel-rapl:0/energy_uj: Permission denied'
 
 
-@pytest.mark.parametrize('damage, reason', [
+@pytest.mark.parametrize(
+  'damage, reason',
+  [
     (lambda root: (root / 'intel-rapl:0/energy_uj').unlink(), 'energy_uj: No such file'),
     (lambda root: (root / 'intel-rapl:1/max_energy_range_uj').unlink(), 'range_uj: No such file'),
     (lambda root: (root / 'intel-rapl:1/energy_uj').write_text('many'), "no integer.*'many'"),
-])
+  ],
+)
 def test_rapl_is_all_packages_or_nothing(powercap, damage, reason):
   damage(powercap)
   found = measure.rapl_meter(powercap)
@@ -131,11 +134,14 @@ class FakeNvml:
       raise self.NVMLError(f'{what}: Not Supported')
 
 
-@pytest.mark.parametrize('visible, domains, joules', [
+@pytest.mark.parametrize(
+  'visible, domains, joules',
+  [
     (None, ('GPU 0 NVIDIA 0', 'GPU 1 NVIDIA 1', 'GPU 2 NVIDIA 2'), [0.001, 0.02, 3]),
     ('1, 0', ('GPU 1 NVIDIA 1', 'GPU 0 NVIDIA 0'), [0.02, 0.001]),
     ('GPU-two', ('GPU GPU-two NVIDIA 2',), [3]),
-])
+  ],
+)
 def test_nvml_counts_the_visible_gpus(monkeypatch, visible, domains, joules):
   set_visible(monkeypatch, visible)
   library = FakeNvml()
@@ -146,13 +152,16 @@ def test_nvml_counts_the_visible_gpus(monkeypatch, visible, domains, joules):
   np.testing.assert_allclose(meter.joules(before, meter.read()), joules, rtol=1e-12)
 
 
-@pytest.mark.parametrize('visible, fails, reason', [
+@pytest.mark.parametrize(
+  'visible, fails, reason',
+  [
     (None, 'init', 'NVML: init: Not Supported'),
     (None, ('energy',), 'NVML: energy: Not Supported'),  # GPUs before Volta.
     ('', (), "NVML: no GPU; CUDA_VISIBLE_DEVICES=''"),
     ('7', (), 'NVML: Not Found'),
     ('MIG-x', (), 'NVML: Not Found'),
-])
+  ],
+)
 def test_nvml_says_why_it_cannot(monkeypatch, visible, fails, reason):
   set_visible(monkeypatch, visible)
   assert measure.nvml_meter(FakeNvml(fails)) == measure.NotMeasured(reason)

@@ -16,7 +16,8 @@ def test_median_and_quartiles():
 def test_summarizes_interleaved_calls():
   calls = []
   seconds = measure.interleaved_seconds(
-      {name: lambda name=name: calls.append(name) for name in 'ab'}, rounds=3, warmup=1)
+    {name: lambda name=name: calls.append(name) for name in 'ab'}, rounds=3, warmup=1
+  )
   assert ''.join(calls) == 'ab' + 'ababab'
   assert all(measure.summarize(s).calls == 3 for s in seconds.values())
 

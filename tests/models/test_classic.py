@@ -14,9 +14,16 @@ def table(name, side, **kwargs):
 
 
 # Multiply-accumulates by hand: output pixels x kernel x input channels x output channels.
-ALEXNET_MACS = (55**2 * 11**2 * 3 * 96 + 27**2 * 25 * 48 * 256 + 13**2 * 9 * 256 * 384
-                + 13**2 * 9 * 192 * 384 + 13**2 * 9 * 192 * 256
-                + 9216 * 4096 + 4096 * 4096 + 4096 * 1000)
+ALEXNET_MACS = (
+  55**2 * 11**2 * 3 * 96
+  + 27**2 * 25 * 48 * 256
+  + 13**2 * 9 * 256 * 384
+  + 13**2 * 9 * 192 * 384
+  + 13**2 * 9 * 192 * 256
+  + 9216 * 4096
+  + 4096 * 4096
+  + 4096 * 1000
+)
 
 
 def fire_macs(sides, fires):
@@ -24,12 +31,24 @@ def fire_macs(sides, fires):
   return sum(squeezed(side, *fire) for side, fire in zip(sides, fires))
 
 
-FIRES = ((96, 16, 64), (128, 16, 64), (128, 32, 128), (256, 32, 128), (256, 48, 192),
-         (384, 48, 192), (384, 64, 256), (512, 64, 256))
-SQUEEZENET_1_0_MACS = (109**2 * 49 * 3 * 96 + 13**2 * 512 * 1000
-                       + fire_macs((54, 54, 54, 27, 27, 27, 27, 13), FIRES))
-SQUEEZENET_1_1_MACS = (111**2 * 9 * 3 * 64 + 13**2 * 512 * 1000 + fire_macs(
-    (55, 55, 27, 27, 13, 13, 13, 13), ((64, 16, 64), *FIRES[1:])))
+FIRES = (
+  (96, 16, 64),
+  (128, 16, 64),
+  (128, 32, 128),
+  (256, 32, 128),
+  (256, 48, 192),
+  (384, 48, 192),
+  (384, 64, 256),
+  (512, 64, 256),
+)
+SQUEEZENET_1_0_MACS = (
+  109**2 * 49 * 3 * 96 + 13**2 * 512 * 1000 + fire_macs((54, 54, 54, 27, 27, 27, 27, 13), FIRES)
+)
+SQUEEZENET_1_1_MACS = (
+  111**2 * 9 * 3 * 64
+  + 13**2 * 512 * 1000
+  + fire_macs((55, 55, 27, 27, 13, 13, 13, 13), ((64, 16, 64), *FIRES[1:]))
+)
 
 
 def googlenet_macs():
@@ -42,7 +61,9 @@ def googlenet_macs():
   return total
 
 
-@pytest.mark.parametrize('name, side, parameters, macs, published_macs', [
+@pytest.mark.parametrize(
+  'name, side, parameters, macs, published_macs',
+  [
     # torchvision's resnet18, and MACs as usually quoted.
     ('resnet18', 224, 11_689_512, None, 1.81e9),
     # Simonyan and Zisserman, table 2: 138 M; torchvision's vgg16.
@@ -56,7 +77,8 @@ def googlenet_macs():
     ('googlenet', 224, 6_998_552 + 7_280, googlenet_macs(), 1.58e9),
     ('squeezenet1_0', 224, 1_248_424, SQUEEZENET_1_0_MACS, 0.82e9),  # torchvision's.
     ('squeezenet1_1', 224, 1_235_496, SQUEEZENET_1_1_MACS, 0.35e9),
-])
+  ],
+)
 def test_published_counts(name, side, parameters, macs, published_macs):
   layers = table(name, side)
   assert sum(p.size for p in layers.parameters) == parameters
@@ -101,7 +123,8 @@ def test_local_response_norm():
   x = np.random.default_rng(0).normal(size=(1, 2, 2, 7)) * 100
   expected = np.empty_like(x)
   for c in range(7):
-    sums = (x[..., max(0, c - 2):c + 3]**2).sum(-1)
-    expected[..., c] = x[..., c] / (1 + 1e-4 / 5 * sums)**0.75
+    sums = (x[..., max(0, c - 2) : c + 3] ** 2).sum(-1)
+    expected[..., c] = x[..., c] / (1 + 1e-4 / 5 * sums) ** 0.75
   np.testing.assert_allclose(
-      alexnet.local_response_norm(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)
+    alexnet.local_response_norm(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5
+  )

@@ -13,7 +13,9 @@ def parameters(name, num_classes, image_shape, **kwargs):
   return sum(p.size for p in table.parameters)
 
 
-@pytest.mark.parametrize('name, num_classes, image_shape, count', [
+@pytest.mark.parametrize(
+  'name, num_classes, image_shape, count',
+  [
     # He et al., table 6: 0.27M, 0.46M, 0.66M, 0.85M, 1.7M. To the unit, with n blocks a stage:
     # 9 (48 + 512 n + 16*32 + 1024 (2n - 1) + 32*64 + 4096 (2n - 1)) in the convolutions, two
     # numbers for each of the 16 + 224 n norm channels, and 650 in the dense layer.
@@ -30,18 +32,28 @@ def parameters(name, num_classes, image_shape, **kwargs):
     # torchvision's vgg11 has 9,220,480 parameters in its convolutions, 2,752 of them biases, which
     # a norm's scale and shift of 5,504 replace here; one dense layer follows.
     ('vgg11', 10, (32, 32, 3), 9_220_480 - 2_752 + 5_504 + 5_130),
-])
+  ],
+)
 def test_published_parameter_counts(name, num_classes, image_shape, count):
   assert parameters(name, num_classes, image_shape) == count
 
 
-@pytest.mark.parametrize('name, image_shape, macs', [
+@pytest.mark.parametrize(
+  'name, image_shape, macs',
+  [
     # torchvision's figure for mobilenet_v2, 300.8 M multiply-accumulates, biases not counted.
     ('mobilenet_v2', (224, 224, 3), 300_774_272),
     # ResNet-20 on CIFAR-10: 3x3 convolutions and the dense layer, by hand.
-    ('resnet20', (32, 32, 3), 9 * 1024 * (3 * 16 + 6 * 256) + 9 * 256 * (16 * 32 + 5 * 1024)
-     + 9 * 64 * (32 * 64 + 5 * 4096) + 640),
-])
+    (
+      'resnet20',
+      (32, 32, 3),
+      9 * 1024 * (3 * 16 + 6 * 256)
+      + 9 * 256 * (16 * 32 + 5 * 1024)
+      + 9 * 64 * (32 * 64 + 5 * 4096)
+      + 640,
+    ),
+  ],
+)
 def test_known_macs(name, image_shape, macs):
   classes = 1000 if name == 'mobilenet_v2' else 10
   assert models.layer_table(models.create(name, num_classes=classes), image_shape).macs == macs
@@ -57,7 +69,8 @@ def test_any_image_shape_width_and_class_count(name, image_shape):
   logits, statistics = jax.eval_shape(train, variables, images)
   assert logits.shape == (2, 7)
   assert jax.tree.map(jnp.shape, statistics['batch_stats']) == jax.tree.map(
-      jnp.shape, variables['batch_stats'])
+    jnp.shape, variables['batch_stats']
+  )
 
 
 @pytest.mark.parametrize('name', list(models.MODELS))
@@ -72,11 +85,13 @@ def test_unknown_name_is_refused():
 
 
 def test_a_virtual_network_is_traced_with_its_smaller_maps():
-  table = lambda plan: models.layer_table(models.create('vgg16', num_classes=10, plan=plan),
-                                          (64, 64, 3))
+  table = lambda plan: models.layer_table(
+    models.create('vgg16', num_classes=10, plan=plan), (64, 64, 3)
+  )
   dense, virtual = table(()), table('all')
   assert {p.path: p.shape for p in dense.parameters} == {
-      p.path: p.shape for p in virtual.parameters}
+    p.path: p.shape for p in virtual.parameters
+  }
   convolutions = lambda found: sum(layer.macs for layer in found if 'conv' in layer.path)
   # A quarter, and borders where the form has some.
   assert 3.3 < convolutions(dense) / convolutions(virtual) <= 4

@@ -11,8 +11,15 @@ from cnnopt_jax import models
 from cnnopt_jax.models import pretrained
 
 # Repeats, kernel, stride, expansion, input and output channels of each stage, as published.
-STAGES = ((1, 3, 1, 1, 32, 16), (2, 3, 2, 6, 16, 24), (2, 5, 2, 6, 24, 40), (3, 3, 2, 6, 40, 80),
-          (3, 5, 1, 6, 80, 112), (4, 5, 2, 6, 112, 192), (1, 3, 1, 6, 192, 320))
+STAGES = (
+  (1, 3, 1, 1, 32, 16),
+  (2, 3, 2, 6, 16, 24),
+  (2, 5, 2, 6, 24, 40),
+  (3, 3, 2, 6, 40, 80),
+  (3, 5, 1, 6, 80, 112),
+  (4, 5, 2, 6, 112, 192),
+  (1, 3, 1, 6, 192, 320),
+)
 
 
 def blocks():
@@ -30,14 +37,20 @@ def random_tensors():
 
   def conv(name, outputs, inputs, kernel):
     fan_in = inputs * kernel**2
-    tensors[f'{name}.weight'] = rng.normal(0, (2 / fan_in)**0.5, (outputs, inputs, kernel, kernel))
+    tensors[f'{name}.weight'] = rng.normal(
+      0, (2 / fan_in) ** 0.5, (outputs, inputs, kernel, kernel)
+    )
 
   def norm(name, channels):
-    tensors.update({f'{name}.weight': rng.uniform(0.5, 1.5, channels),
-                    f'{name}.bias': rng.normal(0, 0.3, channels),
-                    f'{name}.running_mean': rng.normal(0, 0.3, channels),
-                    f'{name}.running_var': rng.uniform(0.3, 1.5, channels),
-                    f'{name}.num_batches_tracked': np.array(7)})
+    tensors.update(
+      {
+        f'{name}.weight': rng.uniform(0.5, 1.5, channels),
+        f'{name}.bias': rng.normal(0, 0.3, channels),
+        f'{name}.running_mean': rng.normal(0, 0.3, channels),
+        f'{name}.running_var': rng.uniform(0.3, 1.5, channels),
+        f'{name}.num_batches_tracked': np.array(7),
+      }
+    )
 
   conv('_conv_stem', 32, 3, 3)
   norm('_bn0', 32)
@@ -119,13 +132,18 @@ def test_resolutions_are_those_of_the_paper():
   assert sides == [112, 56, 56, 28, 28, *[14] * 6, *[7] * 5]
 
 
-@pytest.mark.parametrize('change, reason', [
+@pytest.mark.parametrize(
+  'change, reason',
+  [
     (lambda t: t.pop('_blocks.3._bn2.running_var'), "'_blocks.3._bn2.running_var' is missing"),
     (lambda t: t.pop('_bn1.num_batches_tracked'), "'_bn1.num_batches_tracked' is missing"),
     (lambda t: t.update(extra=np.zeros(3)), "'extra' has no place"),
-    (lambda t: t.update({'_fc.weight': np.zeros((1280, 1000))}),
-     r"'_fc.weight' has the shape \[1000, 1280\] in Flax's layout; allowed: \[1280, 1000\]"),
-])
+    (
+      lambda t: t.update({'_fc.weight': np.zeros((1280, 1000))}),
+      r"'_fc.weight' has the shape \[1000, 1280\] in Flax's layout; allowed: \[1280, 1000\]",
+    ),
+  ],
+)
 def test_tensors_that_do_not_fit_are_refused(change, reason):
   tensors = dict(random_tensors())
   change(tensors)
@@ -145,7 +163,7 @@ def test_image_is_cropped_to_seven_eighths_and_scaled():
 
 def test_a_missing_package_names_the_extra(monkeypatch):
   monkeypatch.setattr(pretrained, '_PACKAGE', 'no_such_package')
-  with pytest.raises(models.MissingExtraError, match=r"no-such-package.*cnnopt-jax\[pretrained\]"):
+  with pytest.raises(models.MissingExtraError, match=r'no-such-package.*cnnopt-jax\[pretrained\]'):
     models.load_efficientnet_lite0()
 
 
@@ -165,5 +183,8 @@ def test_the_published_weights_load():
   _, variables = models.load_efficientnet_lite0()
   assert sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) == 4_652_008
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
-  assert all(bool((v >= 0).all()) for path, v in jax.tree_util.tree_leaves_with_path(
-      variables['batch_stats']) if path[-1].key == 'var')
+  assert all(
+    bool((v >= 0).all())
+    for path, v in jax.tree_util.tree_leaves_with_path(variables['batch_stats'])
+    if path[-1].key == 'var'
+  )

@@ -32,11 +32,28 @@ def named(module, name):
 
 
 def tensor(kind, key, size, offset, shape, strides):
-  storage = MARK + text('storage') + named('torch', kind) + text(key) + text('cpu') + integer(
-      size) + b'N' + TUPLE + b'Q'
+  storage = (
+    MARK
+    + text('storage')
+    + named('torch', kind)
+    + text(key)
+    + text('cpu')
+    + integer(size)
+    + b'N'
+    + TUPLE
+    + b'Q'
+  )
   numbers = lambda values: MARK + b''.join(map(integer, values)) + TUPLE
-  return call('torch._utils', '_rebuild_tensor_v2', storage, integer(offset), numbers(shape),
-              numbers(strides), b'\x89', call('collections', 'OrderedDict'))
+  return call(
+    'torch._utils',
+    '_rebuild_tensor_v2',
+    storage,
+    integer(offset),
+    numbers(shape),
+    numbers(strides),
+    b'\x89',
+    call('collections', 'OrderedDict'),
+  )
 
 
 def state_dict(**tensors):
@@ -53,17 +70,26 @@ def header(magic=None, version=1001, little_endian=b'\x88'):
 
 def storages(**arrays):
   keys = b']' + MARK + b''.join(map(text, arrays)) + b'e'
-  return START + keys + STOP + b''.join(
-      struct.pack('<q', array.size) + array.tobytes() for array in arrays.values())
+  return (
+    START
+    + keys
+    + STOP
+    + b''.join(struct.pack('<q', array.size) + array.tobytes() for array in arrays.values())
+  )
 
 
 FLOATS = np.arange(24, dtype='<f4') / 7
 LONGS = np.array([2**40], '<i8')
-GOOD = header() + state_dict(
+GOOD = (
+  header()
+  + state_dict(
     plain=tensor('FloatStorage', 'a', 24, 0, (2, 3, 4), (12, 4, 1)),
     transposed=tensor('FloatStorage', 'a', 24, 6, (3, 2), (1, 3)),
     counter=tensor('LongStorage', 'b', 1, 0, (), ()),
-    empty=tensor('FloatStorage', 'a', 24, 0, (0, 3), (3, 1))) + storages(a=FLOATS, b=LONGS)
+    empty=tensor('FloatStorage', 'a', 24, 0, (0, 3), (3, 1)),
+  )
+  + storages(a=FLOATS, b=LONGS)
+)
 
 
 def read(tmp_path, content):
@@ -91,17 +117,20 @@ def test_a_changed_byte_changes_values_or_is_refused(tmp_path):
   refused = 0
   for i in range(len(GOOD)):
     try:
-      read(tmp_path, GOOD[:i] + bytes([GOOD[i] ^ 0x55]) + GOOD[i + 1:])
+      read(tmp_path, GOOD[:i] + bytes([GOOD[i] ^ 0x55]) + GOOD[i + 1 :])
     except TorchFileError:
       refused += 1
   assert refused > (len(GOOD) - FLOATS.nbytes - LONGS.nbytes) / 2
 
 
-ONE = lambda **kwargs: tensor('FloatStorage', 'a', 24, **{
-    'offset': 0, 'shape': (24,), 'strides': (1,), **kwargs})
+ONE = lambda **kwargs: tensor(
+  'FloatStorage', 'a', 24, **{'offset': 0, 'shape': (24,), 'strides': (1,), **kwargs}
+)
 
 
-@pytest.mark.parametrize('content, reason', [
+@pytest.mark.parametrize(
+  'content, reason',
+  [
     (b'', 'damaged, cut off or no PyTorch file'),
     (b'PK\x03\x04 and so on', 'zip format'),
     (pickle.dumps({'weight': 1}), 'magic number'),
@@ -118,13 +147,22 @@ ONE = lambda **kwargs: tensor('FloatStorage', 'a', 24, **{
     (header() + state_dict(w=ONE(strides=(-1,))) + storages(a=FLOATS), "'w' has no valid shape"),
     (header() + state_dict(w=ONE(strides=())) + storages(a=FLOATS), "'w' has no valid shape"),
     # A terabyte out of 24 numbers.
-    (header() + state_dict(w=ONE(shape=(2**19, 2**19), strides=(0, 0))) + storages(a=FLOATS),
-     "'w' reaches beyond"),
-    (header() + state_dict(v=ONE(), w=tensor('LongStorage', 'a', 24, 0, (24,), (1,)))
-     + storages(a=FLOATS), "storage 'a' is named with two types"),
-    (header() + state_dict(w=tensor('QInt8Storage', 'a', 24, 0, (24,), (1,))),
-     'torch.QInt8Storage, which is not allowed'),
-])
+    (
+      header() + state_dict(w=ONE(shape=(2**19, 2**19), strides=(0, 0))) + storages(a=FLOATS),
+      "'w' reaches beyond",
+    ),
+    (
+      header()
+      + state_dict(v=ONE(), w=tensor('LongStorage', 'a', 24, 0, (24,), (1,)))
+      + storages(a=FLOATS),
+      "storage 'a' is named with two types",
+    ),
+    (
+      header() + state_dict(w=tensor('QInt8Storage', 'a', 24, 0, (24,), (1,))),
+      'torch.QInt8Storage, which is not allowed',
+    ),
+  ],
+)
 def test_what_is_wrong_is_said(tmp_path, content, reason):
   with pytest.raises(TorchFileError, match=reason) as caught:
     read(tmp_path, content)
@@ -164,8 +202,11 @@ def attacks(canary):
     yield pickle.dumps(system, protocol) + GOOD, f'{os.name}.system'
   yield header() + state_dict(w=call('os', 'system', command)) + storages(), r'os\.system'
   # Inside the arguments of a tensor, in place of a storage's key, and among the keys.
-  yield header() + state_dict(w=call('torch._utils', '_rebuild_tensor_v2',
-                                     call('os', 'system', command))), r'os\.system'
+  yield (
+    header()
+    + state_dict(w=call('torch._utils', '_rebuild_tensor_v2', call('os', 'system', command))),
+    r'os\.system',
+  )
   yield header() + state_dict() + START + call('os', 'system', command) + STOP, r'os\.system'
   # The opcodes INST and OBJ, and attributes of what is allowed.
   yield header() + MARK + command + b'ios\nsystem\n' + STOP, r'os\.system'
@@ -190,8 +231,20 @@ def test_calls_are_refused_by_name_and_never_made(tmp_path):
 
 def test_a_file_cannot_change_how_the_next_is_read(tmp_path):
   # BUILD with slots sets attributes of the stand-in for `_rebuild_tensor_v2`.
-  slots = START + named('torch._utils', '_rebuild_tensor_v2') + b'N' + b'}' + MARK + text(
-      '__defaults__') + MARK + integer(1) * 5 + TUPLE + SETITEMS + b'\x86b' + STOP
+  slots = (
+    START
+    + named('torch._utils', '_rebuild_tensor_v2')
+    + b'N'
+    + b'}'
+    + MARK
+    + text('__defaults__')
+    + MARK
+    + integer(1) * 5
+    + TUPLE
+    + SETITEMS
+    + b'\x86b'
+    + STOP
+  )
   with pytest.raises(TorchFileError):
     read(tmp_path, header() + slots + storages())
   assert len(read(tmp_path, GOOD)) == 4

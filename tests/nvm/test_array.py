@@ -12,9 +12,14 @@ REFERENCE = pathlib.Path(__file__).parent / 'reference'
 CELLS = {name: nvm.named_cell(name) for name in (*nvm.CELLS, *nvm.ALIASES)}
 
 
-@pytest.mark.parametrize('name, least', [
-    ('nvsim_forced_components.csv', 2300), ('nvsim_forced_organisation.csv', 500),
-    ('nvsim_extra_components.csv', 2000)])
+@pytest.mark.parametrize(
+  'name, least',
+  [
+    ('nvsim_forced_components.csv', 2300),
+    ('nvsim_forced_organisation.csv', 500),
+    ('nvsim_extra_components.csv', 2000),
+  ],
+)
 def test_every_printed_figure_of_nvsim(name, least):
   """Limits of the project are 1 % and 5 %; the equations are complete, so 0.1 % here."""
   comparisons = validation.compare_figures(reference.read_reference(REFERENCE / name), CELLS)
@@ -44,8 +49,11 @@ def test_results_are_float64_whatever_the_configuration(pair):
 
 def test_compatible_normal_mode_divides_write_energy_by_the_ways(pair, some):
   honest, compatible = pair
-  np.testing.assert_allclose(compatible.breakdown.cell_reset_energy_pj,
-                             honest.breakdown.cell_reset_energy_pj / 16, rtol=1e-12)
+  np.testing.assert_allclose(
+    compatible.breakdown.cell_reset_energy_pj,
+    honest.breakdown.cell_reset_energy_pj / 16,
+    rtol=1e-12,
+  )
   ok = honest.valid
   # The cells alone take 1 pJ a bit, 512 bits a line.
   assert (honest.write_energy_pj[ok] > 512).all()
@@ -56,8 +64,12 @@ def test_compatible_converters_never_sleep(pair, some):
   # Two technologies that differ in the converter's leakage alone, so that NVSim's other leakage
   # artefacts (predecoders, Vdd squared) cancel.
   tech = nvm.technology(22)
-  off = [nvm.array_ppa(nvm.CELLS['stt'], tech.replace(converter_leakage_nw=0.0), some,
-                       nvsim_compatible=flag) for flag in (False, True)]
+  off = [
+    nvm.array_ppa(
+      nvm.CELLS['stt'], tech.replace(converter_leakage_nw=0.0), some, nvsim_compatible=flag
+    )
+    for flag in (False, True)
+  ]
   amps = 4 * some.mat_rows * some.mat_columns * some.columns / some.mux_senseamp
   for with_, without, powered in zip(pair, off, (amps / some.mat_rows, amps)):
     np.testing.assert_allclose(with_.leakage_mw - without.leakage_mw, 150e-6 * powered, rtol=1e-6)
@@ -67,14 +79,22 @@ def test_breakdown_adds_up(pair, some):
   ppa = pair[0]
   parts = ppa.breakdown
   decode = np.maximum(parts.row_decoder_latency_ns, parts.column_decoder_latency_ns)
-  read = (parts.predecoder_latency_ns + decode + parts.bitline_latency_ns
-          + parts.sense_latency_ns + parts.mux_latency_ns + 2 * parts.htree_latency_ns)
+  read = (
+    parts.predecoder_latency_ns
+    + decode
+    + parts.bitline_latency_ns
+    + parts.sense_latency_ns
+    + parts.mux_latency_ns
+    + 2 * parts.htree_latency_ns
+  )
   np.testing.assert_allclose(ppa.read_latency_ns, read, rtol=1e-12)
   mats = some.active_mat_rows * some.active_mat_columns
   np.testing.assert_allclose(
-      ppa.read_energy_pj, parts.mat_read_energy_pj * mats + parts.htree_read_energy_pj, rtol=1e-12)
-  np.testing.assert_allclose(ppa.leakage_mw,
-                             parts.mat_leakage_mw * some.mat_rows * some.mat_columns, rtol=1e-12)
+    ppa.read_energy_pj, parts.mat_read_energy_pj * mats + parts.htree_read_energy_pj, rtol=1e-12
+  )
+  np.testing.assert_allclose(
+    ppa.leakage_mw, parts.mat_leakage_mw * some.mat_rows * some.mat_columns, rtol=1e-12
+  )
   np.testing.assert_allclose(ppa.area_mm2, ppa.height_um * ppa.width_um * 1e-6, rtol=1e-12)
 
 
@@ -92,6 +112,7 @@ def test_long_bit_lines_of_leaky_transistors_are_refused(pair, some):
 
 def test_a_batch_is_its_members(some, pair):
   # As many again, so that nothing new is compiled.
-  alone = nvm.array_ppa(nvm.CELLS['stt'], nvm.technology(22),
-                        organizations.select(some, np.full(len(some.rows), 5)))
+  alone = nvm.array_ppa(
+    nvm.CELLS['stt'], nvm.technology(22), organizations.select(some, np.full(len(some.rows), 5))
+  )
   np.testing.assert_allclose(alone.read_latency_ns, pair[0].read_latency_ns[5], rtol=1e-12)

@@ -66,20 +66,25 @@ def _write(tmp_path, text, name='mine.cell'):
 def test_a_sample_is_the_library_cell(tmp_path, text, name):
   cell = nvm.read_cell(_write(tmp_path, text))
   for field in cell.__dataclass_fields__:
-    np.testing.assert_allclose(getattr(cell, field), getattr(nvm.CELLS[name], field),
-                               err_msg=field)
+    np.testing.assert_allclose(getattr(cell, field), getattr(nvm.CELLS[name], field), err_msg=field)
 
 
 def _line(text, start):
   return next(i for i, line in enumerate(text.splitlines(), 1) if line.startswith(start))
 
 
-@pytest.mark.parametrize('old, new, field, problem', [
+@pytest.mark.parametrize(
+  'old, new, field, problem',
+  [
     ('-CellArea (F^2): 54', '-CellArea (F^2): 0', 'CellArea', 'above 0'),
     ('-CellArea (F^2): 54', '-CellArea (F^2): many', 'CellArea', 'above 0'),
     ('-CellArea (F^2): 54', '-CellArea (um^2): 54', 'CellArea', r'\(F\^2\)'),
-    ('-ResistanceOff (ohm): 6000', '-ResistanceOff (ohm): 2000', 'ResistanceOff',
-     'above ResistanceOn'),
+    (
+      '-ResistanceOff (ohm): 6000',
+      '-ResistanceOff (ohm): 2000',
+      'ResistanceOff',
+      'above ResistanceOn',
+    ),
     ('-ReadMode: current', '-ReadMode: optical', 'ReadMode', 'voltage, current'),
     ('-ReadVoltage (V): 0.25', '-ReadVoltage (V): 0', 'ReadVoltage', 'above 0'),
     ('-ResetPulse (ns): 10', '-ResetPulse (ns): -1', 'ResetPulse', 'above 0'),
@@ -87,7 +92,9 @@ def _line(text, start):
     ('-SetCurrent (uA): 80', '-SetCurrant (uA): 80', 'SetCurrant', 'unknown'),
     ('-SetCurrent (uA): 80', '-SetPulse (ns): 9', 'SetPulse', 'given before'),
     ('-MemCellType: MRAM', '-MemCellType: SLCNAND', 'MemCellType', 'not modelled'),
-    ('-AccessType: CMOS', '-AccessType: BJT', 'AccessType', 'not modelled')])
+    ('-AccessType: CMOS', '-AccessType: BJT', 'AccessType', 'not modelled'),
+  ],
+)
 def test_an_impossible_field_is_named_with_file_and_line(tmp_path, old, new, field, problem):
   text = STT.replace(old, new)
   path = _write(tmp_path, text)
@@ -95,16 +102,26 @@ def test_an_impossible_field_is_named_with_file_and_line(tmp_path, old, new, fie
   with pytest.raises(nvm.OptionFileError, match=problem) as error:
     nvm.read_cell(path)
   assert str(error.value).startswith(f'{path}:{numbers[-1]}: {field}: ') or (
-      str(error.value).startswith(f'{path}:{numbers[0]}: {field}: '))
+    str(error.value).startswith(f'{path}:{numbers[0]}: {field}: ')
+  )
 
 
-@pytest.mark.parametrize('text, field', [
-    (STT, 'CellArea'), (STT, 'MemCellType'), (STT, 'ResistanceOn'), (STT, 'ReadVoltage'),
-    (STT, 'SetPulse'), (STT, 'SetCurrent'), (STT, 'AccessCMOSWidth'),
-    (RRAM, 'ResistanceOnAtHalfResetVoltage'), (RRAM, 'ResetVoltage')])
+@pytest.mark.parametrize(
+  'text, field',
+  [
+    (STT, 'CellArea'),
+    (STT, 'MemCellType'),
+    (STT, 'ResistanceOn'),
+    (STT, 'ReadVoltage'),
+    (STT, 'SetPulse'),
+    (STT, 'SetCurrent'),
+    (STT, 'AccessCMOSWidth'),
+    (RRAM, 'ResistanceOnAtHalfResetVoltage'),
+    (RRAM, 'ResetVoltage'),
+  ],
+)
 def test_a_missing_field_is_named(tmp_path, text, field):
-  kept = [line for line in text.splitlines()
-          if not line.startswith((f'-{field}:', f'-{field} '))]
+  kept = [line for line in text.splitlines() if not line.startswith((f'-{field}:', f'-{field} '))]
   path = _write(tmp_path, '\n'.join(kept))
   with pytest.raises(nvm.OptionFileError, match=f'{path}:0: .*{field}.*: missing'):
     nvm.read_cell(path)
@@ -138,20 +155,27 @@ def test_a_cfg_file(tmp_path):
   assert config.mode is nvm.Mode.SEQUENTIAL and config.target is nvm.Target.READ_EDP
   assert config.bank == (8, 4, 1, 4) and config.mat is None and config.cacti
   assert config.buffering == nvm.Buffering.BALANCED
-  assert config.technology() == nvm.technology(32, 'LOP', 360,
-                                               local=nvm.Layer.LOCAL_CONSERVATIVE)
+  assert config.technology() == nvm.technology(32, 'LOP', 360, local=nvm.Layer.LOCAL_CONSERVATIVE)
   assert organizations.tag_bits(config.spec) == 31
 
 
-@pytest.mark.parametrize('old, new, field', [
+@pytest.mark.parametrize(
+  'old, new, field',
+  [
     ('-Routing: H-tree', '-Routing: non-H-tree', 'Routing'),
-    ('-GlobalWireRepeaterType: RepeatedNone', '-GlobalWireRepeaterType: RepeatedOpt',
-     'GlobalWireRepeaterType'),
+    (
+      '-GlobalWireRepeaterType: RepeatedNone',
+      '-GlobalWireRepeaterType: RepeatedOpt',
+      'GlobalWireRepeaterType',
+    ),
     ('-ProcessNode: 32', '-ProcessNode: 14', 'ProcessNode'),
     ('-Capacity (MB): 8', '-Capacity (GB): 8', 'Capacity'),
     ('-WordWidth (bit): 512', '-WordWidth (bit): 500', 'WordWidth'),
-    ('1x4', '1x3', 'ForceBank'), ('-Temperature (K): 360', '-Temperature (K): 500', 'Temperature'),
-    ('-DesignTarget: cache', '-DesignGoal: cache', 'DesignGoal')])
+    ('1x4', '1x3', 'ForceBank'),
+    ('-Temperature (K): 360', '-Temperature (K): 500', 'Temperature'),
+    ('-DesignTarget: cache', '-DesignGoal: cache', 'DesignGoal'),
+  ],
+)
 def test_a_cfg_field_is_refused_by_line(tmp_path, old, new, field):
   text = CONFIG.replace(old, new)
   path = _write(tmp_path, text, 'a.cfg')

@@ -19,9 +19,13 @@ def process():
   return devices.process(nvm.technology(22))
 
 
-@pytest.mark.parametrize('layer, ohm_per_m, farad_per_m', [
+@pytest.mark.parametrize(
+  'layer, ohm_per_m, farad_per_m',
+  [
     (nvm.Layer.LOCAL_AGGRESSIVE, 7.975e7, 2.800e-10),
-    (nvm.Layer.GLOBAL_AGGRESSIVE, 2.0236e6, 2.9446e-10)])
+    (nvm.Layer.GLOBAL_AGGRESSIVE, 2.0236e6, 2.9446e-10),
+  ],
+)
 def test_wires_of_22_nm(layer, ohm_per_m, farad_per_m):
   wire = nvm.wire(22, layer, 350)
   np.testing.assert_allclose(wire.resistance_ohm_per_um, 1e-6 * ohm_per_m, rtol=2e-4)
@@ -42,13 +46,14 @@ def test_gate_capacitance_and_resistance(process):
 def test_horowitz_of_a_step_is_rc_ln_2():
   np.testing.assert_allclose(devices.horowitz(3.0, 0.7, 0.0), 3.0 * np.log(2), rtol=1e-12)
   # 2 ps constant, beta 0.5, rise 4 ps: sqrt((2 ln 2)^2 + 0.5 * 2 * 4).
-  np.testing.assert_allclose(devices.horowitz(2.0, 0.5, 4.0),
-                             np.sqrt(4 * np.log(2)**2 + 4), rtol=1e-12)
+  np.testing.assert_allclose(
+    devices.horowitz(2.0, 0.5, 4.0), np.sqrt(4 * np.log(2) ** 2 + 4), rtol=1e-12
+  )
 
 
 def test_drain_of_an_unfolded_and_a_folded_transistor(process):
   f = 0.022
-  junction = 1 / (1 + 0.9 / 0.9)**0.5
+  junction = 1 / (1 + 0.9 / 0.9) ** 0.5
   sidewall, channel = (x / 2**0.33 for x in (0.25, 0.05))
   width, length = 8 * f, 2.5 * f
   flat = length * width * junction + (2 * length + width) * sidewall + width * channel
@@ -106,8 +111,9 @@ def test_htree_of_the_forced_1_mb_design(process):
   # 526 bits on 2 w, then a vertical split, 525 on h, ..., data halving between columns.
   org = nvm.data_organizations(nvm.CacheSpec(1 << 20, 64, 1), nvm.Mode.RAM)
   match = ((org.mat_rows == 4) & (org.mat_columns == 4)).nonzero()[0][0]
-  org = array.structures.Organization(**{
-      name: getattr(org, name)[match] for name in org.__dataclass_fields__})
+  org = array.structures.Organization(
+    **{name: getattr(org, name)[match] for name in org.__dataclass_fields__}
+  )
   assert (org.address_bits, org.distributed_bits, org.broadcast_bits) == (14, 512, 0)
   height, width = 161.981, 140.246
   tree = htree.htree(process, org, height, width)
@@ -116,6 +122,6 @@ def test_htree_of_the_forced_1_mb_design(process):
   rc_ps = 1e-3 * wire.resistance_ohm_per_um * wire.capacitance_ff_per_um
   np.testing.assert_allclose(tree.delay, 1.15 * rc_ps * squares, rtol=1e-12)
   np.testing.assert_allclose(tree.delay, 89.864, rtol=1e-4)
-  bits = (526 * 2 * width + 525 * height + 2 * (13 + 256) * width + 2 * (12 + 256) * height / 2)
+  bits = 526 * 2 * width + 525 * height + 2 * (13 + 256) * width + 2 * (12 + 256) * height / 2
   np.testing.assert_allclose(tree.energy, wire.capacitance_ff_per_um * 0.81 * bits, rtol=1e-12)
   np.testing.assert_allclose(tree.energy, 83.824e3, rtol=1e-4)

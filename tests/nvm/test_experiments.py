@@ -13,8 +13,10 @@ from experiments import launch, nvm_bench, nvm_cache, nvm_validate
 
 from .test_cell_files import STT
 
-HEADER = ('cell,node_nm,roadmap,capacity_kib,mat_rows,mat_cols,active_cols,mux_senseamp,quantity,'
-          'value,unit\n')
+HEADER = (
+  'cell,node_nm,roadmap,capacity_kib,mat_rows,mat_cols,active_cols,mux_senseamp,quantity,'
+  'value,unit\n'
+)
 ROW = 'stt,22,HP,1024,4,4,4,8,'
 
 
@@ -24,25 +26,37 @@ def _config(name, spec, **changes):
   return launch.check(config, spec)
 
 
-@pytest.mark.parametrize('name, module', [
-    ('nvm_validate', nvm_validate), ('nvm_bench', nvm_bench), ('nvm_cache', nvm_cache)])
+@pytest.mark.parametrize(
+  'name, module',
+  [('nvm_validate', nvm_validate), ('nvm_bench', nvm_bench), ('nvm_cache', nvm_cache)],
+)
 def test_configs_hold_what_their_experiment_allows(name, module):
   assert _config(name, module.SPEC)
 
 
 def test_validation_writes_groups_and_names_what_it_does_not_know(tmp_path, capsys):
   csv, cell = tmp_path / 'rows.csv', tmp_path / 'mine.cell'
-  csv.write_text(HEADER + ROW + 'Read Latency,1.918,ns\n' + ROW
-                 + 'Leakage Power > H-Tree Leakage Power,0,mW\n'
-                 + ROW.replace('stt', 'mine') + 'Total Area,363475.776,um2\n'
-                 + ROW.replace('stt', 'fefet') + 'Read Latency,1.918,ns\n')
+  csv.write_text(
+    HEADER
+    + ROW
+    + 'Read Latency,1.918,ns\n'
+    + ROW
+    + 'Leakage Power > H-Tree Leakage Power,0,mW\n'
+    + ROW.replace('stt', 'mine')
+    + 'Total Area,363475.776,um2\n'
+    + ROW.replace('stt', 'fefet')
+    + 'Read Latency,1.918,ns\n'
+  )
   cell.write_text(STT)
   config = _config('nvm_validate', nvm_validate.SPEC, cells=str(cell))
   assert nvm_validate.run(config, tmp_path, [str(csv)]) == 1
   assert 'unknown cell fefet: 1 rows' in capsys.readouterr().out
   groups = json.loads((tmp_path / 'validation.json').read_text())
-  assert set(groups) == {'forced/Read Latency', 'forced/Total Area',
-                         'zero/Leakage Power > H-Tree Leakage Power'}
+  assert set(groups) == {
+    'forced/Read Latency',
+    'forced/Total Area',
+    'zero/Leakage Power > H-Tree Leakage Power',
+  }
   assert all(set(entry) == {'median', 'p95', 'worst', 'rows'} for entry in groups.values())
   assert groups['forced/Read Latency']['worst'] < 1e-6 > groups['forced/Total Area']['worst']
   without = csv.read_text().replace(ROW.replace('stt', 'fefet') + 'Read Latency,1.918,ns\n', '')
@@ -59,9 +73,14 @@ def test_validation_reports_a_wrong_figure(tmp_path):
   assert groups['forced/Read Latency']['worst'] == pytest.approx((2 - 1.9183 - 5e-4) / 2, rel=1e-2)
 
 
-@pytest.mark.parametrize('content, named', [
-    ('a,b\n1,2\n', 'line 1'), (HEADER + ROW + 'Read Latency,fast,ns\n', 'line 2'),
-    (HEADER + ROW + 'Read Latency,1.9,furlong\n', 'line 2')])
+@pytest.mark.parametrize(
+  'content, named',
+  [
+    ('a,b\n1,2\n', 'line 1'),
+    (HEADER + ROW + 'Read Latency,fast,ns\n', 'line 2'),
+    (HEADER + ROW + 'Read Latency,1.9,furlong\n', 'line 2'),
+  ],
+)
 def test_an_unreadable_reference_is_named(tmp_path, content, named):
   csv = tmp_path / 'rows.csv'
   csv.write_text(content)
@@ -73,16 +92,34 @@ def test_the_reference_flag_and_the_exit_code(tmp_path):
   cell = tmp_path / 'bad.cell'
   cell.write_text(STT.replace('-CellArea (F^2): 54', '-CellArea (F^2): -1'))
   done = subprocess.run(
-      [sys.executable, '-m', 'experiments.nvm_validate', '--reference', str(tmp_path / 'no.csv'),
-       f'--config.cells={cell}', '--workdir', str(tmp_path)], cwd=launch.REPO_ROOT,
-      capture_output=True, text=True)
+    [
+      sys.executable,
+      '-m',
+      'experiments.nvm_validate',
+      '--reference',
+      str(tmp_path / 'no.csv'),
+      f'--config.cells={cell}',
+      '--workdir',
+      str(tmp_path),
+    ],
+    cwd=launch.REPO_ROOT,
+    capture_output=True,
+    text=True,
+  )
   assert done.returncode == launch.USAGE_EXIT_CODE
   assert f'{cell}:4: CellArea' in done.stderr and 'Traceback' not in done.stderr
 
 
 def test_bench_writes_its_figures(tmp_path):
-  config = _config('nvm_bench', nvm_bench.SPEC, repeats=1, sweep_cells=('stt',),
-                   sweep_capacities_mb=(1,), capacity_mb=1, stream_accesses=1000)
+  config = _config(
+    'nvm_bench',
+    nvm_bench.SPEC,
+    repeats=1,
+    sweep_cells=('stt',),
+    sweep_capacities_mb=(1,),
+    capacity_mb=1,
+    stream_accesses=1000,
+  )
   rows = {row['name']: row for row in nvm_bench.run(config, tmp_path)}
   assert json.loads((tmp_path / 'bench.json').read_text()) == list(rows.values())
   assert rows['organisations_per_s']['value'] > 1e4 and rows['full_search_ms']['unit'] == 'ms'
@@ -91,8 +128,16 @@ def test_bench_writes_its_figures(tmp_path):
 def test_the_cache_table(tmp_path):
   cell = tmp_path / 'mine.cell'
   cell.write_text(STT)
-  config = _config('nvm_cache', nvm_cache.SPEC, cells=('sram', 'stt'), cell_files=str(cell),
-                   capacities_mb=(1,), iso_area_mb=1, sensitivity_mb=1, node_nm=22)
+  config = _config(
+    'nvm_cache',
+    nvm_cache.SPEC,
+    cells=('sram', 'stt'),
+    cell_files=str(cell),
+    capacities_mb=(1,),
+    iso_area_mb=1,
+    sensitivity_mb=1,
+    node_nm=22,
+  )
   tuned = nvm_cache.run(config, tmp_path)
   assert tuned['mine', 1 << 20].totals == tuned['stt', 1 << 20].totals
   report = (tmp_path / 'report.md').read_text()

@@ -12,9 +12,14 @@ MB = 1 << 20
 MODES = (nvm.Mode.NORMAL, nvm.Mode.FAST, nvm.Mode.SEQUENTIAL)
 
 
-@pytest.mark.parametrize('space, count', [
-    (nvm.CACTI_SPACE, 10 * 10 * 9**3), (nvm.TAG_SPACE, 28 * 28 * 9 * 13 * 3),
-    (nvm.WIDE_SPACE._replace(max_mats=2, max_mux=1), 6 * 6 * 9 * 8)])
+@pytest.mark.parametrize(
+  'space, count',
+  [
+    (nvm.CACTI_SPACE, 10 * 10 * 9**3),
+    (nvm.TAG_SPACE, 28 * 28 * 9 * 13 * 3),
+    (nvm.WIDE_SPACE._replace(max_mats=2, max_mux=1), 6 * 6 * 9 * 8),
+  ],
+)
 def test_raw_counts(space, count):
   partition, style = organizations.partitions(space)
   assert len(style) == count
@@ -22,20 +27,31 @@ def test_raw_counts(space, count):
 
 
 @pytest.mark.parametrize('mode', MODES)
-@pytest.mark.parametrize('space', [
-    nvm.CACTI_SPACE, nvm.WIDE_SPACE._replace(max_mats=3, max_mux=2)])
+@pytest.mark.parametrize('space', [nvm.CACTI_SPACE, nvm.WIDE_SPACE._replace(max_mats=3, max_mux=2)])
 def test_every_data_array_holds_the_cache(mode, space):
   org = nvm.data_organizations(nvm.CacheSpec(2 * MB), mode, space)
-  cells = (org.rows * org.columns * org.mat_rows * org.mat_columns * org.subarray_rows
-           * org.subarray_columns)
+  cells = (
+    org.rows
+    * org.columns
+    * org.mat_rows
+    * org.mat_columns
+    * org.subarray_rows
+    * org.subarray_columns
+  )
   assert len(cells) > 100 and (cells == 8 * 2 * MB).all()
 
 
 def test_every_tag_array_holds_all_tags():
   spec = nvm.CacheSpec(MB)
   org = nvm.tag_organizations(spec, nvm.Mode.SEQUENTIAL)
-  cells = (org.rows * org.columns * org.mat_rows * org.mat_columns * org.subarray_rows
-           * org.subarray_columns)
+  cells = (
+    org.rows
+    * org.columns
+    * org.mat_rows
+    * org.mat_columns
+    * org.subarray_rows
+    * org.subarray_columns
+  )
   # 1024 sets of 16 ways; 48 - 10 index - 6 offset + 2 state bits, rounded up between parts.
   assert organizations.tag_bits(spec) == 34
   assert (cells == 16384 * org.tag_bits).all() and org.tag_bits.min() == 34
@@ -46,8 +62,13 @@ def test_every_tag_array_holds_all_tags():
 def test_outputs_carry_a_line(mode):
   org = nvm.data_organizations(nvm.CacheSpec(MB), mode)
   outputs = org.columns / (org.mux_senseamp * org.mux_output1 * org.mux_output2)
-  selected = (outputs * org.active_mat_rows * org.active_mat_columns * org.active_subarray_rows
-              * org.active_subarray_columns)
+  selected = (
+    outputs
+    * org.active_mat_rows
+    * org.active_mat_columns
+    * org.active_subarray_rows
+    * org.active_subarray_columns
+  )
   assert (selected == 512 * (16 if mode is nvm.Mode.FAST else 1)).all()
 
 
@@ -66,9 +87,22 @@ def test_enumeration_agrees_with_loops():
       if sets % product == 0 and bits // 4 * product <= 65536:
         expected.add((mat_rows, mat_columns, *mux, sets // product, bits // 4 * product))
   org = nvm.data_organizations(nvm.CacheSpec(65536), nvm.Mode.SEQUENTIAL)
-  found = set(zip(*(np.asarray(getattr(org, name), int).tolist() for name in (
-      'mat_rows', 'mat_columns', 'mux_senseamp', 'mux_output1', 'mux_output2', 'rows',
-      'columns'))))
+  found = set(
+    zip(
+      *(
+        np.asarray(getattr(org, name), int).tolist()
+        for name in (
+          'mat_rows',
+          'mat_columns',
+          'mux_senseamp',
+          'mux_output1',
+          'mux_output2',
+          'rows',
+          'columns',
+        )
+      )
+    )
+  )
   assert found == expected
 
 
@@ -77,10 +111,15 @@ def test_capacities_that_are_no_power_of_two(mb, banks, bank_mb):
   assert nvm.split_capacity(mb * MB) == (banks, bank_mb * MB)
 
 
-@pytest.mark.parametrize('spec, field', [
+@pytest.mark.parametrize(
+  'spec, field',
+  [
     (nvm.CacheSpec(MB, line_bytes=48), 'line_bytes'),
     (nvm.CacheSpec(MB, associativity=12), 'associativity'),
-    (nvm.CacheSpec(MB + 64), 'capacity_bytes'), (nvm.CacheSpec(0), 'capacity_bytes')])
+    (nvm.CacheSpec(MB + 64), 'capacity_bytes'),
+    (nvm.CacheSpec(0), 'capacity_bytes'),
+  ],
+)
 def test_impossible_caches_are_refused(spec, field):
   with pytest.raises(ValueError, match=field):
     organizations.validate_spec(spec)
@@ -92,7 +131,8 @@ def test_factors_put_organisations_together_again():
   factored = factoring.factor(org)
   assert len(factored.mats.rows) < len(org.rows)
   for name in factoring.MAT_ONLY_FIELDS:
-    np.testing.assert_array_equal(getattr(factored.mats, name)[factored.mat_index],
-                                  getattr(org, name))
+    np.testing.assert_array_equal(
+      getattr(factored.mats, name)[factored.mat_index], getattr(org, name)
+    )
   columns = factored.requests.columns[factored.driver_index[0]]
   np.testing.assert_array_equal(columns, factored.mats.columns)

@@ -5,7 +5,7 @@ import pytest
 
 from cnnopt_jax.nvm import profiles
 
-NVPROF_SUMMARY = '''==123== NVPROF is profiling process 123, command: ./net
+NVPROF_SUMMARY = """==123== NVPROF is profiling process 123, command: ./net
 ==123== Profiling application: ./net
 ==123== Profiling result:
 ==123== Metric result:
@@ -14,15 +14,15 @@ NVPROF_SUMMARY = '''==123== NVPROF is profiling process 123, command: ./net
 "GeForce GTX 1080 Ti (0)","void conv<float, int=3>(float*)",3,"dram_write_transactions","W",1,1,1.5
 "GeForce GTX 1080 Ti (0)","void conv<float, int=3>(float*)",3,"achieved_occupancy","O",0.1,0.2,0.15
 "GeForce GTX 1080 Ti (0)","relu(float*)",2,"l2_read_transactions","L2 Read",7,7,7
-'''
-NVPROF_TRACE = '''==1== Profiling result:
+"""
+NVPROF_TRACE = """==1== Profiling result:
 "Device","Context","Stream","Kernel","Correlation_ID","l2_read_transactions","l2_write_transactions"
 ,,,,,,
 "GTX (0)","1","7","conv(float*)",137,"100","40"
 "GTX (0)","1","7","conv(float*)",139,"1,100","60"
 "GTX (0)","1","7","relu(float*)",141,"5","5"
-'''
-NCU_LONG = '''==PROF== Connected to process 42
+"""
+NCU_LONG = """==PROF== Connected to process 42
 the program printed this, with commas
 ==PROF== Disconnected
 "ID","Process ID","Process Name","Host Name","Kernel Name","Context","Stream","Section Name","Metric Name","Metric Unit","Metric Value"
@@ -32,12 +32,12 @@ the program printed this, with commas
 "0","42","net","127.0.0.1","conv(float*)","1","7","Command line profiler metrics","lts__t_sectors_op_red.sum","sector","500"
 "1","42","net","127.0.0.1","conv(float*)","1","7","Command line profiler metrics","lts__t_sectors_op_read.sum","sector","766"
 "1","42","net","127.0.0.1","conv(float*)","1","7","Command line profiler metrics","gpu__time_duration.sum","usecond","7.1"
-'''
-NCU_RAW = '''"ID","Process ID","Kernel Name","Block Size","dram__sectors_read.sum","dram__bytes_read.sum","lts__t_sectors_op_read.sum"
+"""
+NCU_RAW = """"ID","Process ID","Kernel Name","Block Size","dram__sectors_read.sum","dram__bytes_read.sum","lts__t_sectors_op_read.sum"
 "","","","","sector","byte","Msector"
 "0","42","conv(float*)","(256, 1, 1)","64","2048","0.5"
 "1","42","relu(float*)","(256, 1, 1)","0","0","0"
-'''
+"""
 
 
 def read(tmp_path, text):
@@ -48,13 +48,16 @@ def read(tmp_path, text):
 
 def test_nvprof_summary_is_mean_times_invocations(tmp_path):
   assert read(tmp_path, NVPROF_SUMMARY) == [
-      ('void conv<float, int=3>(float*)', 3, 60, None, None, 4.5),
-      ('relu(float*)', 2, 14, None, None, None)]
+    ('void conv<float, int=3>(float*)', 3, 60, None, None, 4.5),
+    ('relu(float*)', 2, 14, None, None, None),
+  ]
 
 
 def test_nvprof_trace(tmp_path):
   assert read(tmp_path, NVPROF_TRACE) == [
-      ('conv(float*)', 2, 1200, 100, None, None), ('relu(float*)', 1, 5, 5, None, None)]
+    ('conv(float*)', 2, 1200, 100, None, None),
+    ('relu(float*)', 1, 5, 5, None, None),
+  ]
 
 
 def test_ncu_long(tmp_path):
@@ -63,12 +66,16 @@ def test_ncu_long(tmp_path):
 
 def test_ncu_raw_page_prefers_sectors_to_bytes(tmp_path):
   assert read(tmp_path, NCU_RAW) == [
-      ('conv(float*)', 1, 500_000, None, 64, None), ('relu(float*)', 1, 0, None, 0, None)]
+    ('conv(float*)', 1, 500_000, None, 64, None),
+    ('relu(float*)', 1, 0, None, 0, None),
+  ]
 
 
-@pytest.mark.parametrize('text, message', [
+@pytest.mark.parametrize(
+  'text, message',
+  [
     ('', r"line 1, column 1: no line names a column 'Kernel'"),
-    ('a,b\n1,2\n', r"profile.csv, line 1, column 1: no line names"),
+    ('a,b\n1,2\n', r'profile.csv, line 1, column 1: no line names'),
     ('"Kernel","Grid"\n"conv","1"\n', r"line 1, column 'Grid': no known metric.*lts__t_sectors"),
     (NVPROF_SUMMARY.replace('20.000000', 'many'), r"line 6, column 'Avg': 'many' is no number"),
     (NVPROF_SUMMARY.replace(',3,"l2', ',0,"l2'), r"line 6, column 'Invocations': 0 is no"),
@@ -76,10 +83,11 @@ def test_ncu_raw_page_prefers_sectors_to_bytes(tmp_path):
     (NVPROF_TRACE.replace('"5","5"', '"-5","5"'), r"'l2_read_transactions': '-5' is negative"),
     (NVPROF_TRACE.replace('relu(float*)', ''), r"line 6, column 'Kernel': no name"),
     (NCU_LONG.replace('Ksector', 'furlong'), r"line 6, column 'Metric Unit': unit 'furlong'"),
-    (NCU_LONG.replace('"766"', '"7\x0066"'), r"line 9.*"),
+    (NCU_LONG.replace('"766"', '"7\x0066"'), r'line 9.*'),
     (NCU_RAW.split('\n')[0] + '\n', r'no launch with a known metric'),
     (NCU_RAW + '"2","42","half', r'line 5'),
-])
+  ],
+)
 def test_broken_files_are_refused_by_file_line_and_column(tmp_path, text, message):
   with pytest.raises(profiles.ProfileError, match=message) as error:
     read(tmp_path, text)

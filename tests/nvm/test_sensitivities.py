@@ -22,8 +22,7 @@ def _tuned(name, tech, capacity):
 def test_every_derivative_of_edp_is_a_difference_quotient(name, tech):
   cell, capacity = nvm.CELLS[name], 4 * MB
   winner = _tuned(name, tech, capacity)
-  where = (winner.data_organization, winner.tag_organization, nvm.CacheSpec(capacity),
-           winner.mode)
+  where = (winner.data_organization, winner.tag_organization, nvm.CacheSpec(capacity), winner.mode)
   found = nvm.sensitivity(nvm.edp, cell, tech, *where)
   np.testing.assert_allclose(found.value, nvm.edp(winner.totals), rtol=1e-10)
   tech_values = sensitivities._flatten(tech)
@@ -46,8 +45,9 @@ def test_every_derivative_of_edp_is_a_difference_quotient(name, tech):
     difference = (at(value + step) - at(value - step)) / (2 * step)
     # Where set and reset are equal, their maximum has a kink: the derivative is the mean of both
     # sides, and truncation is of the order of the step. Rounding: 1e-16 / 1e-7.
-    np.testing.assert_allclose(slope * value, difference * value, atol=1e-6 * found.value,
-                               err_msg=field)
+    np.testing.assert_allclose(
+      slope * value, difference * value, atol=1e-6 * found.value, err_msg=field
+    )
     checked += slope != 0
   assert checked > 20
 
@@ -55,14 +55,21 @@ def test_every_derivative_of_edp_is_a_difference_quotient(name, tech):
 def test_the_envelope_theorem(tech):
   """Searching again after a small step follows the fixed organisation's slope."""
   cell, capacity = nvm.CELLS['stt'], 4 * MB
-  options = dict(modes=[nvm.Mode.SEQUENTIAL], targets=[nvm.Target.READ_LATENCY],
-                 tag_cell=nvm.CELLS['sram'])
+  options = dict(
+    modes=[nvm.Mode.SEQUENTIAL], targets=[nvm.Target.READ_LATENCY], tag_cell=nvm.CELLS['sram']
+  )
   best = lambda cell: nvm.explore({'stt': cell}, tech, [capacity], **options)[0]
   winner = best(cell)
   slope = nvm.sensitivity(
-      lambda totals: totals.hit_latency_ns, cell, tech, winner.data_organization,
-      winner.tag_organization, nvm.CacheSpec(capacity), winner.mode,
-      tag_cell=nvm.CELLS['sram']).cell['area_f2']
+    lambda totals: totals.hit_latency_ns,
+    cell,
+    tech,
+    winner.data_organization,
+    winner.tag_organization,
+    nvm.CacheSpec(capacity),
+    winner.mode,
+    tag_cell=nvm.CELLS['sram'],
+  ).cell['area_f2']
   step = 1e-4
   moved = best(cell.replace(area_f2=cell.area_f2 + step)).totals.hit_latency_ns
   np.testing.assert_allclose(moved - winner.totals.hit_latency_ns, slope * step, rtol=1e-2)
@@ -73,8 +80,15 @@ def test_which_cell_parameter_most_reduces_edp_at_3_mb(tech):
   leading = {}
   for name in ('stt', 'sot'):
     winner = _tuned(name, tech, 3 * MB)
-    found = nvm.sensitivity(nvm.edp, nvm.CELLS[name], tech, winner.data_organization,
-                            winner.tag_organization, nvm.CacheSpec(3 * MB), winner.mode)
+    found = nvm.sensitivity(
+      nvm.edp,
+      nvm.CELLS[name],
+      tech,
+      winner.data_organization,
+      winner.tag_organization,
+      nvm.CacheSpec(3 * MB),
+      winner.mode,
+    )
     elasticity = dict(found.cell_elasticity)
     # Set and reset are equal and share the slope of their maximum.
     pulse = elasticity.pop('set_pulse_ns') + elasticity.pop('reset_pulse_ns')

@@ -51,7 +51,7 @@ def test_thousands_of_random_streams():
   streams = []
   for _ in range(2000):
     blocks = rng.integers(1, 40)
-    weights = 1 / np.arange(1, blocks + 1)**rng.uniform(0, 2)
+    weights = 1 / np.arange(1, blocks + 1) ** rng.uniform(0, 2)
     stream = rng.choice(blocks, LENGTH, p=weights / weights.sum())
     if rng.random() < 0.3:  # Loops within randomness.
       stream[50:150] = np.arange(100) % rng.integers(1, 60)
@@ -81,9 +81,9 @@ def test_extreme_streams():
 
 
 def test_any_integers_and_tracing():
-  far = np.array([2**60, -5, 2**60, -2**62, -5])
+  far = np.array([2**60, -5, 2**60, -(2**62), -5])
   assert nvm.stack_distances(far).tolist() == [-1, -1, 1, -1, 2]
-  near = jnp.array([-2**31, 2**31 - 1, -2**31])
+  near = jnp.array([-(2**31), 2**31 - 1, -(2**31)])
   assert jax.jit(nvm.stack_distances)(near).tolist() == [-1, -1, 1]
   assert nvm.stack_distances(near).dtype == jnp.int32
   with pytest.raises(ValueError, match=r'float32.*integers \[N\]'):
@@ -99,7 +99,8 @@ def test_misses_of_all_capacities():
   assert histogram.total == len(stream)
   capacities = np.array([0, 1, 2, 5, 17, 60, 299, 300, 1000])
   expected = [len(stream)] + [
-      simulated_misses(stream, 1, ways, lambda address: 0) for ways in capacities[1:]]
+    simulated_misses(stream, 1, ways, lambda address: 0) for ways in capacities[1:]
+  ]
   np.testing.assert_array_equal(histogram.misses(capacities), expected)
 
 

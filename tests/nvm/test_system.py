@@ -9,8 +9,9 @@ from cnnopt_jax import nvm
 from cnnopt_jax.nvm import published
 
 DEMAND = nvm.Demand(l2_reads=3e9, l2_writes=1e9, dram_accesses=2e9)
-CACHE = nvm.CacheFigures(read_ns=2.0, write_ns=5.0, read_nj=0.5, write_nj=1.0, leakage_mw=100.0,
-                         area_mm2=4.0)
+CACHE = nvm.CacheFigures(
+  read_ns=2.0, write_ns=5.0, read_nj=0.5, write_nj=1.0, leakage_mw=100.0, area_mm2=4.0
+)
 
 
 def test_by_hand():
@@ -40,8 +41,10 @@ def test_grid_is_the_single_evaluations_and_compiles_once():
     assert len(traces) == 1
     for w, c, d in np.ndindex(3, 4, 2):
       one = nvm.evaluate(
-          nvm.Demand(demand.l2_reads[w], demand.l2_writes[w], demand.dram_accesses[w, c]),
-          nvm.CacheFigures(*(x[c] for x in caches)), nvm.Dram(*(x[d] for x in drams)))
+        nvm.Demand(demand.l2_reads[w], demand.l2_writes[w], demand.dram_accesses[w, c]),
+        nvm.CacheFigures(*(x[c] for x in caches)),
+        nvm.Dram(*(x[d] for x in drams)),
+      )
       np.testing.assert_allclose(found.edp_js[w, c, d], one.edp_js, rtol=1e-12)
       np.testing.assert_allclose(found.dram_energy_j[w, c, d], one.dram_energy_j, rtol=1e-12)
 
@@ -53,8 +56,9 @@ def test_gradient_of_edp():
 
 def test_dram_constants():
   # 32 B at 14 and 3.92 pJ a bit.
-  assert nvm.GDDR5X.access_nj == pytest.approx(3.584) and nvm.HBM.access_nj == pytest.approx(1.0035,
-                                                                                         abs=1e-4)
+  assert nvm.GDDR5X.access_nj == pytest.approx(3.584) and nvm.HBM.access_nj == pytest.approx(
+    1.0035, abs=1e-4
+  )
   assert 1 < nvm.GDDR5X.access_ns < 2 < nvm.HBM.access_ns < 3
 
 
@@ -62,8 +66,11 @@ def test_recalled_table_has_the_ratios_of_the_abstract():
   """The recollection is tested against the abstract's area and capacity, not the reverse."""
   table = published.RECALLED_CACHES
   area = lambda name: table['sram', 3].area_mm2 / table[name, 3].area_mm2
-  claims = {(c.technology, c.figure): c.value for c in published.HEADLINES
-            if c.paper.startswith('DeepNVM++')}
+  claims = {
+    (c.technology, c.figure): c.value
+    for c in published.HEADLINES
+    if c.paper.startswith('DeepNVM++')
+  }
   for name, mib in (('stt', 7), ('sot', 10)):
     assert area(name) == pytest.approx(claims[name, 'area'], rel=0.02)
     assert mib / 3 == pytest.approx(claims[name, 'capacity'], rel=0.02)

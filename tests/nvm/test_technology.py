@@ -25,8 +25,8 @@ def test_nodes_between_rows():
   weight = 8 / 13
   np.testing.assert_allclose(between.vdd_v, (1 - weight) * fine.vdd_v + weight * coarse.vdd_v)
   np.testing.assert_allclose(
-      between.off_n_na_per_um,
-      fine.off_n_na_per_um**(1 - weight) * coarse.off_n_na_per_um**weight)
+    between.off_n_na_per_um, fine.off_n_na_per_um ** (1 - weight) * coarse.off_n_na_per_um**weight
+  )
   # NVSim keeps the finer node's gate overlap.
   compatible = nvm.technology(40, nvsim_compatible=True)
   np.testing.assert_allclose(compatible.overlap_cap_ff_per_um, fine.overlap_cap_ff_per_um)
@@ -44,10 +44,15 @@ def test_our_16_nm_table_follows_its_rule(roadmap):
   assert ours.local.resistance_ohm_per_um > base.local.resistance_ohm_per_um
 
 
-@pytest.mark.parametrize('arguments, named', [
-    ({'node_nm': 21}, 'node_nm=21'), ({'node_nm': 130}, 'node_nm=130'),
+@pytest.mark.parametrize(
+  'arguments, named',
+  [
+    ({'node_nm': 21}, 'node_nm=21'),
+    ({'node_nm': 130}, 'node_nm=130'),
     ({'node_nm': 22, 'roadmap': 'ULP'}, 'roadmap'),
-    ({'node_nm': 22, 'temperature_k': 299}, 'temperature_k=299')])
+    ({'node_nm': 22, 'temperature_k': 299}, 'temperature_k=299'),
+  ],
+)
 def test_what_has_no_table_is_refused(arguments, named):
   with pytest.raises(ValueError, match=named):
     nvm.technology(**arguments)

@@ -11,16 +11,31 @@ from cnnopt_jax import models, nvm
 from cnnopt_jax.nvm import implicit_gemm, stream
 from cnnopt_jax.workload import schedule, trace_layers
 
-SMALL = nvm.Gpu(name='small', sms=3, l1_bytes=16 << 10, l2_bytes=64 << 10, line_bytes=128,
-                sector_bytes=32, tiles=((32, 32), (16, 16)), tile_depth=8, blocks_per_sm=1,
-                source='made up')
+SMALL = nvm.Gpu(
+  name='small',
+  sms=3,
+  l1_bytes=16 << 10,
+  l2_bytes=64 << 10,
+  line_bytes=128,
+  sector_bytes=32,
+  tiles=((32, 32), (16, 16)),
+  tile_depth=8,
+  blocks_per_sm=1,
+  source='made up',
+)
 
 
 def _conv(side, channels, features, kernel, stride, padding, groups=1):
   def f(weights, x):
     return jax.lax.conv_general_dilated(
-        x, weights, (stride, stride), ((padding, padding),) * 2,
-        dimension_numbers=('NCHW', 'OIHW', 'NCHW'), feature_group_count=groups)
+      x,
+      weights,
+      (stride, stride),
+      ((padding, padding),) * 2,
+      dimension_numbers=('NCHW', 'OIHW', 'NCHW'),
+      feature_group_count=groups,
+    )
+
   weights = jax.ShapeDtypeStruct((features, channels // groups, kernel, kernel), jnp.float32)
   return trace_layers(f, weights, jax.ShapeDtypeStruct((1, channels, side, side), jnp.float32))
 
@@ -49,15 +64,26 @@ def enumerated_source_sectors(layer, batch, tile_rows, transposed):
           else:
             i, j = y * stride + r - pad, x * stride + s - pad
           if 0 <= i < source[1] and 0 <= j < source[2]:
-            touched.update((((image * source[0] + channel) * source[1] + i) * source[2] + j) // 8
-                           for channel in range(source[0]))
+            touched.update(
+              (((image * source[0] + channel) * source[1] + i) * source[2] + j) // 8
+              for channel in range(source[0])
+            )
     total += len(touched)
   return total
 
 
-@pytest.mark.parametrize('geometry', [
-    (28, 4, 16, 3, 1, 1), (28, 4, 16, 3, 2, 1), (29, 3, 16, 7, 2, 3), (56, 4, 16, 1, 1, 0),
-    (9, 16, 24, 3, 1, 1), (6, 8, 24, 5, 1, 2), (40, 3, 8, 5, 4, 0)])
+@pytest.mark.parametrize(
+  'geometry',
+  [
+    (28, 4, 16, 3, 1, 1),
+    (28, 4, 16, 3, 2, 1),
+    (29, 3, 16, 7, 2, 3),
+    (56, 4, 16, 1, 1, 0),
+    (9, 16, 24, 3, 1, 1),
+    (6, 8, 24, 5, 1, 2),
+    (40, 3, 8, 5, 4, 0),
+  ],
+)
 @pytest.mark.parametrize('transposed', [False, True])
 def test_source_sectors_against_enumeration(geometry, transposed):
   """A closed form of means: within a fifth for every shape."""
@@ -73,15 +99,20 @@ def test_source_sectors_against_enumeration(geometry, transposed):
 
 def test_products_by_hand():
   # 64 images, 256 inputs, 96 outputs: tiles of 32 x 32 make 2 x 3 blocks on three slots.
-  table = trace_layers(lambda w, x: x @ w, jax.ShapeDtypeStruct((256, 96), jnp.float32),
-                       jax.ShapeDtypeStruct((1, 256), jnp.float32))
+  table = trace_layers(
+    lambda w, x: x @ w,
+    jax.ShapeDtypeStruct((256, 96), jnp.float32),
+    jax.ShapeDtypeStruct((1, 256), jnp.float32),
+  )
   g = implicit_gemm.forward_geometry(table.layers[0], 64)
   sectors = implicit_gemm.map_product(SMALL, g, (4.0, 1.0, 4.0))
   assert implicit_gemm.map_tiling(SMALL, g) == implicit_gemm.Tiling(32, 32, 2, 3, 1)
   # Every row of tiles reads the weights of one byte, every column the images of four.
   assert sectors == ((2 * 256 * 96 + 3 * 4 * 64 * 256) / 32, 4 * 64 * 96 / 32)
-  sectors, cut = implicit_gemm.weight_product(SMALL, g, (4.0,) * 3), implicit_gemm.weight_tiling(
-      SMALL, g)
+  sectors, cut = (
+    implicit_gemm.weight_product(SMALL, g, (4.0,) * 3),
+    implicit_gemm.weight_tiling(SMALL, g),
+  )
   assert (cut.row_tiles, cut.column_tiles, cut.splits) == (3, 8, 1)
   assert sectors == ((8 * 64 * 96 + 3 * 64 * 256) / 8, 256 * 96 / 8)
 
@@ -92,13 +123,17 @@ def test_a_small_product_splits_its_reduction():
   # Three times the output is written and read again besides the operands: one tile, 16 x 32.
   written = 8 * 16 / 8
   assert implicit_gemm.map_product(SMALL, g, (4.0,) * 3) == (
-      (8 + 16) * 4096 / 8 + 3 * written, written + 3 * written)
+    (8 + 16) * 4096 / 8 + 3 * written,
+    written + 3 * written,
+  )
 
 
 def test_groups_read_their_own_channels_only():
   whole, grouped = (_conv(14, 32, 32, 3, 1, 1, groups).layers[0] for groups in (1, 2))
-  reads = [implicit_gemm.map_product(SMALL, implicit_gemm.forward_geometry(layer, 1),
-                                     (4.0,) * 3).reads for layer in (whole, grouped)]
+  reads = [
+    implicit_gemm.map_product(SMALL, implicit_gemm.forward_geometry(layer, 1), (4.0,) * 3).reads
+    for layer in (whole, grouped)
+  ]
   assert reads[1] < reads[0] * 0.7
 
 
@@ -129,8 +164,10 @@ def test_dram_against_a_simulated_write_back_cache(training):
     expected = simulated_dram(accesses.blocks, accesses.writes, capacity)
     assert (reads / 64, writes / 64) == expected, capacity
   own = simulated_dram(accesses.blocks, accesses.writes, SMALL.l2_bytes // block)
-  assert (sum(row.dram_reads for row in found.rows) / 64,
-          sum(row.dram_writes for row in found.rows) / 64) == own
+  assert (
+    sum(row.dram_reads for row in found.rows) / 64,
+    sum(row.dram_writes for row in found.rows) / 64,
+  ) == own
 
 
 @pytest.mark.parametrize('training', [False, True])
@@ -138,8 +175,10 @@ def test_every_kernel_touches_its_arrays_and_nothing_else(training):
   table = models.layer_table(models.create('squeezenet1_1', num_classes=100), (64, 64, 3))
   plan = schedule(table, training=training)
   sizes = plan.tensor_bytes(batch=2)
-  found = [[r for r in stream._step_ranges(table, step, SMALL, np.append(sizes, 0), 2, 4096)]
-           for step in plan.steps]
+  found = [
+    [r for r in stream._step_ranges(table, step, SMALL, np.append(sizes, 0), 2, 4096)]
+    for step in plan.steps
+  ]
   for step, ranges in zip(plan.steps, found):
     for tensors, write in ((step.reads, False), (step.writes, True)):
       for tensor in set(tensors):
@@ -156,8 +195,9 @@ def test_every_kernel_touches_its_arrays_and_nothing_else(training):
 def test_totals_and_layers_agree_and_bits_save_weights():
   table = models.layer_table(models.create('plain', num_classes=10), (28, 28, 1))
   full = nvm.traffic(table, SMALL, 8, False)
-  few = nvm.traffic(table, SMALL, 8, False,
-                    weight_bits={p.path: 2 for p in table.parameters if p.role == 'weight'})
+  few = nvm.traffic(
+    table, SMALL, 8, False, weight_bits={p.path: 2 for p in table.parameters if p.role == 'weight'}
+  )
   assert sum(v[0] for v in full.by_layer().values()) == pytest.approx(full.l2_reads)
   assert full.macs == 8 * table.macs
   assert few.l2_reads < full.l2_reads and few.l2_writes == full.l2_writes

@@ -6,10 +6,21 @@ import pytest
 from cnnopt_jax.quant import gaussian_quantizer
 
 # (clip, distortion). Even level counts: Max (1960), table II, step times half the level count.
-MID_RISE = {1: (0.7979, 0.3634), 2: (1.4935, 0.1188), 3: (2.0511, 0.03744), 4: (2.5140, 0.01154),
-            6: (3.2780, 0.00104), 8: (3.9222, 9e-5)}
-MID_TREAD = {2: (1.2240, 0.1902), 3: (1.9523, 0.0469), 4: (2.4739, 0.0129), 6: (3.2701, 0.00107),
-             8: (3.9205, 9e-5)}
+MID_RISE = {
+  1: (0.7979, 0.3634),
+  2: (1.4935, 0.1188),
+  3: (2.0511, 0.03744),
+  4: (2.5140, 0.01154),
+  6: (3.2780, 0.00104),
+  8: (3.9222, 9e-5),
+}
+MID_TREAD = {
+  2: (1.2240, 0.1902),
+  3: (1.9523, 0.0469),
+  4: (2.4739, 0.0129),
+  6: (3.2701, 0.00107),
+  8: (3.9205, 9e-5),
+}
 
 
 @pytest.mark.parametrize('levels, table', [('mid_rise', MID_RISE), ('mid_tread', MID_TREAD)])
@@ -29,7 +40,7 @@ def test_one_bit_is_the_mean_absolute_value():
 def test_distortion_is_that_of_the_integral_and_least(bits, levels):
   """A Riemann sum over the density, at the clip and beside it."""
   x = np.linspace(-12, 12, 2_000_001)
-  density = np.exp(-x**2 / 2) / np.sqrt(2 * np.pi) * (x[1] - x[0])
+  density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi) * (x[1] - x[0])
   count = 2**bits - (levels == 'mid_tread')
 
   def distortion(clip):

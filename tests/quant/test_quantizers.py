@@ -15,8 +15,12 @@ from cnnopt_jax.quant import (
   quantization_step,
 )
 
-KINDS = [(bits, levels) for bits in BITS for levels in ('auto', 'mid_tread', 'mid_rise')
-         if (bits, levels) != (1, 'mid_tread')]
+KINDS = [
+  (bits, levels)
+  for bits in BITS
+  for levels in ('auto', 'mid_tread', 'mid_rise')
+  if (bits, levels) != (1, 'mid_tread')
+]
 
 
 OPTIONS = ('levels', 'step', 'channel_axis')
@@ -49,8 +53,9 @@ def test_is_the_nearest_level(bits, levels, step):
   steps = jitted_step(w, jnp.int32(bits), levels=levels, step=step)
   assert steps.shape == (1, 1, 1, 6)
   for channel in range(6):
-    expected = numpy_quantize(w[..., channel].astype(np.float64),
-                              np.float64(steps[0, 0, 0, channel]), bits, levels)
+    expected = numpy_quantize(
+      w[..., channel].astype(np.float64), np.float64(steps[0, 0, 0, channel]), bits, levels
+    )
     np.testing.assert_allclose(quantized[..., channel], expected, rtol=1e-6, atol=1e-7)
     assert len(np.unique(quantized[..., channel])) <= 2**bits
 
@@ -137,8 +142,10 @@ def test_odd_symmetry(bits):
 @pytest.mark.parametrize('step', STEPS)
 def test_error_falls_with_bits(step):
   w = weights((50, 4))
-  errors = [np.mean(np.square(
-      jitted_quantize(w, jnp.int32(bits), step=step, levels='mid_rise') - w)) for bits in BITS]
+  errors = [
+    np.mean(np.square(jitted_quantize(w, jnp.int32(bits), step=step, levels='mid_rise') - w))
+    for bits in BITS
+  ]
   assert all(a > b for a, b in zip(errors, errors[1:]))
 
 
@@ -177,23 +184,28 @@ def test_options_that_are_not_allowed_are_refused():
     fake_quantize(np.ones((3, 3), np.int32), 2)
 
 
-@pytest.mark.parametrize('channel_axis, shape', [
-    (None, (1, 1, 1, 1)), ((), (1, 1, 1, 1)), (0, (3, 1, 1, 1)), ((0, -1), (3, 1, 1, 6))])
+@pytest.mark.parametrize(
+  'channel_axis, shape',
+  [(None, (1, 1, 1, 1)), ((), (1, 1, 1, 1)), (0, (3, 1, 1, 1)), ((0, -1), (3, 1, 1, 6))],
+)
 def test_channel_axes(channel_axis, shape):
   w = weights()
   steps = quantization_step(w, 3, channel_axis=channel_axis)
   assert steps.shape == shape
   if shape == (3, 1, 1, 1):
     np.testing.assert_allclose(
-        fake_quantize(w, 3, channel_axis=0),
-        np.moveaxis(fake_quantize(np.moveaxis(w, 0, -1), 3), -1, 0), rtol=1e-6)
+      fake_quantize(w, 3, channel_axis=0),
+      np.moveaxis(fake_quantize(np.moveaxis(w, 0, -1), 3), -1, 0),
+      rtol=1e-6,
+    )
 
 
 @pytest.mark.parametrize('bits', [1, 2, 4, 8, 32])
 @pytest.mark.parametrize('step', STEPS)
 def test_zero_and_constant_channels_stay_finite(bits, step):
-  w = np.stack([np.zeros((3, 3)), np.full((3, 3), 0.7), np.full((3, 3), 1e-30),
-                np.full((3, 3), 1e30)], -1).astype(np.float32)
+  w = np.stack(
+    [np.zeros((3, 3)), np.full((3, 3), 0.7), np.full((3, 3), 1e-30), np.full((3, 3), 1e30)], -1
+  ).astype(np.float32)
   for clip_gradient in (False, True):
     fn = functools.partial(fake_quantize, bits=bits, step=step, clip_gradient=clip_gradient)
     assert np.isfinite(fn(w)).all()
@@ -230,8 +242,9 @@ def test_dtypes(dtype):
     quantized = fake_quantize(w, 3)
     assert quantized.dtype == dtype
     exact = fake_quantize(w.astype(jnp.float64), 3)
-    np.testing.assert_allclose(quantized.astype(jnp.float64), exact,
-                               rtol=float(jnp.finfo(dtype).eps) + 1e-7)
+    np.testing.assert_allclose(
+      quantized.astype(jnp.float64), exact, rtol=float(jnp.finfo(dtype).eps) + 1e-7
+    )
 
 
 def test_spread_of_the_relative_error_falls_with_fan_in():
@@ -241,7 +254,7 @@ def test_spread_of_the_relative_error_falls_with_fan_in():
   at x and D its mean: scaling the step with the filter's own root mean square gives the last term.
   """
   x = np.linspace(-10, 10, 400_001)
-  density = np.exp(-x**2 / 2) / np.sqrt(2 * np.pi) * (x[1] - x[0])
+  density = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi) * (x[1] - x[0])
   clip, distortion = gaussian_quantizer(2, 'mid_rise')
   g = (numpy_quantize(x, clip / 1.5, 2, 'mid_rise') - x) ** 2
   constant = np.sqrt(np.sum((g - distortion * x**2) ** 2 * density))

@@ -24,11 +24,14 @@ CHANNELS = 8 + 12 + 5
 NORMS = 2 * (8 + 12)
 
 
-@pytest.mark.parametrize('accounting, expected', [
+@pytest.mark.parametrize(
+  'accounting, expected',
+  [
     ('stored', (4 * WEIGHTS, 32 * CHANNELS, 32 * 5, 32 * NORMS, 0)),
     ('folded', (4 * WEIGHTS, 0, 32 * 5, 32 * NORMS, 0)),
     ('weights', (4 * WEIGHTS, 0, 0, 0, 0)),
-])
+  ],
+)
 def test_terms_by_hand(accounting, expected):
   size = quant.model_size(net(1.0), 4, accounting)
   assert tuple(size) == expected

@@ -44,8 +44,10 @@ KERNELS = ('stem/kernel', 'depthwise/kernel', 'grouped/kernel', 'head/kernel')
 
 
 def flat(tree):
-  return {'/'.join(k.key for k in path): leaf
-          for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+  return {
+    '/'.join(k.key for k in path): leaf
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+  }
 
 
 def test_default_quantizes_every_kernel_and_nothing_else(net):
@@ -61,14 +63,20 @@ def test_default_quantizes_every_kernel_and_nothing_else(net):
 
 def test_first_and_last_by_rule(net):
   params, _ = net
-  rules = (Rule('^stem/', -1, 8), Rule('^head/kernel', LEAVE_ALONE), Rule('depthwise/kernel', ()),
-           *DEFAULT_RULES)
+  rules = (
+    Rule('^stem/', -1, 8),
+    Rule('^head/kernel', LEAVE_ALONE),
+    Rule('depthwise/kernel', ()),
+    *DEFAULT_RULES,
+  )
   quantized = flat(quantize_params(params, 2, rules=rules))
   params = flat(params)
-  expected = {'stem/kernel': fake_quantize(params['stem/kernel'], 8),
-              'head/kernel': params['head/kernel'],
-              'depthwise/kernel': fake_quantize(params['depthwise/kernel'], 2, channel_axis=None),
-              'grouped/kernel': fake_quantize(params['grouped/kernel'], 2)}
+  expected = {
+    'stem/kernel': fake_quantize(params['stem/kernel'], 8),
+    'head/kernel': params['head/kernel'],
+    'depthwise/kernel': fake_quantize(params['depthwise/kernel'], 2, channel_axis=None),
+    'grouped/kernel': fake_quantize(params['grouped/kernel'], 2),
+  }
   for path, value in expected.items():
     np.testing.assert_array_equal(quantized[path], value)
   # The first rule names the stem's bias too: a vector is a channel a number.
@@ -99,7 +107,8 @@ def test_vmap_over_bitwidths_works_as_it_reads(net):
 
   def loss(params, bits):
     logits = LinenNet().apply(
-        {'params': quantize_params(params, bits), 'batch_stats': statistics}, IMAGES)
+      {'params': quantize_params(params, bits), 'batch_stats': statistics}, IMAGES
+    )
     return jnp.mean(logits**2)
 
   bits = jnp.asarray([1, 2, 3, 4, 8, 32])
@@ -114,8 +123,11 @@ def test_vmap_over_bitwidths_works_as_it_reads(net):
 
 
 def test_nnx():
-  model = nnx.Sequential(nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0)), nnx.BatchNorm(
-      4, use_running_average=True, rngs=nnx.Rngs(1)), nnx.Linear(4, 2, rngs=nnx.Rngs(2)))
+  model = nnx.Sequential(
+    nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0)),
+    nnx.BatchNorm(4, use_running_average=True, rngs=nnx.Rngs(1)),
+    nnx.Linear(4, 2, rngs=nnx.Rngs(2)),
+  )
   graph, params, rest = nnx.split(model, nnx.Param, ...)
   quantized = nnx.merge(graph, quantize_params(params, 2), rest)
   for i in (0, 2):
@@ -127,10 +139,15 @@ def test_nnx():
 
 def test_equinox_kernels_with_output_channels_first():
   keys = jax.random.split(jax.random.key(0), 3)
-  model = eqx.nn.Sequential([
-      eqx.nn.Conv2d(3, 4, 3, key=keys[0]), eqx.nn.Lambda(jax.nn.relu),
-      eqx.nn.Conv2d(4, 4, 3, groups=4, key=keys[1]), eqx.nn.Lambda(jnp.ravel),
-      eqx.nn.Linear(16, 5, key=keys[2])])
+  model = eqx.nn.Sequential(
+    [
+      eqx.nn.Conv2d(3, 4, 3, key=keys[0]),
+      eqx.nn.Lambda(jax.nn.relu),
+      eqx.nn.Conv2d(4, 4, 3, groups=4, key=keys[1]),
+      eqx.nn.Lambda(jnp.ravel),
+      eqx.nn.Linear(16, 5, key=keys[2]),
+    ]
+  )
   quantized = quantize_params(model, 2, rules=(Rule(r'/weight$', 0),))
   for i in (0, 2, 4):
     weight, new = model.layers[i].weight, quantized.layers[i].weight
@@ -139,8 +156,9 @@ def test_equinox_kernels_with_output_channels_first():
     np.testing.assert_array_equal(quantized.layers[i].bias, model.layers[i].bias)
   image = IMAGES[0].transpose(2, 0, 1)
   assert np.isfinite(quantized(image)).all()
-  grad = eqx.filter_grad(lambda m: jnp.sum(
-      quantize_params(m, 2, rules=(Rule(r'/weight$', 0),))(image) ** 2))(model)
+  grad = eqx.filter_grad(
+    lambda m: jnp.sum(quantize_params(m, 2, rules=(Rule(r'/weight$', 0),))(image) ** 2)
+  )(model)
   assert np.abs(grad.layers[2].weight).max() > 0
 
 

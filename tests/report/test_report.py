@@ -50,17 +50,24 @@ def test_csv_is_exact():
 
 def test_markdown():
   assert report.to_markdown([('a', '1'), ('bcd', '20')], ('name', 'n')) == (
-      '| name |  n |\n| ---- | -: |\n| a    |  1 |\n| bcd  | 20 |\n')
+    '| name |  n |\n| ---- | -: |\n| a    |  1 |\n| bcd  | 20 |\n'
+  )
 
 
 def test_plot_is_a_picture(tmp_path):
   from matplotlib import image
-  report.tradeoff(tmp_path / 'p.png',
-                  [report.Series('4 bits', [8, 16], [0.8, 0.9], [0.01, 0.02]),
-                   report.Series('float', [30], [0.9], [0.0], reference=True)],
-                  xlabel='size, KiB', ylabel='accuracy')
+
+  report.tradeoff(
+    tmp_path / 'p.png',
+    [
+      report.Series('4 bits', [8, 16], [0.8, 0.9], [0.01, 0.02]),
+      report.Series('float', [30], [0.9], [0.0], reference=True),
+    ],
+    xlabel='size, KiB',
+    ylabel='accuracy',
+  )
   pixels = image.imread(tmp_path / 'p.png')
-  blue = np.array([0x1f, 0x77, 0xb4]) / 255  # Matplotlib's first colour.
+  blue = np.array([0x1F, 0x77, 0xB4]) / 255  # Matplotlib's first colour.
   is_blue = np.abs(pixels[..., :3] - blue).max(-1) < 0.02
   # Both points stand inside the axes, far apart, not in the legend alone.
   assert np.ptp(np.flatnonzero(is_blue.any(0))) > 0.2 * pixels.shape[1]

@@ -19,7 +19,7 @@ def dataset():
     labels = rng.integers(0, 3, count).astype(np.int32)
     images = rng.integers(0, 80, (count, 8, 8, 1))
     for i, label in enumerate(labels):
-      images[i, 1:2 + 2 * label] += 150
+      images[i, 1 : 2 + 2 * label] += 150
     return data.ArraySplit(images.astype(np.uint8), labels)
 
   return data.Dataset('stripes', split(256), split(70), (8, 8, 1), 3, (60.0,), (70.0,))
@@ -28,8 +28,15 @@ def dataset():
 @pytest.fixture(scope='session')
 def setting(dataset):
   """Model, recipe and a maker of members."""
-  recipe = training.Recipe(steps=24, steps_per_epoch=8, shift=1, flip=True, label_smoothing=0.1,
-                           mean=dataset.mean, std=dataset.std)
+  recipe = training.Recipe(
+    steps=24,
+    steps_per_epoch=8,
+    shift=1,
+    flip=True,
+    label_smoothing=0.1,
+    mean=dataset.mean,
+    std=dataset.std,
+  )
 
   def members(seeds, bits, rates=0.05):
     rates = jnp.broadcast_to(jnp.asarray(rates, jnp.float32), (len(seeds),))

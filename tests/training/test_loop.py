@@ -15,8 +15,15 @@ from cnnopt_jax.training import evaluate, loop
 def run(setting, dataset, folder, **kwargs):
   checkpoints = training.Checkpoints(folder)
   try:
-    return training.train(setting.model, setting.recipe, setting.members([0, 1, 0], [1, 4, 32]),
-                          dataset, batch_size=setting.batch_size, checkpoints=checkpoints, **kwargs)
+    return training.train(
+      setting.model,
+      setting.recipe,
+      setting.members([0, 1, 0], [1, 4, 32]),
+      dataset,
+      batch_size=setting.batch_size,
+      checkpoints=checkpoints,
+      **kwargs,
+    )
   finally:
     checkpoints.close()
 
@@ -52,6 +59,7 @@ def test_a_finished_program_takes_no_more_steps(setting, dataset, whole, tmp_pat
 
 def test_each_step_sees_the_batch_of_its_seed_and_step(setting):
   from cnnopt_jax import data
+
   seeds = np.array([3, 8])
   indices = list(loop.batch_indices_from(0, setting.recipe, seeds, 256, 32))
   assert len(indices) == 24
@@ -80,8 +88,10 @@ def test_accuracy_is_the_share_of_right_answers(setting, dataset, whole):
     logits = setting.model.apply({**variables, 'params': params}, images)
     expected = np.mean(np.argmax(logits, -1) == dataset.test.labels)
     for batch_size in (70, 32, 500):  # Whole, padded last batch, one padded batch.
-      assert training.accuracy(setting.model, variables, bits, dataset,
-                               batch_size=batch_size) == expected
+      assert (
+        training.accuracy(setting.model, variables, bits, dataset, batch_size=batch_size)
+        == expected
+      )
 
 
 def test_accuracy_compiles_once_for_all_bitwidths(setting, dataset, whole):
@@ -89,15 +99,18 @@ def test_accuracy_compiles_once_for_all_bitwidths(setting, dataset, whole):
   before = evaluate._correct._cache_size()
   quantizer = training.Quantizer(step='absmax')
   for bits in (1, 2, 8, 32):
-    training.accuracy(setting.model, {'params': state.params, **state.statistics}, bits, dataset,
-                      quantizer)
+    training.accuracy(
+      setting.model, {'params': state.params, **state.statistics}, bits, dataset, quantizer
+    )
   assert evaluate._correct._cache_size() == before + 1
 
 
 def test_a_32_bit_member_is_float_throughout():
   rules = (Rule('a/kernel', -1, 2), *DEFAULT_RULES)
-  params = {'a': {'kernel': jnp.linspace(-1, 1, 12).reshape(4, 3)},
-            'b': {'kernel': jnp.linspace(-2, 1, 12).reshape(4, 3)}}
+  params = {
+    'a': {'kernel': jnp.linspace(-1, 1, 12).reshape(4, 3)},
+    'b': {'kernel': jnp.linspace(-2, 1, 12).reshape(4, 3)},
+  }
   quantizer = training.Quantizer(rules)
   jax.tree.map(np.testing.assert_array_equal, quantizer(params, jnp.int32(32)), params)
   eight = quantizer(params, jnp.int32(8))

@@ -47,8 +47,12 @@ def test_equals_sgd_written_out(setting, dataset, bits):
 
     def loss_fn(params):
       quantized = quantize_params(params, bits)
-      logits, new = setting.model.apply({'params': quantized, **stats}, x, train=True,  # noqa: B023
-                                        mutable=['batch_stats'])
+      logits, new = setting.model.apply(
+        {'params': quantized, **stats},  # noqa: B023
+        x,  # noqa: B023
+        train=True,
+        mutable=['batch_stats'],
+      )
       log_p = jax.nn.log_softmax(logits)
       smooth = 0.9 * jnp.mean(log_p[jnp.arange(32), labels[0]]) + 0.1 * jnp.mean(log_p)  # noqa: B023
       return -smooth, new
@@ -57,16 +61,19 @@ def test_equals_sgd_written_out(setting, dataset, bits):
     losses.append(float(loss))
     stats = dict(new)
     grads = jax.tree.map(lambda g, p: g + 5e-4 * p * (p.ndim > 1), grads, params)
-    momentum = grads if momentum is None else jax.tree.map(
-        lambda m, g: 0.9 * m + g, momentum, grads)
+    momentum = (
+      grads if momentum is None else jax.tree.map(lambda m, g: 0.9 * m + g, momentum, grads)
+    )
     rate = 0.05 * 0.5 * (1 + np.cos(np.pi * t / 24))
     params = jax.tree.map(lambda p, m, g: p - rate * (0.9 * m + g), params, momentum, grads)  # noqa: B023
   # The same sums in another order, through five steps of a quantizer whose levels can flip.
   tolerance = 2e-5 if bits == 32 else 2e-3
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=tolerance), state.params,
-               params)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=10 * tolerance),
-               state.statistics, stats)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a[0], b, atol=tolerance), state.params, params
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a[0], b, atol=10 * tolerance), state.statistics, stats
+  )
   np.testing.assert_allclose(state.loss_sum[0], sum(losses), rtol=1e-3)
 
 
@@ -75,8 +82,9 @@ def test_optimizer_is_optax_sgd(setting):
   grads = jax.tree.map(lambda p: 0.3 * p, params)
   ours = training.make_optimizer(setting.recipe)
   theirs = optax.chain(
-      optax.add_decayed_weights(5e-4, mask={'kernel': True, 'bias': False}),
-      optax.sgd(optax.cosine_decay_schedule(0.2, 24), momentum=0.9, nesterov=True))
+    optax.add_decayed_weights(5e-4, mask={'kernel': True, 'bias': False}),
+    optax.sgd(optax.cosine_decay_schedule(0.2, 24), momentum=0.9, nesterov=True),
+  )
   ours_state, theirs_state = ours.init(params), theirs.init(params)
   for _ in range(4):
     a, ours_state = ours.update(grads, ours_state, params)
@@ -110,14 +118,16 @@ def test_vmapped_members_equal_single_runs(setting, dataset):
   seeds, bits, rates = [5, 6, 5, 7], [1, 4, 32, 3], [0.05, 0.1, 0.05, 0.02]
   together, _ = take_steps(setting, dataset, setting.members(seeds, bits, rates), 6)
   for i in range(4):
-    alone, _ = take_steps(setting, dataset, setting.members(
-        seeds[i:i + 1], bits[i:i + 1], rates[i:i + 1]), 6)
+    alone, _ = take_steps(
+      setting, dataset, setting.members(seeds[i : i + 1], bits[i : i + 1], rates[i : i + 1]), 6
+    )
     assert_same(pick(together, i), pick(alone, 0))
 
 
 def test_seed_decides_the_initial_weights_alone(setting, dataset):
-  state = training.init_state(setting.model, setting.recipe, setting.members([2, 2, 9], [1, 32, 1]),
-                              dataset.image_shape)
+  state = training.init_state(
+    setting.model, setting.recipe, setting.members([2, 2, 9], [1, 32, 1]), dataset.image_shape
+  )
   assert_same(pick(state, 0), pick(state, 1))
   kernel = state.params['unit0']['conv']['kernel']
   assert np.abs(kernel[0] - kernel[2]).max() > 0.01

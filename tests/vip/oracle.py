@@ -14,9 +14,10 @@ def restore(samples, size):
       full[:, 2 * i, 2 * j] = samples[:, i, j]
       full[:, 2 * i + 1, 2 * j] = (samples[:, i, j] + samples[:, below, j]) / 2
       full[:, 2 * i, 2 * j + 1] = (samples[:, i, j] + samples[:, i, right]) / 2
-      full[:, 2 * i + 1, 2 * j + 1] = (samples[:, i, j] + samples[:, below, j]
-                                       + samples[:, i, right] + samples[:, below, right]) / 4
-  return full[:, :size[0], :size[1]]
+      full[:, 2 * i + 1, 2 * j + 1] = (
+        samples[:, i, j] + samples[:, below, j] + samples[:, i, right] + samples[:, below, right]
+      ) / 4
+  return full[:, : size[0], : size[1]]
 
 
 def windows(x, kernel_size, stride, padding, fill):
@@ -26,7 +27,7 @@ def windows(x, kernel_size, stride, padding, fill):
   kh, kw = kernel_size
   for i in range((x.shape[1] - kh) // stride + 1):
     for j in range((x.shape[2] - kw) // stride + 1):
-      yield i, j, x[:, i * stride:i * stride + kh, j * stride:j * stride + kw]
+      yield i, j, x[:, i * stride : i * stride + kh, j * stride : j * stride + kw]
 
 
 def assemble(pixels):
@@ -41,10 +42,18 @@ def assemble(pixels):
 def conv(x, kernel, stride, padding, groups=1):
   """Convolution of [N, H, W, C] with a kernel [kh, kw, C / groups, F]."""
   inputs, features = kernel.shape[2], kernel.shape[3] // groups
+
   def pixel(window):
-    parts = [np.tensordot(window[..., g * inputs:(g + 1) * inputs],
-                          kernel[..., g * features:(g + 1) * features], 3) for g in range(groups)]
+    parts = [
+      np.tensordot(
+        window[..., g * inputs : (g + 1) * inputs],
+        kernel[..., g * features : (g + 1) * features],
+        3,
+      )
+      for g in range(groups)
+    ]
     return np.concatenate(parts, -1)
+
   found = windows(x, kernel.shape[:2], stride, padding, 0)
   return assemble((i, j, pixel(window)) for i, j, window in found)
 

@@ -22,8 +22,11 @@ LAYERS = [
 ]
 # Passed in full everywhere: two spellings of one call would be two compiles.
 OPTIONS = dict(stride=1, padding=1, groups=1, activation='relu')
-ACTIVATIONS = {'relu': lambda z: np.maximum(z, 0), 'relu6': lambda z: np.clip(z, 0, 6),
-               'identity': lambda z: z}
+ACTIVATIONS = {
+  'relu': lambda z: np.maximum(z, 0),
+  'relu6': lambda z: np.clip(z, 0, 6),
+  'identity': lambda z: z,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +43,9 @@ def sources(size):
 def interpolate(full):
   """[N, H, W, ...] from its even rows and columns, position by position."""
   out = np.empty_like(full)
-  for (i, rows), (j, columns) in itertools.product(enumerate(sources(full.shape[1])),
-                                                   enumerate(sources(full.shape[2]))):
+  for (i, rows), (j, columns) in itertools.product(
+    enumerate(sources(full.shape[1])), enumerate(sources(full.shape[2]))
+  ):
     out[:, i, j] = np.mean([full[:, a, b] for a in rows for b in columns], 0)
   return out
 
@@ -50,8 +54,14 @@ def patches(x, size, stride, padding):
   """[N, rows, columns, taps, C] of the zero-extended input."""
   padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
   spans = [(length - size) // stride + 1 for length in padded.shape[1:3]]
-  return np.stack([padded[:, i:, j:][:, ::stride, ::stride][:, :spans[0], :spans[1]]
-                   for i in range(size) for j in range(size)], 3)
+  return np.stack(
+    [
+      padded[:, i:, j:][:, ::stride, ::stride][:, : spans[0], : spans[1]]
+      for i in range(size)
+      for j in range(size)
+    ],
+    3,
+  )
 
 
 def linear(x, kernel, bias, stride, padding, groups):
@@ -107,22 +117,25 @@ def test_no_bound_is_violated(layer):
       smaller = np.minimum(interpolate(np.maximum(z, 0)), interpolate(np.maximum(-z, 0)))
       np.testing.assert_allclose(gap, smaller, **tolerance)
     seen = patches(x, kernel.shape[0], stride, padding)
-    np.testing.assert_allclose(found.difference, norm(interpolate(seen) - seen), rtol=1e-12,
-                               atol=1e-12)
+    np.testing.assert_allclose(
+      found.difference, norm(interpolate(seen) - seen), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_second_differences():
   """Of u^2 at lag 2: 4 between samples, and on the repeated last of eight columns 12^2 - 14^2."""
-  differences = jax.jit(bound.second_differences,
-                        static_argnames=('kernel_size', 'stride', 'padding'))
-  x = np.tile(np.arange(15.0)**2, (1, 15, 1))[..., None]
+  differences = jax.jit(
+    bound.second_differences, static_argnames=('kernel_size', 'stride', 'padding')
+  )
+  x = np.tile(np.arange(15.0) ** 2, (1, 15, 1))[..., None]
   found = differences(x, np.array([0, 0]), kernel_size=(1, 1), stride=2, padding=0)
   expected = np.array([0, 4, 0, 4, 0, 4, 0, 12.0**2 - 14.0**2])
   np.testing.assert_array_equal(found[0, :, :, 0], np.tile(expected, (8, 1)))
   # The zero extension is part of the input: a constant has differences at the border only. The
   # first tap sees it above and left of the first row and column.
-  found = differences(np.ones((1, 5, 5, 1)), np.array([0, 0]), kernel_size=(3, 3), stride=1,
-                      padding=1)
+  found = differences(
+    np.ones((1, 5, 5, 1)), np.array([0, 0]), kernel_size=(3, 3), stride=1, padding=1
+  )
   seen = np.pad(np.ones((4, 4)), ((1, 0), (1, 0)))[None, ..., None]
   np.testing.assert_array_equal(found, interpolate(seen) - seen)
   assert np.all(found[0, 1, ::2, 0][1:] == -0.5) and found[0, 1, 1, 0] == -0.75
@@ -150,13 +163,16 @@ def test_gap_and_difference_add_up():
   np.testing.assert_allclose([found.a_posteriori, found.a_posteriori_max], 1.5, rtol=1e-6)
 
 
-@pytest.mark.parametrize('virtual, z, radius, activation, expected', [
-  (0, 1, 3, 'relu', 4),  # The dense output can grow without end.
-  (1, -2, 1, 'relu', 2**0.5),  # ... but not fall below zero.
-  (5, 7, 1, 'relu6', 2**0.5),  # ... nor rise above six.
-  (2, 1, 3, 'relu', 12**0.5),  # 1 + 9 + 2 with the reach of 1; the true worst is 2.
-  (2, 1, 3, 'identity', 4),
-])
+@pytest.mark.parametrize(
+  'virtual, z, radius, activation, expected',
+  [
+    (0, 1, 3, 'relu', 4),  # The dense output can grow without end.
+    (1, -2, 1, 'relu', 2**0.5),  # ... but not fall below zero.
+    (5, 7, 1, 'relu6', 2**0.5),  # ... nor rise above six.
+    (2, 1, 3, 'relu', 12**0.5),  # 1 + 9 + 2 with the reach of 1; the true worst is 2.
+    (2, 1, 3, 'identity', 4),
+  ],
+)
 def test_how_far_an_output_can_go(virtual, z, radius, activation, expected):
   act = bound.ACTIVATIONS[activation]
   arrays = [np.asarray(a, float) for a in ([virtual], [z], radius)]
@@ -216,14 +232,17 @@ def test_every_rank_bounds_and_full_rank_is_exact():
   np.testing.assert_allclose(found.a_posteriori_max, truth.error_max, **tolerance)
 
 
-@pytest.mark.parametrize('options, message', [
-  (dict(activation='gelu'), "activation='gelu'; allowed: relu, relu6, identity"),
-  (dict(rank=5), 'rank=5; allowed: 0 to 4'),
-  (dict(rank=-1), 'rank=-1; allowed: 0 to 4'),
-  (dict(stride=0), 'stride=0; allowed: 1 or more'),
-  (dict(groups=2), 'groups=2; allowed: a divisor of the outputs'),
-  (dict(padding=0), 'padding=0; allowed: enough for a kernel'),
-])
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    (dict(activation='gelu'), "activation='gelu'; allowed: relu, relu6, identity"),
+    (dict(rank=5), 'rank=5; allowed: 0 to 4'),
+    (dict(rank=-1), 'rank=-1; allowed: 0 to 4'),
+    (dict(stride=0), 'stride=0; allowed: 1 or more'),
+    (dict(groups=2), 'groups=2; allowed: a divisor of the outputs'),
+    (dict(padding=0), 'padding=0; allowed: enough for a kernel'),
+  ],
+)
 def test_bad_options(options, message):
   with pytest.raises(ValueError, match=message):
     bound.layer_bound(np.ones((1, 2, 2, 3)), np.ones((3, 3, 3, 4)), **{'padding': 1, **options})
@@ -249,7 +268,7 @@ def random_network(seed, channels=(8, 12, 16), pools=(True, False, True)):
 
 def max_pool(x):
   n, h, w, c = x.shape
-  return x[:, :h // 2 * 2, :w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
+  return x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
 
 
 def test_report_of_random_networks_on_real_images():
@@ -271,7 +290,7 @@ def test_report_of_random_networks_on_real_images():
 def test_report_of_a_layer_without_error():
   """A map of one pixel has nothing to interpolate."""
   layer = bound_network.BoundedLayer('one', np.ones((2, 1, 1, 3)), np.ones((1, 1, 3, 2)))
-  row, = bound_network.bound_report([layer], rank=99)
+  (row,) = bound_network.bound_report([layer], rank=99)
   assert row.images == row.violations == 0 and np.isnan(row.ratio) and np.isnan(row.worst)
 
 
@@ -283,8 +302,9 @@ def test_chain_is_bounded_by_the_virtual_network_alone():
   for kernel, bias, pool in layers:
     found = bound.layer_bound(virtual, kernel, bias, **OPTIONS, rank=None)
     local.append(np.minimum(found.a_priori, found.a_posteriori))
-    lipschitz.append(bound_network.conv_norm(kernel, dense.shape[1:3])
-                     * bound_network.pool_norm(2, 2))
+    lipschitz.append(
+      bound_network.conv_norm(kernel, dense.shape[1:3]) * bound_network.pool_norm(2, 2)
+    )
     dense, virtual = (np.maximum(linear(x, kernel, bias, 1, 1, 1), 0) for x in (dense, virtual))
     virtual = interpolate(virtual)
     distances.append(norm(virtual - dense))
@@ -301,9 +321,15 @@ def test_network_bound_by_hand():
   np.testing.assert_array_equal(found[:, 0], [1, 5, 10.5])
 
 
-@pytest.mark.parametrize('size, k, stride, padding, groups', [
-  ((5, 4), 3, 1, 1, 1), ((6, 5), 3, 2, 1, 1), ((4, 4), 5, 1, 4, 2), ((3, 4), 3, 2, 1, 4),
-])
+@pytest.mark.parametrize(
+  'size, k, stride, padding, groups',
+  [
+    ((5, 4), 3, 1, 1, 1),
+    ((6, 5), 3, 2, 1, 1),
+    ((4, 4), 5, 1, 4, 2),
+    ((3, 4), 3, 2, 1, 4),
+  ],
+)
 def test_conv_norm_bounds_the_matrix(size, k, stride, padding, groups):
   """Against the singular values of the whole operator, column by column."""
   kernel = np.random.default_rng(0).normal(size=(k, k, 4 // groups, 4))
@@ -316,8 +342,9 @@ def test_conv_norm_bounds_the_matrix(size, k, stride, padding, groups):
 
 def test_conv_norm_is_the_matrix_norm_of_a_1x1_kernel():
   kernel = np.random.default_rng(0).normal(size=(1, 1, 5, 3))
-  np.testing.assert_allclose(bound_network.conv_norm(kernel, (4, 6)),
-                             np.linalg.norm(kernel[0, 0], 2))
+  np.testing.assert_allclose(
+    bound_network.conv_norm(kernel, (4, 6)), np.linalg.norm(kernel[0, 0], 2)
+  )
 
 
 def test_pool_norm_is_reached():
@@ -327,7 +354,10 @@ def test_pool_norm_is_reached():
   windows = patches(pixel, 3, 2, 0)
   assert norm(windows.max(3)) / norm(pixel) == bound_network.pool_norm(3, 2) == 2
   window = np.ones((1, 2, 2, 1))
-  assert norm(patches(window, 2, 2, 0).mean(3)) / norm(window) == bound_network.pool_norm(
-      2, 2, 'average') == 0.5
+  assert (
+    norm(patches(window, 2, 2, 0).mean(3)) / norm(window)
+    == bound_network.pool_norm(2, 2, 'average')
+    == 0.5
+  )
   with pytest.raises(ValueError, match="kind='sum'; allowed: max, average"):
     bound_network.pool_norm(2, 2, 'sum')

@@ -61,7 +61,8 @@ def test_virtual_result_samples_the_dense_one(size):
         forms = vip.conv_forms(source, (k, k), 2 * stride, setting['padding'], groups)
         for form in (None, *forms):
           results[*case, type(source) is vip.VirtualMap, str(form)] = vip.conv(
-              source, kernel_of(case), form=form, **setting)
+            source, kernel_of(case), form=form, **setting
+          )
     return results
 
   results = compiled(write)(x, array)
@@ -70,15 +71,22 @@ def test_virtual_result_samples_the_dense_one(size):
     kernel = np.asarray(kernel_of((k, p, stride, groups)))
     want = oracle.conv(source, kernel, stride, ((p, p), (p, p)), groups)
     assert got.size == want.shape[1:3]
-    np.testing.assert_allclose(got.samples, want[:, ::2, ::2], rtol=0, atol=1e-13,
-                               err_msg=f'{k, p, stride, groups, form}')
+    np.testing.assert_allclose(
+      got.samples, want[:, ::2, ::2], rtol=0, atol=1e-13, err_msg=f'{k, p, stride, groups, form}'
+    )
 
 
 def test_array_in_array_out_is_lax():
   x, kernel = random((2, 7, 6, 4)), random((3, 5, 2, 6), 1)
   got = vip.conv(x, kernel, stride=2, padding=((0, 2), (2, 1)), groups=2)
-  want = lax.conv_general_dilated(x, kernel, (2, 2), ((0, 2), (2, 1)), feature_group_count=2,
-                                  dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  want = lax.conv_general_dilated(
+    x,
+    kernel,
+    (2, 2),
+    ((0, 2), (2, 1)),
+    feature_group_count=2,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
   np.testing.assert_allclose(got, want, rtol=1e-14)
 
 
@@ -101,8 +109,12 @@ def test_folded_kernel_reads_maps_and_arrays(size):
   np.testing.assert_allclose(folded.unfold(), kernel, atol=1e-15)
 
   def both(kernel):
-    results = [vip.conv(source, kernel, stride=stride, virtual=virtual)
-               for source in (x, array) for stride in (1, 2) for virtual in (False, True)]
+    results = [
+      vip.conv(source, kernel, stride=stride, virtual=virtual)
+      for source in (x, array)
+      for stride in (1, 2)
+      for virtual in (False, True)
+    ]
     forms = vip.conv_forms(x, kernel.shape, 2, ((1, 1), (1, 1)), 1)
     return results + [vip.conv(x, kernel, virtual=True, form=form) for form in forms]
 
@@ -118,10 +130,16 @@ def test_prepared_kernels_read_maps_and_arrays():
   assert transformed.shape == kernel.shape and transformed.dtype == kernel.dtype
 
   def every_way(kernel):
-    results = [vip.conv(source, kernel, stride=stride, virtual=virtual)
-               for source in (x, array) for stride in (1, 2) for virtual in (False, True)]
-    return results + [vip.conv(x, kernel, virtual=True, form='winograd'),
-                      vip.conv(array, kernel, form='winograd')]
+    results = [
+      vip.conv(source, kernel, stride=stride, virtual=virtual)
+      for source in (x, array)
+      for stride in (1, 2)
+      for virtual in (False, True)
+    ]
+    return results + [
+      vip.conv(x, kernel, virtual=True, form='winograd'),
+      vip.conv(array, kernel, form='winograd'),
+    ]
 
   want = jax.tree.leaves(compiled(every_way)(kernel))
   for prepared in (folded, transformed):
@@ -135,8 +153,13 @@ def test_prepared_kernels_read_maps_and_arrays():
 
 def test_winograd_is_chosen_where_its_kernel_was_prepared_and_it_was_measured_to_pay():
   chosen = lambda shape, channels, transformed=True: vip.conv_form(
-      jax.ShapeDtypeStruct(shape, jnp.float32), (3, 3, *channels), 1, ((1, 1), (1, 1)), 1,
-      transformed=transformed)
+    jax.ShapeDtypeStruct(shape, jnp.float32),
+    (3, 3, *channels),
+    1,
+    ((1, 1), (1, 1)),
+    1,
+    transformed=transformed,
+  )
   assert chosen((4, 28, 28, 256), (256, 256)) == 'winograd'
   assert chosen((4, 56, 56, 256), (256, 256)) == 'winograd'  # Many channels: however large.
   assert chosen((4, 28, 28, 256), (256, 256), transformed=False) == 'direct'
@@ -148,8 +171,9 @@ def test_winograd_is_chosen_where_its_kernel_was_prepared_and_it_was_measured_to
   assert vip.conv_form(*setting) != 'winograd'
 
 
-@pytest.mark.parametrize('form', ['ring', 'padded', 'patches', 'winograd', 'strips', 'phases',
-                                  'pointwise'])
+@pytest.mark.parametrize(
+  'form', ['ring', 'padded', 'patches', 'winograd', 'strips', 'phases', 'pointwise']
+)
 def test_gradients_are_those_through_the_full_map(form):
   k, stride = (1, 1) if form == 'pointwise' else (3, 1 if form == 'phases' else 2)
   padding = ((k // 2,) * 2,) * 2
@@ -157,9 +181,11 @@ def test_gradients_are_those_through_the_full_map(form):
 
   def gradients(form):
     def loss(samples, kernel):
-      y = vip.conv(vip.VirtualMap(samples, x.size), kernel, stride=stride, padding=padding,
-                   form=form)
+      y = vip.conv(
+        vip.VirtualMap(samples, x.size), kernel, stride=stride, padding=padding, form=form
+      )
       return jnp.sum(jnp.sin(y))
+
     return compiled(jax.grad(loss, (0, 1)))(x.samples, kernel)
 
   for got, want in zip(gradients(form), gradients('materialized')):
@@ -191,13 +217,16 @@ def test_vmap_over_maps_and_kernels():
   np.testing.assert_allclose(shared.samples[2], conv(samples[2], kernels[0]).samples, atol=1e-13)
 
 
-@pytest.mark.parametrize('kwargs, words', [
+@pytest.mark.parametrize(
+  'kwargs, words',
+  [
     (dict(form='phases'), "form='phases'; allowed here: materialized, strips, padded, patches"),
     (dict(stride=0), 'stride=0; allowed'),
     (dict(groups=3), r'groups=3; allowed: \[N, H, W, Cin\]'),
     (dict(padding=((0, 0), (0, 0))), 'does not fit into a map'),
     (dict(padding='SAME'), r"padding='SAME'; allowed: \(\(top, bottom\), \(left, right\)\)"),
-])
+  ],
+)
 def test_wrong_arguments_are_named(kwargs, words):
   x, kernel = random_map((2, 2), 4), random((3, 3, 4, 2))
   with pytest.raises(ValueError, match=words):
@@ -205,8 +234,10 @@ def test_wrong_arguments_are_named(kwargs, words):
 
 
 def test_transform_leaves_everything_else_alone():
-  params = {'a': {'conv': {'kernel': random((3, 3, 32, 32)), 'bias': random((32,))}},
-            'b': {'conv': {'kernel': random((3, 3, 4, 4))}}}
+  params = {
+    'a': {'conv': {'kernel': random((3, 3, 32, 32)), 'bias': random((32,))}},
+    'b': {'conv': {'kernel': random((3, 3, 4, 4))}},
+  }
   transformed = vip.transform(vip.fold(params, ('b',)), ('a', 'b'))
   assert isinstance(transformed['a']['conv']['kernel'], vip.WinogradKernel)
   assert transformed['a']['conv']['bias'] is params['a']['conv']['bias']
@@ -216,9 +247,11 @@ def test_transform_leaves_everything_else_alone():
 
 
 def test_fold_leaves_everything_else_alone():
-  params = {'a': {'conv': {'kernel': random((3, 3, 4, 4))}, 'norm': {'scale': random((4,))}},
-            'b': {'c': {'conv': {'kernel': random((1, 1, 4, 4))}}},
-            'raw': {'kernel': random((3, 3, 1, 1))}}
+  params = {
+    'a': {'conv': {'kernel': random((3, 3, 4, 4))}, 'norm': {'scale': random((4,))}},
+    'b': {'c': {'conv': {'kernel': random((1, 1, 4, 4))}}},
+    'raw': {'kernel': random((3, 3, 1, 1))},
+  }
   folded = vip.fold(params, ('a', 'b/c', 'raw'))
   assert isinstance(folded['a']['conv']['kernel'], vip.FoldedKernel)
   assert isinstance(folded['raw']['kernel'], vip.FoldedKernel)

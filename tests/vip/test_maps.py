@@ -21,21 +21,31 @@ def test_materialize(size):
 
 
 def test_materialized_literals():
-  x = vip.VirtualMap(jnp.array([[0., 4.], [8., 4.]]).reshape(1, 2, 2, 1), (4, 3))
-  np.testing.assert_array_equal(x.materialize()[0, :, :, 0],
-                                [[0, 2, 4], [4, 4, 4], [8, 6, 4], [8, 6, 4]])
+  x = vip.VirtualMap(jnp.array([[0.0, 4.0], [8.0, 4.0]]).reshape(1, 2, 2, 1), (4, 3))
+  np.testing.assert_array_equal(
+    x.materialize()[0, :, :, 0], [[0, 2, 4], [4, 4, 4], [8, 6, 4], [8, 6, 4]]
+  )
 
 
 def test_no_arithmetic_and_no_conversion():
   x = random_map((4, 4), 2)
-  for attempt in (lambda: x + x, lambda: 2 * x, lambda: nn.relu(x), lambda: jnp.sum(x),
-                  lambda: np.asarray(x), lambda: np.maximum(x, 0), lambda: -x):
+  for attempt in (
+    lambda: x + x,
+    lambda: 2 * x,
+    lambda: nn.relu(x),
+    lambda: jnp.sum(x),
+    lambda: np.asarray(x),
+    lambda: np.maximum(x, 0),
+    lambda: -x,
+  ):
     with pytest.raises(TypeError):
       attempt()
 
 
-@pytest.mark.parametrize('samples, size', [((2, 3, 3, 1), (6, 7)), ((2, 3, 3, 1), (4, 6)),
-                                           ((3, 3, 1), (6, 6)), ((1, 0, 0, 1), (0, 0))])
+@pytest.mark.parametrize(
+  'samples, size',
+  [((2, 3, 3, 1), (6, 7)), ((2, 3, 3, 1), (4, 6)), ((3, 3, 1), (6, 6)), ((1, 0, 0, 1), (0, 0))],
+)
 def test_samples_that_do_not_fit_are_refused(samples, size):
   with pytest.raises(ValueError, match='allowed: '):
     vip.VirtualMap(jnp.zeros(samples), size).materialize()
@@ -66,13 +76,16 @@ def test_max_pool(size):
 
 def test_oblong_pools():
   x = random_map((9, 8), 3)
-  largest, mean = compiled(lambda x: (vip.max_pool(x, (3, 2), (2, 4)),
-                                      vip.avg_pool(x, (2, 3), (4, 2))))(x)
-  every = [[full(x)[:, i:i + 3, j:j + 2].max((1, 2)) for j in range(0, 7, 4)]
-           for i in range(0, 7, 2)]
+  largest, mean = compiled(
+    lambda x: (vip.max_pool(x, (3, 2), (2, 4)), vip.avg_pool(x, (2, 3), (4, 2)))
+  )(x)
+  every = [
+    [full(x)[:, i : i + 3, j : j + 2].max((1, 2)) for j in range(0, 7, 4)] for i in range(0, 7, 2)
+  ]
   np.testing.assert_allclose(largest, np.moveaxis(np.array(every), 2, 0), rtol=0, atol=1e-15)
-  every = [[full(x)[:, i:i + 2, j:j + 3].mean((1, 2)) for j in range(0, 6, 2)]
-           for i in range(0, 8, 4)]
+  every = [
+    [full(x)[:, i : i + 2, j : j + 3].mean((1, 2)) for j in range(0, 6, 2)] for i in range(0, 8, 4)
+  ]
   np.testing.assert_allclose(mean, np.moveaxis(np.array(every), 2, 0), rtol=0, atol=1e-15)
 
 
@@ -87,17 +100,25 @@ def test_avg_pool_and_global_mean(size):
   x = random_map(size, 3)
   pools = [(w, s) for w, s in ((2, 2), (3, 2), (2, 1), (4, 4), (1, 2), (5, 4)) if min(size) >= w]
   for source in (x, full(x)):
-    *pooled, mean = compiled(lambda x: [vip.avg_pool(x, w, s) for w, s in pools]
-                             + [vip.global_mean(x)])(source)
+    *pooled, mean = compiled(
+      lambda x: [vip.avg_pool(x, w, s) for w, s in pools] + [vip.global_mean(x)]
+    )(source)
     for (w, s), got in zip(pools, pooled):
       want = oracle.pool(full(x), w, s, ((0, 0), (0, 0)), np.mean)
       np.testing.assert_allclose(got, want, rtol=0, atol=1e-15, err_msg=str((w, s)))
     np.testing.assert_allclose(mean, full(x).mean((1, 2)), rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize('pool', [
-    lambda x: vip.max_pool(x, 2, 2), lambda x: vip.max_pool(x, 3, 2, padding=((1, 1), (1, 1))),
-    lambda x: vip.avg_pool(x, 2, 2), vip.global_mean, vip.relu])
+@pytest.mark.parametrize(
+  'pool',
+  [
+    lambda x: vip.max_pool(x, 2, 2),
+    lambda x: vip.max_pool(x, 3, 2, padding=((1, 1), (1, 1))),
+    lambda x: vip.avg_pool(x, 2, 2),
+    vip.global_mean,
+    vip.relu,
+  ],
+)
 def test_gradients_are_those_through_the_full_map(pool):
   x = random_map((7, 6), 2)  # Random numbers have no ties.
   loss = lambda x: jnp.sum(jnp.sin(pool(x)))
@@ -106,8 +127,9 @@ def test_gradients_are_those_through_the_full_map(pool):
   np.testing.assert_allclose(got, want, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize('window, stride, padding', [
-    (0, 1, 0), (2, (2, 0), 0), (5, 2, 0), (2, 2, 2)])
+@pytest.mark.parametrize(
+  'window, stride, padding', [(0, 1, 0), (2, (2, 0), 0), (5, 2, 0), (2, 2, 2)]
+)
 def test_pools_that_do_not_fit_are_refused(window, stride, padding):
   with pytest.raises(ValueError, match='(window|stride)=.*allowed'):
     vip.max_pool(random_map((4, 4), 1), window, stride, padding=((padding, padding),) * 2)

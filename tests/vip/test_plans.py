@@ -20,7 +20,8 @@ def test_vgg_plans():
   assert numbers('vgg16_round3') - numbers('vgg16_round2') == {'1_1'}
   assert numbers('vgg16_round4') - numbers('vgg16_round3') == {'3_1', '3_2'}
   assert set(models.unit_names(models.create('vgg16', num_classes=10))) - set(
-      vip.PLANS['vgg16_round4']) == {'conv2_1'}
+    vip.PLANS['vgg16_round4']
+  ) == {'conv2_1'}
   assert numbers('thinet_round1') == {'1_2', '3_3', '4_3', '5_3'}
   assert numbers('thinet_round2') - numbers('thinet_round1') == {'2_2', '4_1', '4_2', '5_2'}
   assert numbers('thinet_round3') - numbers('thinet_round2') == {'1_1', '3_1', '3_2', '5_1'}
@@ -63,13 +64,16 @@ def test_random_plans():
   assert set().union(*plans) == set(units) and len(set(plans)) == 50
 
 
-@pytest.mark.parametrize('name, plan, image', [
+@pytest.mark.parametrize(
+  'name, plan, image',
+  [
     ('plain', ('unit1', 'unit2', 'unit5'), (27, 28, 1)),
     ('vgg8', 'all', (28, 28, 1)),
     ('resnet8', 'all', (28, 28, 1)),
     ('mobilenet_v2', 'all', (16, 16, 3)),
     ('all_cnn', ('unit0', 'unit2', 'unit3', 'unit7'), (32, 32, 3)),
-])
+  ],
+)
 def test_static_plans_and_masks_agree(name, plan, image):
   with jax.enable_x64(False):
     dense = models.create(name, num_classes=5, width_multiplier=0.1)
@@ -77,8 +81,7 @@ def test_static_plans_and_masks_agree(name, plan, image):
     units = models.unit_names(dense)
     x = jax.random.normal(jax.random.key(1), (2, *image))
     variables = compiled(dense.init)(jax.random.key(0), x)
-    masked = compiled(
-        lambda values: dense.apply({**variables, **vip.masks(units, values)}, x))
+    masked = compiled(lambda values: dense.apply({**variables, **vip.masks(units, values)}, x))
     values = jnp.array([float(unit in virtual.plan) for unit in units])
     plain = masked(jnp.zeros(len(units)))
     tolerance = 1e-4 * float(jnp.abs(plain).max())
@@ -97,8 +100,12 @@ def test_no_mask_is_the_dense_network_and_folding_changes_nothing():
     readers = models.virtual_inputs(virtual, (28, 28, 1))
     assert readers == ('conv1_2', 'conv2_2', 'conv3_2', 'conv3_3')
     folded = {**variables, 'params': vip.fold(variables['params'], readers)}
-    np.testing.assert_allclose(compiled(virtual.apply)(folded, x),
-                               compiled(virtual.apply)(variables, x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+      compiled(virtual.apply)(folded, x),
+      compiled(virtual.apply)(variables, x),
+      rtol=1e-5,
+      atol=1e-6,
+    )
     none = dense.apply({**variables, **vip.masks(units, jnp.zeros(len(units)))}, x)
     np.testing.assert_allclose(none, dense.apply(variables, x), rtol=1e-5, atol=1e-6)
 
@@ -116,9 +123,14 @@ def test_parameters_for_inference_compute_the_same(plan):
       assert (kind is vip.FoldedKernel) == reads_virtual
       # The first unit has one input channel.
       assert (kind is vip.WinogradKernel) == (
-          not reads_virtual and name not in model.plan and name != 'conv1_1')
-    np.testing.assert_allclose(compiled(model.apply)({**variables, 'params': params}, x),
-                               compiled(model.apply)(variables, x), rtol=1e-4, atol=1e-5)
+        not reads_virtual and name not in model.plan and name != 'conv1_1'
+      )
+    np.testing.assert_allclose(
+      compiled(model.apply)({**variables, 'params': params}, x),
+      compiled(model.apply)(variables, x),
+      rtol=1e-4,
+      atol=1e-5,
+    )
 
 
 def test_an_all_virtual_vgg_writes_no_full_map():
@@ -135,8 +147,9 @@ def test_an_all_virtual_vgg_writes_no_full_map():
 
 
 def test_what_is_written_is_counted():
-  residual = models.create('resnet8', num_classes=5, plan=('stage0_block0/unit0',
-                                                           'stage1_block0/unit1'))
+  residual = models.create(
+    'resnet8', num_classes=5, plan=('stage0_block0/unit0', 'stage1_block0/unit1')
+  )
   x = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
   variables = jax.eval_shape(residual.init, jax.random.key(0), x)
   # A dense 3x3 unit reads the first at stride 1 and so small; the tail of the block writes a sum.

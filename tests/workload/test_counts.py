@@ -50,22 +50,46 @@ def test_linen_literals():
   net, variables, x = _small_net()
   table = trace_layers(
     lambda p, stats, x: net.apply({'params': p, 'batch_stats': stats}, x),
-    variables['params'], variables['batch_stats'], x)
+    variables['params'],
+    variables['batch_stats'],
+    x,
+  )
   assert [
-    (row.path, row.kind, row.input_shape, row.kernel_shape, row.output_shape, row.groups,
-     row.fan_in, row.output_channels, row.weights, row.macs) for row in table
+    (
+      row.path,
+      row.kind,
+      row.input_shape,
+      row.kernel_shape,
+      row.output_shape,
+      row.groups,
+      row.fan_in,
+      row.output_channels,
+      row.weights,
+      row.macs,
+    )
+    for row in table
   ] == _SMALL_NET
   assert [row.weight for row in table] == [
-    'Conv_0/kernel', 'depthwise/kernel', 'Conv_1/kernel', 'Dense_0/kernel']
+    'Conv_0/kernel',
+    'depthwise/kernel',
+    'Conv_1/kernel',
+    'Dense_0/kernel',
+  ]
   assert table.macs == 27_648 + 9_216 + 15_552 + 2_160 == 54_576
   assert table.weights == 216 + 72 + 216 + 1_080 == 1_584
   assert table.layers[0].strides == (2, 2) and table.layers[0].padding == ((0, 1), (0, 1))
   assert table.layers[2].padding == ((0, 0), (0, 0)) and table.layers[3].strides == ()
   assert {p.path: p.role for p in table.parameters} == {
-    'BatchNorm_0/bias': 'norm', 'BatchNorm_0/scale': 'norm',
-    'Conv_0/bias': 'bias', 'Conv_0/kernel': 'weight', 'Conv_1/bias': 'bias',
-    'Conv_1/kernel': 'weight', 'Dense_0/bias': 'bias', 'Dense_0/kernel': 'weight',
-    'depthwise/kernel': 'weight'}
+    'BatchNorm_0/bias': 'norm',
+    'BatchNorm_0/scale': 'norm',
+    'Conv_0/bias': 'bias',
+    'Conv_0/kernel': 'weight',
+    'Conv_1/bias': 'bias',
+    'Conv_1/kernel': 'weight',
+    'Dense_0/bias': 'bias',
+    'Dense_0/kernel': 'weight',
+    'depthwise/kernel': 'weight',
+  }
 
 
 def test_all_variables_as_parameters():
@@ -82,7 +106,8 @@ _VGG16 = (64, 64, 'M', 128, 128, 'M', 256, 256, 256, 'M', 512, 512, 512, 'M', 51
 
 def _conv(x, w, strides=(1, 1), padding='SAME', **kwargs):
   return lax.conv_general_dilated(
-    x, w, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'), **kwargs)
+    x, w, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'), **kwargs
+  )
 
 
 def _vgg16(params, x):
@@ -133,8 +158,13 @@ def test_vgg16():
 
 def _alexnet(params, x):
   """AlexNet as published: two groups in layers 2, 4 and 5."""
-  geometry = [((4, 4), 'VALID', 1), ((1, 1), 'SAME', 2), ((1, 1), 'SAME', 1), ((1, 1), 'SAME', 2),
-              ((1, 1), 'SAME', 2)]
+  geometry = [
+    ((4, 4), 'VALID', 1),
+    ((1, 1), 'SAME', 2),
+    ((1, 1), 'SAME', 1),
+    ((1, 1), 'SAME', 2),
+    ((1, 1), 'SAME', 2),
+  ]
   for i, (strides, padding, groups) in enumerate(geometry):
     x = jax.nn.relu(_conv(x, params[i], strides, padding, feature_group_count=groups))
     if i in (0, 1, 4):
@@ -147,13 +177,27 @@ def _alexnet(params, x):
 
 def test_alexnet():
   params = [
-    _leaf(11, 11, 3, 96), _leaf(5, 5, 48, 256), _leaf(3, 3, 256, 384), _leaf(3, 3, 192, 384),
-    _leaf(3, 3, 192, 256), _leaf(9216, 4096), _leaf(4096, 4096), _leaf(4096, 1000)]
+    _leaf(11, 11, 3, 96),
+    _leaf(5, 5, 48, 256),
+    _leaf(3, 3, 256, 384),
+    _leaf(3, 3, 192, 384),
+    _leaf(3, 3, 192, 256),
+    _leaf(9216, 4096),
+    _leaf(4096, 4096),
+    _leaf(4096, 1000),
+  ]
   table = trace_layers(_alexnet, params, _leaf(1, 227, 227, 3))
   # Output maps of 55, 27, 13, 13, 13.
   assert table.column('macs').tolist() == [
-    55**2 * 96 * 363, 27**2 * 256 * 1200, 13**2 * 384 * 2304, 13**2 * 384 * 1728,
-    13**2 * 256 * 1728, 9216 * 4096, 4096 * 4096, 4096 * 1000]
+    55**2 * 96 * 363,
+    27**2 * 256 * 1200,
+    13**2 * 384 * 2304,
+    13**2 * 384 * 1728,
+    13**2 * 256 * 1728,
+    9216 * 4096,
+    4096 * 4096,
+    4096 * 1000,
+  ]
   assert table.macs == 724_406_816
   assert table.weights == 60_954_656
   assert [row.weight for row in table] == [str(i) for i in range(8)]
@@ -164,6 +208,7 @@ def test_xla_counts_the_same_valid_convolutions_and_products():
     x = _conv(x, params['a'], (2, 1), 'VALID')
     x = _conv(x, params['b'], (1, 1), 'VALID', rhs_dilation=(2, 1))
     return jnp.einsum('nhwc,hwcd->nd', x, params['c'])
+
   params = {'a': _leaf(3, 2, 4, 6), 'b': _leaf(2, 3, 6, 5), 'c': _leaf(4, 7, 5, 8)}
   x = _leaf(3, 13, 10, 4)
   flops = jax.jit(f).lower(params, x).cost_analysis()['flops']
@@ -173,20 +218,25 @@ def test_xla_counts_the_same_valid_convolutions_and_products():
 def test_padding_and_dilation_count_as_executed():
   def transposed(w, x):
     return lax.conv_transpose(x, w, (2, 2), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-  row, = trace_layers(transposed, _leaf(3, 3, 2, 5), _leaf(1, 4, 4, 2))
+
+  (row,) = trace_layers(transposed, _leaf(3, 3, 2, 5), _leaf(1, 4, 4, 2))
   assert row.output_shape == (1, 8, 8, 5) and row.lhs_dilation == (2, 2)
   assert row.macs == 8 * 8 * 5 * 3 * 3 * 2
   # A 3x3 window on a single pixel: eight of nine products are with padding.
-  row, = trace_layers(lambda w, x: _conv(x, w), _leaf(3, 3, 2, 5), _leaf(1, 1, 1, 2))
+  (row,) = trace_layers(lambda w, x: _conv(x, w), _leaf(3, 3, 2, 5), _leaf(1, 1, 1, 2))
   assert row.macs == 5 * 9 * 2 and row.path == '' and row.weight == ''
 
 
 def test_convolutions_of_one_and_three_dimensions():
   def f(params, x, volume):
     return nn.Conv(5, (3,)).apply({'params': params['a']}, x), nn.Conv(
-      4, (2, 3, 1), padding='VALID').apply({'params': params['b']}, volume)
-  params = {'a': {'kernel': _leaf(3, 2, 5), 'bias': _leaf(5)},
-            'b': {'kernel': _leaf(2, 3, 1, 2, 4), 'bias': _leaf(4)}}
+      4, (2, 3, 1), padding='VALID'
+    ).apply({'params': params['b']}, volume)
+
+  params = {
+    'a': {'kernel': _leaf(3, 2, 5), 'bias': _leaf(5)},
+    'b': {'kernel': _leaf(2, 3, 1, 2, 4), 'bias': _leaf(4)},
+  }
   table = trace_layers(f, params, _leaf(1, 9, 2), _leaf(1, 4, 5, 6, 2))
   assert table.column('macs').tolist() == [9 * 5 * 6, 3 * 3 * 6 * 4 * 12]
   assert [row.path for row in table] == ['a', 'b']
@@ -196,9 +246,11 @@ def test_convolutions_of_one_and_three_dimensions():
 def test_layouts(layout):
   def f(w, x):
     return lax.conv_general_dilated(
-      x, w, (1, 1), 'VALID', dimension_numbers=(layout, 'OIHW', layout))
+      x, w, (1, 1), 'VALID', dimension_numbers=(layout, 'OIHW', layout)
+    )
+
   shape = (2, 6, 7, 3) if layout == 'NHWC' else (2, 3, 6, 7)
-  row, = trace_layers(f, _leaf(4, 3, 3, 3), _leaf(*shape))
+  (row,) = trace_layers(f, _leaf(4, 3, 3, 3), _leaf(*shape))
   assert row.macs == 2 * 4 * 5 * 4 * 27 and row.output_channels == 4
   assert row.output_shape[row.dimension_numbers.out_spec[1]] == 4
 
@@ -211,10 +263,17 @@ class _InvertedResiduals(nn.Module):
     def unit(x, features, size=1, strides=1, groups=1):
       x = nn.Conv(features, (size, size), strides, feature_group_count=groups, use_bias=False)(x)
       return nn.relu6(nn.BatchNorm(use_running_average=True)(x))
+
     x = unit(x, 32, 3, 2)
     for t, features, count, stride in (
-        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
-        (6, 320, 1, 1)):
+      (1, 16, 1, 1),
+      (6, 24, 2, 2),
+      (6, 32, 3, 2),
+      (6, 64, 4, 2),
+      (6, 96, 3, 1),
+      (6, 160, 3, 2),
+      (6, 320, 1, 1),
+    ):
       for i in range(count):
         y = unit(x, t * x.shape[-1]) if t > 1 else x
         y = unit(y, y.shape[-1], 3, stride if i == 0 else 1, y.shape[-1])
@@ -230,8 +289,10 @@ def test_mobilenet_v2_and_the_time_to_trace_it():
   variables = jax.eval_shape(net.init, jax.random.key(0), x)
   seconds = {'make_jaxpr': [], 'trace_layers': []}
   for _ in range(2):
-    for name, function in (('make_jaxpr', jax.make_jaxpr(net.apply)),
-                           ('trace_layers', functools.partial(trace_layers, net.apply))):
+    for name, function in (
+      ('make_jaxpr', jax.make_jaxpr(net.apply)),
+      ('trace_layers', functools.partial(trace_layers, net.apply)),
+    ):
       start = time.perf_counter()
       table = function(variables, x)
       seconds[name].append(time.perf_counter() - start)

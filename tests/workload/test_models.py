@@ -23,14 +23,12 @@ class _Block(nn.Module):
 
 
 class _Step(nn.Module):
-
   @nn.compact
   def __call__(self, x, _):
     return nn.Conv(4, (3, 3), use_bias=True)(x), None
 
 
 class _Attention(nn.Module):
-
   @nn.compact
   def __call__(self, x):
     x = nn.MultiHeadDotProductAttention(num_heads=2, name='mix')(x)
@@ -38,7 +36,6 @@ class _Attention(nn.Module):
 
 
 class _Nested(nn.Module):
-
   def setup(self):
     self.stages = [_Block(4), nn.remat(_Block)(4)]
     self.head = _Attention()
@@ -51,8 +48,9 @@ class _Nested(nn.Module):
   @nn.compact
   def __call__(self, x):
     x = self.features(x)
-    x, _ = nn.scan(_Step, variable_axes={'params': 0}, split_rngs={'params': True},
-                   length=3)(name='loop')(x, None)
+    x, _ = nn.scan(_Step, variable_axes={'params': 0}, split_rngs={'params': True}, length=3)(
+      name='loop'
+    )(x, None)
     return self.head(x.reshape(x.shape[0], -1, 4))
 
 
@@ -95,13 +93,13 @@ def test_two_networks_in_one_tree():
 
   def f(params, x):
     return [_Attention().apply({'params': params[name]}, x) for name in ('student', 'teacher')]
+
   table = trace_layers(f, {'student': params, 'teacher': params}, x)
   assert table.layers[0].path == 'student/mix/query'
   assert table.layers[-1].path == 'teacher/DenseGeneral_0'
 
 
 class _Tied(nn.Module):
-
   @nn.compact
   def __call__(self, tokens):
     embed = nn.Embed(11, 6)
@@ -118,14 +116,16 @@ def test_weight_sharing_and_embeddings():
   assert [row.dtype for row in table][:2] == ['bfloat16', 'bfloat16']
   assert [row.output_channels for row in table] == [6, 6, 11]
   assert {p.path: p.role for p in table.parameters} == {
-    'Dense_0/bias': 'bias', 'Dense_0/kernel': 'weight', 'Embed_0/embedding': 'weight',
-    'position/embedding': 'other'}
+    'Dense_0/bias': 'bias',
+    'Dense_0/kernel': 'weight',
+    'Embed_0/embedding': 'weight',
+    'position/embedding': 'other',
+  }
   assert table.weights == 36 + 66
   assert table.macs == 14 * (36 + 36 + 66)
 
 
 class _Nnx(nnx.Module):
-
   def __init__(self, rngs):
     self.stem = nnx.Conv(3, 4, (3, 3), rngs=rngs)
     self.norm = nnx.BatchNorm(4, rngs=rngs)
@@ -145,13 +145,18 @@ def test_nnx():
   assert [row.path for row in table] == ['stem', 'layers/0', 'layers/1']
   assert table.macs == 2 * (16 * 4 * 27 + 24 + 30)
   definition, params, rest = nnx.split(model, nnx.Param, ...)
-  functional = trace_layers(
-    lambda p, rest, x: nnx.merge(definition, p, rest)(x), params, rest, x)
+  functional = trace_layers(lambda p, rest, x: nnx.merge(definition, p, rest)(x), params, rest, x)
   assert functional.layers == table.layers
   assert {p.path: p.role for p in functional.parameters} == {
-    'stem/kernel': 'weight', 'stem/bias': 'bias', 'norm/scale': 'norm', 'norm/bias': 'norm',
-    'layers/0/kernel': 'weight', 'layers/0/bias': 'bias', 'layers/1/kernel': 'weight',
-    'layers/1/bias': 'bias'}
+    'stem/kernel': 'weight',
+    'stem/bias': 'bias',
+    'norm/scale': 'norm',
+    'norm/bias': 'norm',
+    'layers/0/kernel': 'weight',
+    'layers/0/bias': 'bias',
+    'layers/1/kernel': 'weight',
+    'layers/1/bias': 'bias',
+  }
 
 
 class _Equinox(eqx.Module):
@@ -178,9 +183,14 @@ def test_equinox():
   table = trace_layers(lambda model, x: jax.vmap(model)(x), model, _leaf(2, 3, 8, 8))
   macs = {row.path: row.macs // 2 for row in table if row.weight is not None}
   assert macs == {
-    'convs/0': 36 * 4 * 27, 'convs/1': 16 * 4 * 18, 'attention/query_proj': 256,
-    'attention/key_proj': 256, 'attention/value_proj': 256, 'attention/output_proj': 256,
-    'head': 20}
+    'convs/0': 36 * 4 * 27,
+    'convs/1': 16 * 4 * 18,
+    'attention/query_proj': 256,
+    'attention/key_proj': 256,
+    'attention/value_proj': 256,
+    'attention/output_proj': 256,
+    'head': 20,
+  }
   products = [row for row in table if row.kind == 'matmul']
   assert [row.macs // 2 for row in products] == [2 * 16 * 16 * 2] * 2
   roles = {p.path: p.role for p in table.parameters}

@@ -15,17 +15,20 @@ def _paths(tree):
   return [path_string(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
 
 
-@pytest.mark.parametrize('key_path, expected', [
-  ((), ''),
-  ((DictKey('Conv_0'), DictKey('kernel')), 'Conv_0/kernel'),
-  ((GetAttrKey('layers'), SequenceKey(3), GetAttrKey('weight')), 'layers/3/weight'),
-  ((FlattenedIndexKey(2),), '2'),
-  ((DictKey('a'), GetAttrKey('value')), 'a'),
-  ((DictKey('a'), DictKey('value')), 'a/value'),
-  ((GetAttrKey('value'), DictKey('kernel')), 'value/kernel'),
-  ((GetAttrKey('value'),), 'value'),
-  ((DictKey(7), DictKey('w')), '7/w'),
-])
+@pytest.mark.parametrize(
+  'key_path, expected',
+  [
+    ((), ''),
+    ((DictKey('Conv_0'), DictKey('kernel')), 'Conv_0/kernel'),
+    ((GetAttrKey('layers'), SequenceKey(3), GetAttrKey('weight')), 'layers/3/weight'),
+    ((FlattenedIndexKey(2),), '2'),
+    ((DictKey('a'), GetAttrKey('value')), 'a'),
+    ((DictKey('a'), DictKey('value')), 'a/value'),
+    ((GetAttrKey('value'), DictKey('kernel')), 'value/kernel'),
+    ((GetAttrKey('value'),), 'value'),
+    ((DictKey(7), DictKey('w')), '7/w'),
+  ],
+)
 def test_keys(key_path, expected):
   assert path_string(key_path) == expected
 
@@ -41,7 +44,6 @@ def test_plain_containers():
 
 
 class _Nnx(nnx.Module):
-
   def __init__(self, rngs):
     self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs)
     self.layers = nnx.List([nnx.Linear(4, 5, rngs=rngs)])
@@ -63,5 +65,4 @@ def test_linen_boxes():
 def test_equinox():
   model = eqx.nn.MLP(2, 3, 4, 1, key=jax.random.key(0))
   arrays = eqx.filter(model, eqx.is_array)
-  assert _paths(arrays) == [
-    'layers/0/weight', 'layers/0/bias', 'layers/1/weight', 'layers/1/bias']
+  assert _paths(arrays) == ['layers/0/weight', 'layers/0/bias', 'layers/1/weight', 'layers/1/bias']

@@ -18,8 +18,10 @@ def _flow(f, params, *args):
 
 
 def _sizes(flow, kernel):
-  return ([flow.tensors[i].elements for i in kernel.reads],
-          [flow.tensors[i].elements for i in kernel.writes])
+  return (
+    [flow.tensors[i].elements for i in kernel.reads],
+    [flow.tensors[i].elements for i in kernel.writes],
+  )
 
 
 def _two_layers(params, x):
@@ -34,9 +36,18 @@ def test_elementwise_operations_fuse_between_layers():
   flow = _flow(_two_layers, TWO, _leaf(5, 6))
   assert [k.layer for k in flow.kernels] == [0, -1, 1]
   assert [_sizes(flow, k) for k in flow.kernels] == [
-      ([30, 48], [40]), ([40], [40]), ([40, 24], [15])]
+    ([30, 48], [40]),
+    ([40], [40]),
+    ([40, 24], [15]),
+  ]
   assert [t.role for t in flow.tensors] == [
-      'input', 'parameter', 'activation', 'activation', 'parameter', 'activation']
+    'input',
+    'parameter',
+    'activation',
+    'activation',
+    'parameter',
+    'activation',
+  ]
 
 
 def test_a_reduction_ends_a_kernel_and_shares_its_reads():
@@ -44,26 +55,31 @@ def test_a_reduction_ends_a_kernel_and_shares_its_reads():
     y = x @ params
     mean, square = y.mean(0), (y * y).mean(0)
     return (y - mean) / jnp.sqrt(square - mean * mean)
+
   flow = _flow(norm, _leaf(6, 8), _leaf(5, 6))
   # Both statistics in one pass; the normalisation has to wait for them.
-  assert [_sizes(flow, k) for k in flow.kernels] == [
-      ([30, 48], [40]), ([40], []), ([40], [40])]
+  assert [_sizes(flow, k) for k in flow.kernels] == [([30, 48], [40]), ([40], []), ([40], [40])]
 
 
 def test_residual_sum_concatenation_and_pooling():
   def net(params, x):
     y = jnp.concatenate([x, jnp.maximum(x @ params, 0) + x], axis=-1)
     return jax.lax.reduce_window(y, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), 'VALID')
+
   flow = _flow(net, _leaf(3, 3), _leaf(2, 4, 4, 3))
   # The sum and the concatenation fuse; a pool is a kernel of its own.
   assert [_sizes(flow, k) for k in flow.kernels] == [
-      ([96, 9], [96]), ([96, 96], [192]), ([192], [48])]
+    ([96, 9], [96]),
+    ([96, 96], [192]),
+    ([192], [48]),
+  ]
 
 
 def test_unused_results_and_views_cost_nothing():
   def net(params, x):
     jnp.exp(x @ params)
     return x.reshape(6, 5).T @ params.reshape(6, 8)
+
   flow = _flow(net, _leaf(6, 8), _leaf(5, 6))
   assert [_sizes(flow, k) for k in flow.kernels] == [([30, 48], [40])]
 
@@ -71,6 +87,7 @@ def test_unused_results_and_views_cost_nothing():
 def test_loops_have_no_dataflow():
   def loop(params, x):
     return jax.lax.scan(lambda x, _: (x @ params, None), x, None, 3)[0]
+
   table = trace_layers(loop, _leaf(4, 4), _leaf(2, 4))
   assert table.dataflow is None and table.macs == 96
   with pytest.raises(ValueError, match='no dataflow'):
@@ -87,17 +104,22 @@ def test_training_steps():
   table = trace_layers(_two_layers, TWO, _leaf(5, 6))
   plan = schedule(table, training=True)
   role = lambda i: (plan.tensors[i].role, plan.tensors[i].elements)
-  backward = [(s.kind, [role(i) for i in s.reads], [role(i) for i in s.writes])
-              for s in plan.steps[3:7]]
+  backward = [
+    (s.kind, [role(i) for i in s.reads], [role(i) for i in s.writes]) for s in plan.steps[3:7]
+  ]
   output, hidden = ('gradient', 15), ('activation', 40)
   assert backward == [
-      ('weight_gradient', [output, hidden], [('parameter_gradient', 24)]),
-      ('data_gradient', [output, ('parameter', 24)], [('gradient', 40)]),
-      ('elementwise', [('gradient', 40), hidden], [('gradient', 40)]),
-      # The input is data: no gradient of it.
-      ('weight_gradient', [('gradient', 40), ('input', 30)], [('parameter_gradient', 48)])]
+    ('weight_gradient', [output, hidden], [('parameter_gradient', 24)]),
+    ('data_gradient', [output, ('parameter', 24)], [('gradient', 40)]),
+    ('elementwise', [('gradient', 40), hidden], [('gradient', 40)]),
+    # The input is data: no gradient of it.
+    ('weight_gradient', [('gradient', 40), ('input', 30)], [('parameter_gradient', 48)]),
+  ]
   assert [(s.path, [role(i)[1] for i in s.reads], len(s.writes)) for s in plan.steps[7:]] == [
-      ('a', [48] * 3, 2), ('b', [24] * 3, 2), ('bias', [8] * 3, 2)]
+    ('a', [48] * 3, 2),
+    ('b', [24] * 3, 2),
+    ('bias', [8] * 3, 2),
+  ]
   assert plan.macs == 3 * table.macs - table.layers[0].macs
 
 
@@ -105,6 +127,7 @@ def test_gradients_of_an_array_with_two_readers_are_added():
   def net(params, x):
     y = x @ params['a']
     return y @ params['b'] + y @ params['c']
+
   plan = schedule(trace_layers(net, {k: _leaf(4, 4) for k in 'abc'}, _leaf(3, 4)), training=True)
   to_y = [s for s in plan.steps if s.kind == 'data_gradient']
   assert len(to_y) == 2 and to_y[0].writes == to_y[1].writes
@@ -114,7 +137,8 @@ def test_gradients_of_an_array_with_two_readers_are_added():
 def test_bytes_at_bits():
   plan = schedule(trace_layers(_two_layers, TWO, _leaf(5, 6)), training=True)
   by_role = lambda sizes, role: sorted(
-      {(t.path, int(s)) for t, s in zip(plan.tensors, sizes) if t.role == role})
+    {(t.path, int(s)) for t, s in zip(plan.tensors, sizes) if t.role == role}
+  )
   sizes = plan.tensor_bytes(batch=3, weight_bits={'a': 3}, activation_bits=16)
   assert ('a', 18) in by_role(sizes, 'parameter') and ('b', 96) in by_role(sizes, 'parameter')
   assert by_role(sizes, 'input') == [('', 3 * 30 * 2)]
@@ -132,7 +156,7 @@ def test_virtual_maps_joined_by_path():
     if layer.path in ('unit1/conv', 'unit2/conv'):
       assert layer.strides == tuple(2 * s for s in dense.strides)
       assert layer.output_shape[1:3] == (-(-side // 2),) * 2
-      assert layer.macs * side**2 == dense.macs * layer.output_shape[1]**2
+      assert layer.macs * side**2 == dense.macs * layer.output_shape[1] ** 2
     else:
       assert layer == dense
   before, after = schedule(table), schedule(virtual)
@@ -153,8 +177,9 @@ def test_training_table_has_the_statistics_of_batch_norm():
   assert training.macs == inference.macs
 
 
-@pytest.mark.parametrize('name, side', [('alexnet', 227), ('squeezenet1_1', 224),
-                                        ('resnet18', 224), ('mobilenet_v2', 224)])
+@pytest.mark.parametrize(
+  'name, side', [('alexnet', 227), ('squeezenet1_1', 224), ('resnet18', 224), ('mobilenet_v2', 224)]
+)
 def test_every_kernel_reads_what_was_written_before(name, side):
   table = models.layer_table(models.create(name, num_classes=1000), (side, side, 3))
   plan = schedule(table, training=True)
@@ -162,8 +187,11 @@ def test_every_kernel_reads_what_was_written_before(name, side):
   for step in plan.steps:
     for tensor in step.reads:
       role = plan.tensors[tensor].role
-      assert tensor in written or role in ('input', 'parameter', 'momentum') or (
-          role in ('gradient', 'parameter_gradient'))
+      assert (
+        tensor in written
+        or role in ('input', 'parameter', 'momentum')
+        or (role in ('gradient', 'parameter_gradient'))
+      )
       if role == 'activation':
         assert tensor in written, step
     written.update(step.writes)

@@ -17,6 +17,7 @@ def _table():
     for layer in params['layers']:
       x = x @ layer['w'] + layer['b']
     return x @ x.T
+
   layers = [{'w': _leaf(4, 6), 'b': _leaf(6)}, {'w': _leaf(6, 3), 'b': _leaf(3)}]
   return trace_layers(f, {'layers': layers, 'unused': _leaf(2, 2)}, _leaf(2, 4))
 
@@ -39,7 +40,8 @@ def test_identity_of_every_row():
   table = _table()
   np.testing.assert_array_equal(
     table.column('macs'),
-    table.column('output_elements') * table.column('fan_in') * table.column('count'))
+    table.column('output_elements') * table.column('fan_in') * table.column('count'),
+  )
 
 
 def test_join():
@@ -48,7 +50,8 @@ def test_join():
   np.testing.assert_array_equal(table.join(bits, 32), [4, 2, 32])
   assert (table.column('weights') * table.join(bits, 0)).sum() == 24 * 4 + 18 * 2
   np.testing.assert_array_equal(
-    table.join({'layers/1': True}, False, on='path'), [False, True, False])
+    table.join({'layers/1': True}, False, on='path'), [False, True, False]
+  )
   with pytest.raises(KeyError, match='layers/2/w'):
     table.join({'layers/2/w': 4}, 32)
   with pytest.raises(KeyError, match='layers/9'):
@@ -61,8 +64,12 @@ def test_totals_and_parameters():
   table = _table()
   assert table.macs == 96 and table.weights == 42
   assert [(p.path, p.role, p.size) for p in table.parameters] == [
-    ('layers/0/b', 'bias', 6), ('layers/0/w', 'weight', 24), ('layers/1/b', 'bias', 3),
-    ('layers/1/w', 'weight', 18), ('unused', 'other', 4)]
+    ('layers/0/b', 'bias', 6),
+    ('layers/0/w', 'weight', 24),
+    ('layers/1/b', 'bias', 3),
+    ('layers/1/w', 'weight', 18),
+    ('unused', 'other', 4),
+  ]
   assert table.parameters[0].dtype == 'float32'
 
 
@@ -89,6 +96,7 @@ def test_arguments():
   def f(params, x, flag, *, scale, name):
     assert flag is True and scale == 2 and name == 'net' and params['act'] is jnp.tanh
     return {'out': params['act'](x @ params['w']) * scale, 'name': name}
+
   params = {'w': np.ones((4, 3), np.float32), 'act': jnp.tanh}
   table = trace_layers(f, params, jnp.ones((2, 4)), True, scale=2, name='net')
   assert table.macs == 24 and [p.path for p in table.parameters] == ['w']

@@ -23,10 +23,9 @@ import numpy as np
 from matplotlib import figure
 from ml_collections import config_dict
 
-from cnnopt_jax import models, report, vip
-from cnnopt_jax.nvm import gpus, system
-from cnnopt_jax.nvm.traffic import traffic
-from cnnopt_jax.nvm.tuning import non_dominated
+from cnnopt_jax import models, report, traffic, vip
+from cnnopt_jax.nvm import system
+from cnnopt_jax.nvm.search.tuning import non_dominated
 from cnnopt_jax.workload import with_virtual_maps
 from experiments import launch, nvm_eval, reports, run_folder
 
@@ -42,7 +41,7 @@ SPEC = {
   'technologies': launch.tuple_of(launch.one_of(*nvm_eval.TECHNOLOGIES)),
   'capacities_mib': launch.tuple_of(launch.integer(1, 1024)),
   'results': launch.text('paths of results.csv files, with commas between'),
-  'gpu': launch.one_of(*gpus.GPUS),
+  'gpu': launch.one_of(*traffic.GPUS),
   'dram': launch.one_of(*nvm_eval.DRAMS),
   **nvm_eval.CACHE_SPEC,
 }
@@ -215,7 +214,7 @@ def demands(config, network: Network) -> tuple[float, int, system.Demand]:
   units = units_of(model, network.plan)
   table = with_virtual_maps(table, [f'{unit}/conv' for unit in units])
   bits = {p.path: network.bits for p in table.parameters if p.role == 'weight'}
-  found = traffic(table, gpus.GPUS[config.gpu], config.batch, False, weight_bits=bits)
+  found = traffic.predict_traffic(table, traffic.GPUS[config.gpu], config.batch, weight_bits=bits)
   capacities = np.array(config.capacities_mib) * nvm_eval.MIB
   dram = dict(zip(config.capacities_mib, sum(found.dram(capacities))))
   return (
@@ -237,7 +236,7 @@ def row(
   """One combination."""
   technology, mib = key
   here = demand._replace(dram_accesses=float(demand.dram_accesses[mib]))
-  totals = system.evaluate(here, cache, nvm_eval.DRAMS[config.dram])
+  totals = system.system_totals(here, cache, nvm_eval.DRAMS[config.dram])
   return {
     'model': config.model,
     **network._asdict(),

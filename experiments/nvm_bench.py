@@ -16,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
-from cnnopt_jax import nvm
-from cnnopt_jax.nvm import array, exploration, search, system
+from cnnopt_jax import nvm, traffic
+from cnnopt_jax.nvm import system
+from cnnopt_jax.nvm.circuit import array
+from cnnopt_jax.nvm.search import exploration, programs
 from experiments import launch, reports, run_folder
 
 SPEC = {
@@ -33,7 +35,7 @@ NVSIM_S = (15, 75)  # One mode on one core, by the reference runs.
 
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   """Measures, writes and returns the rows of `bench.json`."""
-  tech = nvm.technology(22)
+  tech = nvm.technology_node(22)
   cells = {config.cell: nvm.CELLS[config.cell]}
   capacity = config.capacity_mb << 20
   rows = []
@@ -109,9 +111,9 @@ def data_only(config, tech, problems) -> tuple[float, int]:
     def search_data():
       return jax.block_until_ready(
         [
-          search.pick_alone(
-            search.evaluate(cell, technology, problem.padded, False),
-            search.picked_size(problem.padded),
+          programs.pick_alone(
+            programs.evaluate_arrays(cell, technology, problem.padded, False),
+            programs.picked_size(problem.padded),
           )
           for problem in problems
         ]
@@ -133,7 +135,7 @@ def growth(config, tech) -> list[dict]:
       counts = tuple(max(1, count // fraction) for count in whole.padded.counts)
       part = whole.padded._replace(counts=counts)
       evaluate = lambda part=part: jax.block_until_ready(
-        search.evaluate(cell, technology, part, False)
+        programs.evaluate_arrays(cell, technology, part, False)
       )
       evaluate()
       _, seconds = best_of(evaluate, config.repeats)
@@ -151,7 +153,7 @@ def growth(config, tech) -> list[dict]:
 def system_evaluations(repeats: int) -> list[dict]:
   """Workloads x caches x DRAMs evaluated per second, after compilation."""
   rng, rows = np.random.default_rng(0), []
-  evaluate = jax.jit(system.evaluate_grid)
+  evaluate = jax.jit(system.system_totals_grid)
   for workloads, caches in ((10, 50), (100, 500), (400, 1000)):
     demand = system.Demand(
       *rng.uniform(1e6, 1e9, (2, workloads)), rng.uniform(1e6, 1e9, (workloads, caches))
@@ -187,7 +189,7 @@ def stack_streams(accesses: int) -> list[dict]:
   cases += [('uniform', streams['uniform'][: accesses // n]) for n in (10, 100)]
   for kind, stream in cases:
     stream = jnp.asarray(stream.astype(np.int32))
-    call = lambda stream=stream: jax.block_until_ready(nvm.stack_distances(stream))
+    call = lambda stream=stream: jax.block_until_ready(traffic.stack_distances(stream))
     call()
     _, seconds = best_of(call, 2)
     rows.append(

@@ -63,7 +63,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
         f'config.cell_files={str(path)!r}: {error}; allowed: a readable .cell file'
       ) from None
   try:
-    tech = nvm.technology(
+    tech = nvm.technology_node(
       config.node_nm, config.roadmap, config.temperature_k, nvsim_compatible=config.nvsim_compatible
     )
   except ValueError as error:
@@ -202,7 +202,7 @@ def differences(paper: dict) -> list[str]:
   feature = 16 * (sram['area_mm2'] / cells_mm2) ** 0.5
   ours = paper['sram', 3 * MB].totals
   line_pj = 512 * nvm.CELLS['paper_stt'].set_energy_pj
-  at_22 = nvm.edap_tuned({'sram': nvm.CELLS['sram']}, nvm.technology(22), [4 * MB])
+  at_22 = nvm.edap_tuned({'sram': nvm.CELLS['sram']}, nvm.technology_node(22), [4 * MB])
   leak = at_22['sram', 4 * MB].totals.leakage_mw / 4
   return [
     'Nothing is tuned towards the recalled table. What explains the differences:\n',

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import config_dict
 
-from cnnopt_jax import models, nvm, report
-from cnnopt_jax.nvm import gpus, published, system
-from cnnopt_jax.nvm.traffic import Traffic, traffic
+from cnnopt_jax import models, nvm, report, traffic
+from cnnopt_jax.nvm import system
+from cnnopt_jax.nvm.validation import published
 from experiments import launch, nvm_eval_report, run_folder
 
 TECHNOLOGIES = ('sram', 'stt', 'sot')
@@ -42,7 +42,7 @@ SPEC = {
   'workloads': launch.tuple_of(launch.one_of(*models.MODELS)),
   'inference_batches': _BATCHES,
   'training_batches': _BATCHES,
-  'gpu': launch.one_of(*gpus.GPUS),
+  'gpu': launch.one_of(*traffic.GPUS),
   'dram': launch.one_of(*DRAMS),
   'baseline_mib': launch.integer(1, 64),
   'capacities_mib': launch.tuple_of(launch.integer(1, 1024)),
@@ -108,7 +108,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
 def tuned(config, technologies, capacities_mib) -> dict[tuple[str, int], system.CacheFigures]:
   """`{(technology, MiB): figures}` of our own model's EDAP-tuned caches."""
   try:
-    tech = nvm.technology(config.node_nm, config.roadmap, config.temperature_k)
+    tech = nvm.technology_node(config.node_nm, config.roadmap, config.temperature_k)
   except ValueError as error:
     raise launch.ConfigError(f'config.{error}') from None
   names = {'sram': 'sram', 'stt': config.stt_cell, 'sot': config.sot_cell}
@@ -182,9 +182,9 @@ def largest_within(area_mm2: float, start_mib: int, areas_of) -> int:
     best, mib = max(fitting), mib + 4
 
 
-def all_traffic(config) -> dict[Case, Traffic]:
+def all_traffic(config) -> dict[Case, traffic.Traffic]:
   """Traffic of every workload, mode and batch."""
-  gpu, demands = gpus.GPUS[config.gpu], {}
+  gpu, demands = traffic.GPUS[config.gpu], {}
   modes = {'inference': config.inference_batches, 'training': config.training_batches}
   for name in config.workloads:
     model, side = models.create(name, num_classes=1000), IMAGE_SIZES.get(name, 224)
@@ -192,12 +192,14 @@ def all_traffic(config) -> dict[Case, Traffic]:
       training = mode == 'training'
       table = models.layer_table(model, (side, side, 3), train=training) if batches else None
       for batch in batches:
-        demands[Case(name, mode, batch)] = traffic(table, gpu, batch, training)
+        demands[Case(name, mode, batch)] = traffic.predict_traffic(
+          table, gpu, batch, training=training
+        )
   return demands
 
 
 def evaluate(
-  config, caches: list[Cache], figures, demands: dict[Case, Traffic]
+  config, caches: list[Cache], figures, demands: dict[Case, traffic.Traffic]
 ) -> list[dict[str, Any]]:
   """The rows of results.csv: all workloads on all caches in one vmapped evaluation."""
   stacked = system.CacheFigures(
@@ -209,7 +211,7 @@ def evaluate(
   capacities = np.array([c.capacity_mib * MIB for c in caches])
   dram = DRAMS[config.dram]
   with nvm.float64():
-    totals = system.evaluate_grid(
+    totals = system.system_totals_grid(
       system.Demand(
         np.array([t.l2_reads for t in demands.values()]),
         np.array([t.l2_writes for t in demands.values()]),

@@ -7,7 +7,8 @@ import statistics
 import numpy as np
 from matplotlib import figure
 
-from cnnopt_jax.nvm import published, system
+from cnnopt_jax.nvm import system
+from cnnopt_jax.nvm.validation import published
 from cnnopt_jax.report import to_markdown
 from experiments import reports
 
@@ -342,7 +343,7 @@ def _sensitivity(config, workdir, rows, figures, demands) -> list[str]:
     logs = []
     for found in demands.values():
       edps = [
-        system.evaluate(
+        system.system_totals(
           system.Demand(found.l2_reads, found.l2_writes, float(sum(found.dram(size * MIB)))),
           figures[source, who, size],
           drams,

@@ -19,16 +19,15 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from cnnopt_jax import models, report
-from cnnopt_jax.nvm import gpus, profiles
-from cnnopt_jax.nvm.traffic import traffic
+from cnnopt_jax import models, report, traffic
+from cnnopt_jax.traffic import profiles
 from experiments import launch, nvm_eval, reports, run_folder
 
 SPEC = {
   'workloads': launch.tuple_of(launch.one_of(*models.MODELS)),
   'inference_batch': launch.integer(0, 4096),
   'training_batch': launch.integer(0, 4096),
-  'gpu': launch.one_of(*gpus.GPUS),
+  'gpu': launch.one_of(*traffic.GPUS),
   'profiles': launch.text('paths of CSV files, with commas between'),
 }
 COLUMNS = ('workload', 'mode', 'batch', 'counter', 'measured', 'predicted', 'error')
@@ -165,7 +164,7 @@ def compare(config, name: str, mode: str, batch: int, kernels) -> list[dict[str,
   """Measured and predicted sums, for each counter that the profile has."""
   training, side = mode == 'training', nvm_eval.IMAGE_SIZES.get(name, 224)
   table = models.layer_table(models.create(name, num_classes=1000), (side, side, 3), train=training)
-  found = traffic(table, gpus.GPUS[config.gpu], batch, training)
+  found = traffic.predict_traffic(table, traffic.GPUS[config.gpu], batch, training=training)
   rows = []
   for counter in profiles.FIELDS:
     values = [value for kernel in kernels if (value := getattr(kernel, counter)) is not None]

@@ -4,7 +4,7 @@
         --reference tests/nvm/reference/nvsim_cache_search.csv --workdir runs/nvm_validate
 
 `--reference` may be repeated; without it all files of tests/nvm/reference are read. Writes
-`validation.json`, `{group: {median, p95, worst, rows}}`, and `report.md`, and prints the worst
+`comparison.json`, `{group: {median, p95, worst, rows}}`, and `report.md`, and prints the worst
 rows. Groups and errors are those of `cnnopt_jax/nvm/validation.py`. The exit code is 1 if a row's
 cell or quantity is unknown or its design outside the model, or if a reference of zero is not met.
 """
@@ -20,7 +20,7 @@ from rich import console, table
 
 from cnnopt_jax import nvm
 from cnnopt_jax import report as formats
-from cnnopt_jax.nvm import reference, validation
+from cnnopt_jax.nvm.validation import comparison, reference
 from experiments import launch, reports
 
 REFERENCES = launch.REPO_ROOT / 'tests' / 'nvm' / 'reference'
@@ -51,7 +51,7 @@ def run(
   started = time.time()
   known, unknown = split_known(rows, cells)
   comparisons = compare(known, cells, config.associativity)
-  groups = validation.summarize(comparisons)
+  groups = comparison.summarize(comparisons)
   launch.write_atomically(workdir / 'validation.json', json.dumps(groups, indent=1) + '\n')
   reports.write(workdir, markdown(groups, unknown))
   report(groups, comparisons, config.worst_rows)
@@ -87,9 +87,9 @@ def split_known(rows: list, cells: dict[str, nvm.Cell]) -> tuple[list, collectio
   for row in rows:
     if row.design.cell not in cells:
       unknown[f'cell {row.design.cell}'] += 1
-    elif isinstance(row, reference.Figure) and row.quantity not in validation.QUANTITIES:
+    elif isinstance(row, reference.Figure) and row.quantity not in comparison.QUANTITIES:
       unknown[f'quantity {row.quantity}'] += 1
-    elif problem := validation.unmodelled(row):
+    elif problem := comparison.unmodelled(row):
       unknown[f'design: {problem}'] += 1
     else:
       known.append(row)
@@ -98,13 +98,13 @@ def split_known(rows: list, cells: dict[str, nvm.Cell]) -> tuple[list, collectio
 
 def compare(
   rows: list, cells: dict[str, nvm.Cell], associativity: int
-) -> list[validation.Comparison]:
+) -> list[comparison.Comparison]:
   """All comparisons of all kinds of rows."""
   of_kind = lambda kind: [row for row in rows if isinstance(row, kind)]
   return (
-    validation.compare_figures(of_kind(reference.Figure), cells)
-    + validation.compare_caches(of_kind(reference.CacheRow), cells, associativity)
-    + validation.compare_cacti(of_kind(reference.CactiRow), cells, associativity)
+    comparison.compare_figures(of_kind(reference.Figure), cells)
+    + comparison.compare_caches(of_kind(reference.CacheRow), cells, associativity)
+    + comparison.compare_cacti(of_kind(reference.CactiRow), cells, associativity)
   )
 
 
@@ -115,7 +115,7 @@ def limits(group: str) -> tuple[float, float] | None:
     return LIMITS['winner']
   if kind != 'forced':
     return None
-  return LIMITS['total' if quantity in validation.TOTALS else 'part']
+  return LIMITS['total' if quantity in comparison.TOTALS else 'part']
 
 
 def verdict(group: str, entry: dict) -> str:
@@ -155,7 +155,7 @@ def markdown(groups: dict, unknown: collections.Counter) -> list[str]:
   ]
 
 
-def report(groups: dict, comparisons: list[validation.Comparison], worst_rows: int) -> None:
+def report(groups: dict, comparisons: list[comparison.Comparison], worst_rows: int) -> None:
   """Prints the groups with their limits, and the worst rows."""
   out = table.Table('group', 'median', 'p95', 'worst', 'rows', 'within limits')
   for group, entry in groups.items():

@@ -107,7 +107,7 @@ def make_plan(config: config_dict.ConfigDict, dataset: data.Dataset) -> Plan:
     flip=config.flip,
     mean=dataset.mean,
     std=dataset.std,
-    quantizer=training.Quantizer(_rules(config), config.levels, config.step, config.clip_gradient),
+    quantizer=quant.Quantizer(_rules(config), config.levels, config.step, config.clip_gradient),
   )
   programs = collections.OrderedDict()
   for member in _members(config, dataset, recipe.quantizer.rules):
@@ -180,7 +180,7 @@ def _match(config, table, budget, bits, rules) -> quant.WidthMatch:
 def _rules(config) -> tuple[quant.Rule, ...]:
   """`layer_bits` first, in the order given; then every kernel at its member's bitwidth.
 
-  A member of 32 bits is float throughout, whatever `layer_bits` says (`training.Quantizer`).
+  A member of 32 bits is float throughout, whatever `layer_bits` says (`quant.Quantizer`).
   """
   axes = -1 if config.per_channel else ()
   rules = []

@@ -24,13 +24,13 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import config_dict
 
-from cnnopt_jax import data, measure, models, report, training, vip
+from cnnopt_jax import data, measure, models, quant, report, training, vip
 from cnnopt_jax.quant import LEAVE_ALONE, Rule
 from experiments import inputs, launch, run_folder, vip_bounds, vip_report
 from experiments.launch import boolean, integer, number, one_of, tuple_of
 
 FLOAT_BITS = 32
-IN_FLOAT = training.Quantizer(rules=(Rule('', LEAVE_ALONE),))
+IN_FLOAT = quant.Quantizer(rules=(Rule('', LEAVE_ALONE),))
 SPEC = {
   'model': one_of(*models.MODELS),
   'width_multiplier': number(0, above=True),
@@ -70,7 +70,7 @@ class Run:
       config.model, num_classes=self.dataset.num_classes, width_multiplier=config.width_multiplier
     )
     self.units = models.unit_names(self.model)
-    self.quantizer = IN_FLOAT if config.bits == FLOAT_BITS else training.Quantizer()
+    self.quantizer = IN_FLOAT if config.bits == FLOAT_BITS else quant.Quantizer()
     self._check()
     self.environment = run_folder.claim(workdir, config)
     try:

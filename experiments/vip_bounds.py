@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from cnnopt_jax import data, models, vip
 from cnnopt_jax.models import ConvUnit
-from cnnopt_jax.vip import bound, bound_network
+from cnnopt_jax.vip import bounds
 
 # An activation of a unit, as the bound names it.
 _NAMES = {nn.relu: 'relu', nn.relu6: 'relu6', None: 'identity'}
@@ -18,7 +18,7 @@ _NAMES = {nn.relu: 'relu', nn.relu6: 'relu6', None: 'identity'}
 
 def bounded_layers(
   model: nn.Module, variables: Any, images: jax.Array
-) -> Iterator[bound_network.BoundedLayer]:
+) -> Iterator[bounds.BoundedLayer]:
   """Every conv unit with its dense input; norms are folded into kernels and biases.
 
   Args:
@@ -50,7 +50,7 @@ def bounded_layers(
       bias = params['conv']['bias']
     padding = {p for side in unit.padding or ((unit.kernel_size // 2,) * 2,) * 2 for p in side}
     if len(padding) == 1:  # The bound is for equal padding on all sides.
-      yield bound_network.BoundedLayer(
+      yield bounds.BoundedLayer(
         '/'.join(path), x, kernel, bias, unit.stride, *padding, unit.groups, _NAMES[unit.activation]
       )
 
@@ -68,7 +68,7 @@ def measure(run, state) -> dict[str, Any]:
   variables, rows = run.members(state)[0], []
   with run.progress.stage('error bound of each unit', len(run.units)) as at:
     for layer in bounded_layers(run.model, variables, images):
-      rows += bound_network.bound_report([layer])
+      rows += bounds.bound_report([layer])
       at(len(rows))
   return dict(
     rows=[{k: None if v != v else v for k, v in row._asdict().items()} for row in rows],
@@ -99,19 +99,17 @@ def chain_bound(model: nn.Module, variables: Any, images: jax.Array) -> list[flo
     for d, v in zip(dense, virtual):
       x = vip.materialize(v.x)
       options = dict(stride=d.stride, padding=d.padding, groups=d.groups, activation=d.activation)
-      local.append(bound.layer_bound(x, d.kernel, d.bias, **options).a_posteriori)
+      local.append(bounds.layer_bound(x, d.kernel, d.bias, **options).a_posteriori)
       # A 2x2 max-pool of stride 2 before the unit expands no distance.
-      lipschitz.append(
-        bound_network.conv_norm(d.kernel, x.shape[1:3], stride=d.stride, groups=d.groups)
-      )
+      lipschitz.append(bounds.conv_norm(d.kernel, x.shape[1:3], stride=d.stride, groups=d.groups))
       ours, theirs = (_output(d, source) for source in (x, d.x))
       restored = vip.VirtualMap(ours[:, ::2, ::2], ours.shape[1:3]).materialize()
       distances.append(jnp.linalg.norm((restored - theirs).reshape(len(images), -1), axis=1))
-    bounds = bound_network.network_bound(jnp.stack(local), jnp.stack(lipschitz))
-    ratios = np.asarray(bounds / jnp.maximum(jnp.stack(distances), 1e-300))
+    whole = bounds.network_bound(jnp.stack(local), jnp.stack(lipschitz))
+    ratios = np.asarray(whole / jnp.maximum(jnp.stack(distances), 1e-300))
   return [float(np.median(r)) for r in ratios]
 
 
-def _output(layer: bound_network.BoundedLayer, x: jax.Array) -> jax.Array:
+def _output(layer: bounds.BoundedLayer, x: jax.Array) -> jax.Array:
   padding = ((layer.padding,) * 2,) * 2
   return nn.relu(vip.conv(x, layer.kernel, stride=layer.stride, padding=padding) + layer.bias)

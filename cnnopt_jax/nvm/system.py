@@ -5,7 +5,7 @@ from typing import NamedTuple
 import chex
 import jax
 
-from cnnopt_jax.nvm.cache import CacheTotals
+from cnnopt_jax.nvm.circuit.cache import CacheTotals
 
 # DRAM constants, our own choice: DeepNVM's are not published in its abstracts. All in one place.
 #
@@ -105,7 +105,7 @@ class SystemTotals(NamedTuple):
   area_mm2: chex.Numeric
 
 
-def evaluate(traffic: Demand, cache: CacheFigures, dram: Dram = NO_DRAM) -> SystemTotals:
+def system_totals(traffic: Demand, cache: CacheFigures, dram: Dram = NO_DRAM) -> SystemTotals:
   """DeepNVM's system model (arXiv 2012.04559), pure and elementwise.
 
       E_dynamic = N_read E_read + N_write E_write        D = N_read t_read + N_write t_write
@@ -133,7 +133,7 @@ def evaluate(traffic: Demand, cache: CacheFigures, dram: Dram = NO_DRAM) -> Syst
   return SystemTotals(dynamic, leakage, off_chip, total, delay, total * delay, cache.area_mm2)
 
 
-def evaluate_grid(traffic: Demand, caches: CacheFigures, drams: Dram) -> SystemTotals:
+def system_totals_grid(traffic: Demand, caches: CacheFigures, drams: Dram) -> SystemTotals:
   """All workloads on all caches with all DRAMs.
 
   Args:
@@ -144,6 +144,6 @@ def evaluate_grid(traffic: Demand, caches: CacheFigures, drams: Dram) -> SystemT
   Returns:
     Totals `[W, C, D]`.
   """
-  per_dram = jax.vmap(evaluate, (None, None, 0))
+  per_dram = jax.vmap(system_totals, (None, None, 0))
   per_cache = jax.vmap(per_dram, (Demand(None, None, 0), 0, None))
   return jax.vmap(per_cache, (Demand(0, 0, 0), None, None))(traffic, caches, drams)

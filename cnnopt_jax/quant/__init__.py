@@ -21,6 +21,7 @@ from cnnopt_jax.quant.size import (
 from cnnopt_jax.quant.tree import (
   DEFAULT_RULES,
   LEAVE_ALONE,
+  Quantizer,
   Rule,
   bits_by_path,
   quantize_params,
@@ -38,6 +39,7 @@ __all__ = [
   'BudgetError',
   'GaussianQuantizer',
   'ModelSize',
+  'Quantizer',
   'Rule',
   'WidthMatch',
   'bits_by_path',

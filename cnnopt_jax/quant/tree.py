@@ -68,6 +68,38 @@ def quantize_params(
   return jax.tree.unflatten(jax.tree.structure(params), quantized)
 
 
+class Quantizer(NamedTuple):
+  """How the weights of every member are quantized; the bitwidth is the member's.
+
+  A member of 32 bits is float throughout: bitwidths that a rule fixes do not apply to it.
+
+  Attributes:
+    rules: of `quantize_params`.
+    levels: of `fake_quantize`.
+    step: of `fake_quantize`.
+    clip_gradient: of `fake_quantize`.
+  """
+
+  rules: tuple[Rule, ...] = DEFAULT_RULES
+  levels: str = 'auto'
+  step: str = 'gaussian'
+  clip_gradient: bool = False
+
+  def __call__(self, params: Any, bits: chex.Numeric) -> Any:
+    """The parameters that the network computes with, at `bits` bits, a scalar."""
+    quantized = quantize_params(
+      params,
+      bits,
+      rules=self.rules,
+      levels=self.levels,
+      step=self.step,
+      clip_gradient=self.clip_gradient,
+    )
+    if all(rule.bits is None for rule in self.rules):
+      return quantized
+    return jax.tree.map(lambda p, q: jnp.where(bits == IDENTITY_BITS, p, q), params, quantized)
+
+
 def bits_by_path(
   params: Params, bits: BitsTree, *, rules: Sequence[Rule] = DEFAULT_RULES
 ) -> dict[str, chex.Numeric]:

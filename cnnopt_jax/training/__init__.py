@@ -1,11 +1,9 @@
 """Training of sweeps: one jitted step over members, atomic checkpoints, evaluation."""
 
 from cnnopt_jax.training.checkpoints import Checkpoints, load_variables, save_variables
-from cnnopt_jax.training.evaluate import accuracy
 from cnnopt_jax.training.loop import Stopped, Trained, train
 from cnnopt_jax.training.step import (
   Members,
-  Quantizer,
   Recipe,
   TrainState,
   init_state,
@@ -13,11 +11,11 @@ from cnnopt_jax.training.step import (
   make_train_step,
   train_step,
 )
+from cnnopt_jax.training.testing import accuracy
 
 __all__ = [
   'Checkpoints',
   'Members',
-  'Quantizer',
   'Recipe',
   'Stopped',
   'TrainState',

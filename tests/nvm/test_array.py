@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import nvm
-from cnnopt_jax.nvm import organizations, reference, validation
+from cnnopt_jax.nvm.search import organizations
+from cnnopt_jax.nvm.validation import comparison, reference
 
 REFERENCE = pathlib.Path(__file__).parent / 'reference'
 CELLS = {name: nvm.named_cell(name) for name in (*nvm.CELLS, *nvm.ALIASES)}
@@ -22,9 +23,9 @@ CELLS = {name: nvm.named_cell(name) for name in (*nvm.CELLS, *nvm.ALIASES)}
 )
 def test_every_printed_figure_of_nvsim(name, least):
   """Limits of the project are 1 % and 5 %; the equations are complete, so 0.1 % here."""
-  comparisons = validation.compare_figures(reference.read_reference(REFERENCE / name), CELLS)
+  comparisons = comparison.compare_figures(reference.read_reference(REFERENCE / name), CELLS)
   assert len(comparisons) > least
-  for group, entry in validation.summarize(comparisons).items():
+  for group, entry in comparison.summarize(comparisons).items():
     assert entry['worst'] < (1e-6 if group.startswith('zero/') else 1e-3), (group, entry)
 
 
@@ -38,7 +39,7 @@ def some():
 @pytest.fixture(scope='module')
 def pair(some):
   """The same arrays, honest and with NVSim's artefacts."""
-  tech, cell = nvm.technology(22), nvm.CELLS['stt']
+  tech, cell = nvm.technology_node(22), nvm.CELLS['stt']
   return [nvm.array_ppa(cell, tech, some, nvsim_compatible=flag) for flag in (False, True)]
 
 
@@ -63,7 +64,7 @@ def test_compatible_normal_mode_divides_write_energy_by_the_ways(pair, some):
 def test_compatible_converters_never_sleep(pair, some):
   # Two technologies that differ in the converter's leakage alone, so that NVSim's other leakage
   # artefacts (predecoders, Vdd squared) cancel.
-  tech = nvm.technology(22)
+  tech = nvm.technology_node(22)
   off = [
     nvm.array_ppa(
       nvm.CELLS['stt'], tech.replace(converter_leakage_nw=0.0), some, nvsim_compatible=flag
@@ -105,7 +106,7 @@ def test_an_array_is_larger_than_its_cells(pair):
 
 
 def test_long_bit_lines_of_leaky_transistors_are_refused(pair, some):
-  tech = nvm.technology(22)
+  tech = nvm.technology_node(22)
   too_long = some.rows > 1e3 * tech.on_n_ua_per_um / tech.off_n_na_per_um
   assert too_long.any() and not pair[0].valid[too_long].any()
 
@@ -113,6 +114,8 @@ def test_long_bit_lines_of_leaky_transistors_are_refused(pair, some):
 def test_a_batch_is_its_members(some, pair):
   # As many again, so that nothing new is compiled.
   alone = nvm.array_ppa(
-    nvm.CELLS['stt'], nvm.technology(22), organizations.select(some, np.full(len(some.rows), 5))
+    nvm.CELLS['stt'],
+    nvm.technology_node(22),
+    organizations.select(some, np.full(len(some.rows), 5)),
   )
   np.testing.assert_allclose(alone.read_latency_ns, pair[0].read_latency_ns[5], rtol=1e-12)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import nvm
-from cnnopt_jax.nvm import cache
+from cnnopt_jax.nvm import specs
+from cnnopt_jax.nvm.circuit import cache
 
 ONE_BANK = cache.Bus(1.0, 1e-6, 1e-3, 1e-2)
 
@@ -50,7 +51,7 @@ SLOW_TAG = TAG._replace(read_latency_ns=8.0)
   ],
 )
 def test_the_three_modes(mode, tag, hit, miss, hit_pj, miss_pj):
-  totals = cache.combine(_array(), tag, cache.MODES.index(mode), ONE_BANK)
+  totals = cache.combine(_array(), tag, specs.CACHE_MODES.index(mode), ONE_BANK)
   np.testing.assert_allclose(
     [
       totals.hit_latency_ns,
@@ -70,7 +71,7 @@ def test_the_three_modes(mode, tag, hit, miss, hit_pj, miss_pj):
 def test_five_banks_in_a_row():
   # Farthest bank two pitches of 100 um away, mean (25 - 1) / 20 = 1.2 pitches.
   totals = cache.combine(
-    _array(), TAG, cache.MODES.index(nvm.Mode.SEQUENTIAL), ONE_BANK._replace(banks=5.0)
+    _array(), TAG, specs.CACHE_MODES.index(nvm.Mode.SEQUENTIAL), ONE_BANK._replace(banks=5.0)
   )
   one_way = 2 * 1e-6 * 100**2
   np.testing.assert_allclose(totals.hit_latency_ns, 6 + 2 * one_way, rtol=1e-6)

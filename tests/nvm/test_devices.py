@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import nvm
-from cnnopt_jax.nvm import array, cells_electrical, devices, drivers, htree, predecoders
+from cnnopt_jax.nvm.circuit import array, cell_model, drivers, htree, predecoders
+from cnnopt_jax.nvm.technology import devices
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -16,14 +17,14 @@ def _float64():
 
 @pytest.fixture(scope='module')
 def process():
-  return devices.process(nvm.technology(22))
+  return devices.process(nvm.technology_node(22))
 
 
 @pytest.mark.parametrize(
   'layer, ohm_per_m, farad_per_m',
   [
-    (nvm.Layer.LOCAL_AGGRESSIVE, 7.975e7, 2.800e-10),
-    (nvm.Layer.GLOBAL_AGGRESSIVE, 2.0236e6, 2.9446e-10),
+    (nvm.WireLayer.LOCAL_AGGRESSIVE, 7.975e7, 2.800e-10),
+    (nvm.WireLayer.GLOBAL_AGGRESSIVE, 2.0236e6, 2.9446e-10),
   ],
 )
 def test_wires_of_22_nm(layer, ohm_per_m, farad_per_m):
@@ -72,9 +73,9 @@ def test_inverter_layout(process):
 
 def test_sram_cell_leakage_per_bit():
   # 0.9 V * 1.0572 A/m * 22 nm * (2 * 2.08 + 1.31) = 114.5 nW.
-  tech = nvm.technology(22)
+  tech = nvm.technology_node(22)
   process = devices.process(tech)
-  model = cells_electrical.cell_model(process, nvm.CELLS['sram'], False)
+  model = cell_model.cell_model(process, nvm.CELLS['sram'], False)
   np.testing.assert_allclose(model.leakage, 114.5e-6, rtol=1e-3)
 
 
@@ -117,7 +118,7 @@ def test_htree_of_the_forced_1_mb_design(process):
   assert (org.address_bits, org.distributed_bits, org.broadcast_bits) == (14, 512, 0)
   height, width = 161.981, 140.246
   tree = htree.htree(process, org, height, width)
-  wire = nvm.wire(22, nvm.Layer.GLOBAL_AGGRESSIVE, 350)
+  wire = nvm.wire(22, nvm.WireLayer.GLOBAL_AGGRESSIVE, 350)
   squares = 5 * width**2 + (1 + 0.25) * height**2
   rc_ps = 1e-3 * wire.resistance_ohm_per_um * wire.capacitance_ff_per_um
   np.testing.assert_allclose(tree.delay, 1.15 * rc_ps * squares, rtol=1e-12)

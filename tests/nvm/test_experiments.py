@@ -147,7 +147,7 @@ def test_the_cache_table(tmp_path):
 
 
 def test_iso_area_capacity_fits():
-  tech = nvm.technology(22)
+  tech = nvm.technology_node(22)
   found = nvm_cache.iso_area({'stt': nvm.CELLS['stt']}, tech, 1, {})
   mb, winner = found['stt']
   assert mb > 1 and winner.totals.area_mm2 <= found['sram'][1].totals.area_mm2

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import nvm
-from cnnopt_jax.nvm import factoring, organizations
+from cnnopt_jax.nvm import specs
+from cnnopt_jax.nvm.search import factoring, organizations
 
 MB = 1 << 20
 MODES = (nvm.Mode.NORMAL, nvm.Mode.FAST, nvm.Mode.SEQUENTIAL)
@@ -53,7 +54,7 @@ def test_every_tag_array_holds_all_tags():
     * org.subarray_columns
   )
   # 1024 sets of 16 ways; 48 - 10 index - 6 offset + 2 state bits, rounded up between parts.
-  assert organizations.tag_bits(spec) == 34
+  assert specs.tag_bits(spec) == 34
   assert (cells == 16384 * org.tag_bits).all() and org.tag_bits.min() == 34
   assert org.tag_bits.max() < 2 * 34
 
@@ -122,7 +123,7 @@ def test_capacities_that_are_no_power_of_two(mb, banks, bank_mb):
 )
 def test_impossible_caches_are_refused(spec, field):
   with pytest.raises(ValueError, match=field):
-    organizations.validate_spec(spec)
+    specs.validate_spec(spec)
 
 
 def test_factors_put_organisations_together_again():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import nvm
-from cnnopt_jax.nvm import organizations, reference, search, tuning, validation
+from cnnopt_jax.nvm.search import organizations, programs, tuning
+from cnnopt_jax.nvm.validation import comparison, reference
 
 REFERENCE = pathlib.Path(__file__).parent / 'reference'
 CELLS = {name: nvm.named_cell(name) for name in (*nvm.CELLS, *nvm.ALIASES)}
@@ -60,7 +61,7 @@ def _brute_force(cell, tech, spec):
 
 
 def test_winners_are_those_of_brute_force():
-  cell, tech, spec = nvm.CELLS['sram'], nvm.technology(45), nvm.CacheSpec(MB // 4)
+  cell, tech, spec = nvm.CELLS['sram'], nvm.technology_node(45), nvm.CacheSpec(MB // 4)
   rows = nvm.explore(
     {'sram': cell},
     tech,
@@ -70,7 +71,7 @@ def test_winners_are_those_of_brute_force():
     tag_space=SMALL_TAGS,
   )
   with nvm.float64():
-    found = np.array([float(search.cache_metrics(row.totals)[row.target]) for row in rows])
+    found = np.array([float(programs.cache_metrics(row.totals)[row.target]) for row in rows])
   best = _brute_force(cell, tech, spec)
   # Sums and extrema split exactly; the search for a product ends in a local optimum.
   exact = [
@@ -81,7 +82,7 @@ def test_winners_are_those_of_brute_force():
 
 
 def test_a_winner_reevaluates_to_itself():
-  cell, tech = nvm.CELLS['stt'], nvm.technology(22)
+  cell, tech = nvm.CELLS['stt'], nvm.technology_node(22)
   rows = nvm.explore({'stt': cell}, tech, [4 * MB], [nvm.Mode.FAST], [nvm.Target.EDAP])
   ppa = nvm.cache_ppa(
     cell,
@@ -105,7 +106,7 @@ def test_winners_of_nvsim():
     for i, row in enumerate(many)
     if (i // 8) % step == 0
   ]
-  groups = validation.summarize(validation.compare_caches(chosen, CELLS))
+  groups = comparison.summarize(comparison.compare_caches(chosen, CELLS))
   winners = {name: entry for name, entry in groups.items() if name.startswith('winner/')}
   assert len(winners) == 8
   for name, entry in winners.items():
@@ -113,19 +114,19 @@ def test_winners_of_nvsim():
 
 
 def test_one_program_serves_cells_capacities_and_modes():
-  tech = nvm.technology(22)
+  tech = nvm.technology_node(22)
   nvm.explore({'stt': nvm.CELLS['stt']}, tech, [MB])
-  compiled = search.evaluate._cache_size()
+  compiled = programs.evaluate_arrays._cache_size()
   nvm.explore(
     {'sram': nvm.CELLS['sram'], 'rram': nvm.CELLS['rram']},
-    nvm.technology(65, 'LSTP'),
+    nvm.technology_node(65, 'LSTP'),
     [2 * MB, 6 * MB],
   )
-  assert search.evaluate._cache_size() == compiled
+  assert programs.evaluate_arrays._cache_size() == compiled
 
 
 def test_three_banks_are_three_times_the_area_and_leakage_of_one():
-  tech = nvm.technology(22)
+  tech = nvm.technology_node(22)
   area = nvm.explore(
     {'stt': nvm.CELLS['stt']}, tech, [MB, 3 * MB], [nvm.Mode.SEQUENTIAL], [nvm.Target.AREA]
   )
@@ -136,7 +137,7 @@ def test_three_banks_are_three_times_the_area_and_leakage_of_one():
 
 
 def test_sram_tags_spare_a_write_the_slow_cell():
-  tech = nvm.technology(22)
+  tech = nvm.technology_node(22)
   # A fast sense of the tags too: MTJ tags add their converter to every sequential hit.
   own, sram = (
     nvm.explore(
@@ -156,7 +157,7 @@ def test_sram_tags_spare_a_write_the_slow_cell():
 @pytest.mark.parametrize('capacity', [4 * MB, 16 * MB])
 def test_trends_of_the_paper(capacity):
   """Leakage and area ratios, and the latency crossover with capacity."""
-  tech = nvm.technology(22)
+  tech = nvm.technology_node(22)
   tuned = nvm.edap_tuned(
     {name: nvm.CELLS[name] for name in ('sram', 'stt')},
     tech,
@@ -170,7 +171,7 @@ def test_trends_of_the_paper(capacity):
 
 
 def test_tuning_takes_the_least_edap_of_all_targets_and_modes():
-  tech, cells = nvm.technology(22), {'sot': nvm.CELLS['sot']}
+  tech, cells = nvm.technology_node(22), {'sot': nvm.CELLS['sot']}
   rows = nvm.explore(cells, tech, [MB], targets=tuning.NVSIM_TARGETS)
   best = nvm.edap_tuned(cells, tech, [MB])['sot', MB]
   assert best.edap == min(row.edap for row in rows) and len(rows) == 24
@@ -189,7 +190,7 @@ def test_the_pareto_set_holds_the_best_of_each_objective():
   spec = nvm.CacheSpec(MB)
   totals, org = nvm.pareto_set(
     nvm.CELLS['stt'],
-    nvm.technology(22),
+    nvm.technology_node(22),
     spec,
     nvm.Mode.SEQUENTIAL,
     ('hit_latency_ns', 'leakage_mw', 'area_mm2'),

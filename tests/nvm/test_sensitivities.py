@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import nvm
-from cnnopt_jax.nvm import sensitivities
+from cnnopt_jax.nvm.search import sensitivities
 
 MB = 1 << 20
 
 
 @pytest.fixture(scope='module')
 def tech():
-  return nvm.technology(22)
+  return nvm.technology_node(22)
 
 
 def _tuned(name, tech, capacity):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import nvm
-from cnnopt_jax.nvm import published
+from cnnopt_jax.nvm.validation import published
 
 DEMAND = nvm.Demand(l2_reads=3e9, l2_writes=1e9, dram_accesses=2e9)
 CACHE = nvm.CacheFigures(
@@ -15,10 +15,10 @@ CACHE = nvm.CacheFigures(
 
 
 def test_by_hand():
-  found = nvm.evaluate(DEMAND, CACHE)
+  found = nvm.system_totals(DEMAND, CACHE)
   # 3 x 0.5 + 1 x 1 J; 3 x 2 + 1 x 5 s; 0.1 W for 11 s.
   np.testing.assert_allclose(found, [2.5, 1.1, 0, 3.6, 11, 39.6, 4], rtol=1e-12)
-  with_dram = nvm.evaluate(DEMAND, CACHE, nvm.Dram(access_nj=4.0, access_ns=10.0))
+  with_dram = nvm.system_totals(DEMAND, CACHE, nvm.Dram(access_nj=4.0, access_ns=10.0))
   # 8 J and 20 s more, during which the cache leaks.
   np.testing.assert_allclose(with_dram, [2.5, 3.1, 8, 13.6, 31, 421.6, 4], rtol=1e-12)
 
@@ -33,14 +33,14 @@ def test_grid_is_the_single_evaluations_and_compiles_once():
   @jax.jit
   def grid(*args):
     traces.append(1)
-    return nvm.evaluate_grid(*args)
+    return nvm.system_totals_grid(*args)
 
   with nvm.float64():
     found = grid(demand, caches, drams)
     grid(demand, caches, drams)
     assert len(traces) == 1
     for w, c, d in np.ndindex(3, 4, 2):
-      one = nvm.evaluate(
+      one = nvm.system_totals(
         nvm.Demand(demand.l2_reads[w], demand.l2_writes[w], demand.dram_accesses[w, c]),
         nvm.CacheFigures(*(x[c] for x in caches)),
         nvm.Dram(*(x[d] for x in drams)),
@@ -50,7 +50,7 @@ def test_grid_is_the_single_evaluations_and_compiles_once():
 
 
 def test_gradient_of_edp():
-  edp = lambda leakage: nvm.evaluate(DEMAND, CACHE._replace(leakage_mw=leakage)).edp_js
+  edp = lambda leakage: nvm.system_totals(DEMAND, CACHE._replace(leakage_mw=leakage)).edp_js
   assert jax.grad(edp)(jnp.float32(100.0)) == pytest.approx(1e-3 * 11**2)
 
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnopt_jax import training
+from cnnopt_jax import quant, training
 from cnnopt_jax.quant import DEFAULT_RULES, Rule, quantize_params
-from cnnopt_jax.training import evaluate, loop
+from cnnopt_jax.training import loop, testing
 
 
 def run(setting, dataset, folder, **kwargs):
@@ -96,13 +96,13 @@ def test_accuracy_is_the_share_of_right_answers(setting, dataset, whole):
 
 def test_accuracy_compiles_once_for_all_bitwidths(setting, dataset, whole):
   state = jax.tree.map(lambda x: x[0], whole.state)
-  before = evaluate._correct._cache_size()
-  quantizer = training.Quantizer(step='absmax')
+  before = testing._correct._cache_size()
+  quantizer = quant.Quantizer(step='absmax')
   for bits in (1, 2, 8, 32):
     training.accuracy(
       setting.model, {'params': state.params, **state.statistics}, bits, dataset, quantizer
     )
-  assert evaluate._correct._cache_size() == before + 1
+  assert testing._correct._cache_size() == before + 1
 
 
 def test_a_32_bit_member_is_float_throughout():
@@ -111,7 +111,7 @@ def test_a_32_bit_member_is_float_throughout():
     'a': {'kernel': jnp.linspace(-1, 1, 12).reshape(4, 3)},
     'b': {'kernel': jnp.linspace(-2, 1, 12).reshape(4, 3)},
   }
-  quantizer = training.Quantizer(rules)
+  quantizer = quant.Quantizer(rules)
   jax.tree.map(np.testing.assert_array_equal, quantizer(params, jnp.int32(32)), params)
   eight = quantizer(params, jnp.int32(8))
   np.testing.assert_allclose(eight['a']['kernel'], quantize_params(params, 2)['a']['kernel'])

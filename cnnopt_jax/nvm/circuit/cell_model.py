@@ -1,0 +1,215 @@
+"""A cell in a process: its geometry, loads, read levels and write energies."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from cnnopt_jax.nvm import structures
+from cnnopt_jax.nvm.circuit import columns
+from cnnopt_jax.nvm.technology import devices
+
+Array = structures.Array
+Kind, Access = structures.Kind, structures.Access
+
+# Share of a write's energy that reaches the cell: PCRAM needs shaped pulses (NVSim's constant.h).
+PCRAM_SHAPER_EFFICIENCY = 0.2
+
+
+class CellModel(NamedTuple):
+  """What the subarray needs of a cell.
+
+  Attributes:
+    width, height: um.
+    is_sram, has_transistor, is_crosspoint: booleans.
+    senses_current: boolean.
+    access_res: of the access transistor, kohm.
+    access_cap: of the access device at a bit line, fF.
+    wordline_cap: what one cell adds to a word line, fF.
+    bitline_cap: what one cell adds to a bit line, fF.
+    on_res, off_res: cell with access device, kohm.
+    drive_on_res, drive_off_res: what moves the bit line in the two states (voltage sensing), kohm.
+    level_on, level_off: bit-line levels of the two states, V.
+    precharge: bit-line level before a read, V.
+    sense_voltage: V.
+    readable: whether such a level exists.
+    read_voltage: of current sensing, V.
+    read_power: of one cell, mW.
+    reset_energy, set_energy: of one bit, fJ.
+    reset_voltage, set_voltage: what the bit line is charged to, V.
+    reset_pulse, set_pulse: ps.
+    reset_current: of a crosspoint's cell, mA.
+    idle_current: of a half-selected cell, or of an unselected access device, mA.
+    write_current: of a cell with a transistor, mA.
+    leakage: of one cell, mW.
+    precharger: for bit lines at the cell's pitch.
+  """
+
+  width: Array
+  height: Array
+  is_sram: Array
+  has_transistor: Array
+  is_crosspoint: Array
+  senses_current: Array
+  access_res: Array
+  access_cap: Array
+  wordline_cap: Array
+  bitline_cap: Array
+  on_res: Array
+  off_res: Array
+  drive_on_res: Array
+  drive_off_res: Array
+  level_on: Array
+  level_off: Array
+  precharge: Array
+  sense_voltage: Array
+  readable: Array
+  read_voltage: Array
+  read_power: Array
+  reset_energy: Array
+  set_energy: Array
+  reset_voltage: Array
+  set_voltage: Array
+  reset_pulse: Array
+  set_pulse: Array
+  reset_current: Array
+  idle_current: Array
+  write_current: Array
+  leakage: Array
+  precharger: columns.Precharger
+
+
+def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool) -> CellModel:
+  """Evaluates a cell in a process.
+
+  With `nvsim_compatible`, a current-driven set without an energy takes its supply from whether
+  the *reset* voltage is given.
+  """
+  kind = cell.kind
+  is_sram = kind == Kind.SRAM
+  has_transistor = is_sram | (cell.access == Access.CMOS)
+  width = jnp.sqrt(cell.area_f2 / cell.aspect_ratio) * p.f
+  height = jnp.sqrt(cell.area_f2 * cell.aspect_ratio) * p.f
+  access_width = jnp.where(has_transistor, cell.access_width_f, 1.0) * p.f
+  access_res = jnp.where(has_transistor, p.r_n / access_width, 0.0)
+  access_cap = jnp.where(
+    has_transistor, devices.drain_cap(p, access_width, width), cell.capacitance_ff
+  )
+  gates = jnp.where(is_sram, 2.0, 1.0) * p.gate_cap * access_width
+  kohm = lambda ohm: 1e-3 * ohm
+  on_res, off_res = (
+    access_res + kohm(r) for r in (cell.resistance_on_ohm, cell.resistance_off_ohm)
+  )
+
+  # Voltage sensing: either a current is forced, or the cell divides the read voltage with a
+  # resistor of the geometric mean of its two states.
+  forced = cell.read_voltage_v == 0
+  positive = lambda value: jnp.maximum(value, 1e-12)  # Keeps unused branches finite.
+  series = jnp.sqrt(positive(on_res * off_res))
+  divide = lambda r: cell.read_voltage_v * r / (r + series)
+  read_current = 1e-3 * cell.read_current_ua
+  level_on = jnp.where(forced, read_current * on_res, divide(on_res))
+  level_off = jnp.where(forced, read_current * off_res, divide(off_res))
+  sense_voltage = 1e-3 * cell.min_sense_voltage_mv
+  precharge = jnp.where(is_sram, p.vdd / 2, jnp.minimum(p.vdd, (level_on + level_off) / 2))
+  senses_current = ~is_sram & (cell.senses_voltage == 0)
+  readable = (
+    is_sram
+    | senses_current
+    | ((precharge - level_on > sense_voltage) & (level_off - precharge > sense_voltage))
+  )
+  parallel = lambda r: r * series / (r + series)
+
+  low = kohm(positive(cell.resistance_on_ohm))
+  series_cell = jnp.sqrt(low * kohm(positive(cell.resistance_off_ohm)))
+  available = cell.read_voltage_v - cell.access_drop_v
+  read_current_derived = jnp.where(
+    cell.senses_voltage == 0,
+    available / low,
+    jnp.where(forced, read_current, available / (low + series_cell)),
+  )
+  read_power = jnp.where(
+    cell.read_power_uw == 0, p.vdd * read_current_derived, 1e-3 * cell.read_power_uw
+  )
+
+  is_crosspoint = cell.access == Access.NONE
+
+  def write_energy(
+    energy_pj, by_voltage, voltage, current_ua, pulse_ns, at_voltage_ohm, supply_given
+  ):
+    volts = jnp.abs(voltage)
+    at_voltage = jnp.where(
+      (kind == Kind.MEMRISTOR) & is_crosspoint, at_voltage_ohm, cell.resistance_on_ohm
+    )
+    driven = volts * (volts - cell.access_drop_v) / kohm(positive(at_voltage))
+    forced_ = jnp.where(supply_given, volts, p.vdd) * jnp.abs(1e-3 * current_ua)
+    derived = jnp.where(by_voltage == 1, driven, forced_) * 1e3 * pulse_ns
+    return jnp.where(energy_pj == 0, derived, 1e3 * energy_pj)
+
+  reset_energy = write_energy(
+    cell.reset_energy_pj,
+    cell.resets_by_voltage,
+    cell.reset_voltage_v,
+    cell.reset_current_ua,
+    cell.reset_pulse_ns,
+    cell.resistance_on_at_reset_ohm,
+    cell.reset_voltage_v != 0,
+  )
+  set_energy = write_energy(
+    cell.set_energy_pj,
+    cell.sets_by_voltage,
+    cell.set_voltage_v,
+    cell.set_current_ua,
+    cell.set_pulse_ns,
+    cell.resistance_on_at_set_ohm,
+    (cell.reset_voltage_v if nvsim_compatible else cell.set_voltage_v) != 0,
+  )
+
+  at_reset = kohm(positive(cell.resistance_on_at_reset_ohm))
+  reset_current = jnp.where(
+    cell.reset_current_ua == 0,
+    (jnp.abs(cell.reset_voltage_v) - cell.access_drop_v) / at_reset,
+    1e-3 * cell.reset_current_ua,
+  )
+  half_selected = reset_current * at_reset / (2 * kohm(positive(cell.resistance_half_reset_ohm)))
+  leaks = (
+    p.vdd
+    * p.f
+    * (
+      2 * jnp.maximum(cell.sram_nmos_width_f * p.off_n, cell.sram_pmos_width_f * p.off_p)
+      + cell.access_width_f * p.off_n
+    )
+  )
+  return CellModel(
+    width=width,
+    height=height,
+    is_sram=is_sram,
+    has_transistor=has_transistor,
+    is_crosspoint=is_crosspoint,
+    senses_current=senses_current,
+    access_res=access_res,
+    access_cap=access_cap,
+    wordline_cap=jnp.where(has_transistor, gates, cell.capacitance_ff),
+    bitline_cap=jnp.where(has_transistor, access_cap / 2, cell.capacitance_ff),
+    on_res=on_res,
+    off_res=off_res,
+    drive_on_res=jnp.where(forced, on_res, parallel(on_res)),
+    drive_off_res=jnp.where(forced, off_res, parallel(off_res)),
+    level_on=level_on,
+    level_off=level_off,
+    precharge=precharge,
+    sense_voltage=sense_voltage,
+    readable=readable,
+    read_voltage=cell.read_voltage_v,
+    read_power=read_power,
+    reset_energy=reset_energy,
+    set_energy=set_energy,
+    reset_voltage=jnp.where(cell.resets_by_voltage == 1, cell.reset_voltage_v, p.vdd),
+    set_voltage=jnp.where(cell.sets_by_voltage == 1, cell.set_voltage_v, p.vdd),
+    reset_pulse=1e3 * cell.reset_pulse_ns,
+    set_pulse=1e3 * cell.set_pulse_ns,
+    reset_current=reset_current,
+    idle_current=jnp.where(is_crosspoint, half_selected, 1e-3 * cell.access_leakage_ua),
+    write_current=1e-3 * jnp.maximum(cell.reset_current_ua, cell.set_current_ua),
+    leakage=jnp.where(is_sram, leaks, 0.0),
+    precharger=columns.precharger(p, width),
+  )

@@ -1,0 +1,414 @@
+"""One subarray: word lines, bit lines, their decoders and amplifiers.
+
+`size_drivers` sizes its drivers, `size_subarray` lays it out, `measure_subarray` then needs the
+rise of the predecoded address, which depends on that layout, and returns delays and energies.
+Bit lines: SRAM by a Horowitz stage through access and pull-down transistor; current sensing by
+the distributed-RC formula of Moon et al. (as in NVSim, "ICCAD 2009 model"); voltage sensing by
+the time to `sense_voltage`. Elementwise over any batch shape.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from cnnopt_jax.nvm import structures
+from cnnopt_jax.nvm.circuit import cell_model, columns, drivers
+from cnnopt_jax.nvm.technology import devices
+
+Array = structures.Array
+
+STITCH_F = 7.5
+
+
+ROW, MUX, PRECHARGE = 0, 1, 2  # Roles of drivers.
+
+
+class DriverRequest(NamedTuple):
+  """All that a subarray's driver is sized by; equal requests have equal drivers.
+
+  Attributes:
+    role: `ROW`, `MUX` or `PRECHARGE`.
+    outputs: to choose from.
+    columns, rows: of the subarray.
+    selected: columns written at once.
+    buffering: a `Buffering`.
+  """
+
+  role: Array
+  outputs: Array
+  columns: Array
+  rows: Array
+  selected: Array
+  buffering: Array
+
+
+class Subarray(NamedTuple):
+  """A sized subarray; um, fF, kohm.
+
+  Attributes:
+    height, width: with periphery.
+    bitline_cap, bitline_res: of a whole bit line.
+    decoders: drivers stacked on a leading axis: row, three multiplexers, precharger.
+    mux_exists: `[3, ...]`, whether each multiplexer has more than one input.
+    muxes: bit-line, first and second output multiplexer.
+    amp: sense amplifier.
+    valid: whether it can be built and read.
+  """
+
+  height: Array
+  width: Array
+  bitline_cap: Array
+  bitline_res: Array
+  decoders: drivers.Decoder
+  mux_exists: Array
+  muxes: tuple[columns.Mux, columns.Mux, columns.Mux]
+  amp: columns.SenseAmp
+  valid: Array
+
+
+class SubarrayCost(NamedTuple):
+  """Delays in ps, energies in fJ per access, leakage in mW.
+
+  Attributes:
+    read, write, set, reset: latencies after the predecoders.
+    row_decoder, column_decoder, bitline, sense, mux, precharge, charge: their parts.
+    read_energy, write_energy, set_energy, reset_energy: totals of one active subarray.
+    row_energy, mux_decoder_energy, cell_read_energy, sense_energy, mux_energy,
+      precharge_energy, cell_set_energy, cell_reset_energy: their parts.
+    leakage: without the converters.
+    converter_leakage: of all current-to-voltage converters.
+  """
+
+  read: Array
+  write: Array
+  set: Array
+  reset: Array
+  row_decoder: Array
+  column_decoder: Array
+  bitline: Array
+  sense: Array
+  mux: Array
+  precharge: Array
+  charge: Array
+  read_energy: Array
+  write_energy: Array
+  set_energy: Array
+  reset_energy: Array
+  row_energy: Array
+  mux_decoder_energy: Array
+  cell_read_energy: Array
+  sense_energy: Array
+  mux_energy: Array
+  precharge_energy: Array
+  cell_set_energy: Array
+  cell_reset_energy: Array
+  leakage: Array
+  converter_leakage: Array
+
+
+def driver_requests(org: structures.Organization, xp=jnp) -> DriverRequest:
+  """The five drivers of a subarray, `[5, ...]`: row, three multiplexers, precharger.
+
+  `xp` is `jnp`, or `np` on the host. Multiplexers share one driver per degree whatever is
+  written, and prechargers see columns only, so their other fields are blank.
+  """
+  stack = lambda *values: xp.stack(xp.broadcast_arrays(*values))
+  degrees = (org.mux_senseamp, org.mux_output1, org.mux_output2)
+  return DriverRequest(
+    role=stack(ROW, MUX, MUX, MUX, PRECHARGE + 0 * org.buffering),
+    outputs=stack(org.rows, *degrees, 1.0),
+    columns=stack(*[org.columns] * 5),
+    rows=stack(*[org.rows] * 4, 0.0),
+    selected=stack(org.columns / (degrees[0] * degrees[1] * degrees[2]), 0.0, 0.0, 0.0, 0.0),
+    buffering=stack(*[org.buffering] * 4, structures.Buffering.LATENCY),
+  )
+
+
+def size_drivers(
+  p: devices.Process,
+  cell: structures.Cell,
+  model: cell_model.CellModel,
+  request: DriverRequest,
+) -> drivers.Decoder:
+  """Sizes drivers for requests of any batch shape."""
+  cols = request.columns
+  wordline = _wordline_length(p, cell, model, cols)
+  cap, res = wordline * p.wire_c, wordline * p.wire_r
+  least_mux = jnp.maximum(
+    devices.LEAST_WIDTH_F * p.f, _bitline_current(model, request.rows) / p.on_n
+  )
+  is_row, is_mux = request.role == ROW, request.role == MUX
+  load = jnp.where(
+    is_row,
+    cap + cols * model.wordline_cap,
+    jnp.where(is_mux, cap + p.gate_cap * least_mux * cols, cols * model.precharger.load_per_column),
+  )
+  return drivers.size_decoder(
+    p,
+    inputs=jnp.where(request.outputs > 8, 2, 0),
+    copies=request.outputs,
+    load_cap=load,
+    load_res=jnp.where(is_row | is_mux, res, 0.0),
+    buffering=request.buffering,
+    least_current=jnp.where(is_row, _wordline_current(model, cols, request.selected), 0.0),
+  )
+
+
+def _wordline_length(p, cell, model, cols):
+  """With stitches, um."""
+  stitches = jnp.where(
+    cell.stitching > 0, jnp.floor((cols - 1) / jnp.maximum(cell.stitching, 1)) + 1, 0.0
+  )
+  return cols * model.width + stitches * STITCH_F * p.f
+
+
+def _wordline_current(model, cols, selected):
+  """What a crosspoint's word line carries in a write, half-selected neighbours included, mA."""
+  return jnp.where(
+    model.has_transistor,
+    0.0,
+    model.reset_current * selected + model.idle_current * (cols - selected),
+  )
+
+
+def _bitline_current(model, rows):
+  """What a bit line carries in a write, leakage of the other rows included, mA."""
+  cell = jnp.where(model.has_transistor, model.write_current, model.reset_current)
+  return jnp.where(model.is_sram, 0.0, cell + model.idle_current * (rows - 1))
+
+
+def size_subarray(
+  p: devices.Process,
+  tech: structures.Technology,
+  cell: structures.Cell,
+  model: cell_model.CellModel,
+  org: structures.Organization,
+  decoders: drivers.Decoder,
+  nvsim_compatible: bool,
+) -> Subarray:
+  """Lays out a subarray of `org.rows x org.columns` cells around its drivers, `[5, ...]`.
+
+  With `nvsim_compatible`, a multiplexer decoder is built even where nothing is multiplexed.
+  """
+  rows, cols = org.rows, org.columns
+  degrees = (org.mux_senseamp, org.mux_output1, org.mux_output2)
+  wordline = _wordline_length(p, cell, model, cols)
+  bitline = rows * model.height
+  bitline_current = _bitline_current(model, rows)
+  wordline_current = _wordline_current(model, cols, cols / (degrees[0] * degrees[1] * degrees[2]))
+  # Unselected transistors on a bit line must together leak less than one conducts.
+  leaks = ~model.is_sram & model.has_transistor & (p.on_n < rows * p.off_n)
+  valid = (
+    (bitline_current <= p.max_width * p.on_n)
+    & (wordline_current <= p.max_width * p.on_n)
+    & ~leaks
+    & model.readable
+  )
+  # A resistive cell's amplifier does not fit under a single bit line.
+  valid &= (cell.kind != structures.Kind.MEMRISTOR) | (degrees[0] > 1)
+
+  exists = jnp.stack(jnp.broadcast_arrays(*degrees)) > 1
+  if nvsim_compatible:
+    exists = jnp.ones_like(exists)
+  amp = columns.sense_amp(
+    p,
+    tech,
+    wordline / cols * degrees[0],
+    model.sense_voltage,
+    model.senses_current,
+    nvsim_compatible,
+  )
+  unit = columns.pass_transistor(p, columns.mux_width(p, cell, bitline_current))
+  mux2 = columns.mux(p, degrees[2], unit, 0.0, 0.0)
+  mux1 = columns.mux(p, degrees[1], unit, mux2.input_load, mux2.pass_cap)
+  mux0 = columns.mux(p, degrees[0], unit, amp.input_cap, amp.input_cap)
+
+  # A decoder taller than its bit lines is folded to their height.
+  row_height, row_width = decoders.height[0], decoders.width[0]
+  beside = jnp.where(row_height > bitline, row_height * row_width / bitline, row_width)
+  beside = jnp.maximum(beside, jnp.where(exists, decoders.width[1:4], 0.0).max(axis=0))
+  below = (
+    jnp.maximum(model.precharger.height, decoders.height[4])
+    + amp.height
+    + mux0.height
+    + mux1.height
+    + mux2.height
+  )
+  return Subarray(
+    height=bitline + below,
+    width=wordline + beside,
+    bitline_cap=bitline * p.wire_c + rows * model.bitline_cap,
+    bitline_res=bitline * p.wire_r,
+    decoders=decoders,
+    mux_exists=exists,
+    muxes=(mux0, mux1, mux2),
+    amp=amp,
+    valid=valid & amp.valid & decoders.valid.all(axis=0),
+  )
+
+
+def measure_subarray(
+  p: devices.Process,
+  model: cell_model.CellModel,
+  org: structures.Organization,
+  sub: Subarray,
+  cell: structures.Cell,
+  rise: Array,
+  nvsim_compatible: bool,
+) -> SubarrayCost:
+  """Measures a sized subarray whose address lines rise in `rise` ps.
+
+  With `nvsim_compatible`: cell and bit-line write energy is divided by `org.write_share` (else
+  only a write into an array that opens the whole set is divided by its ways); a crosspoint's
+  write counts its multiplexers twice; a reset contains the set's energy instead of its own.
+  """
+  rows, cols = org.rows, org.columns
+  mux0, mux1, mux2 = sub.muxes
+  amps = cols / org.mux_senseamp
+  outputs = amps / org.mux_output1
+  selected = outputs / org.mux_output2
+
+  delays, rises = drivers.decoder_delay(p, sub.decoders, rise)
+  row, row_rise = delays[0], rises[0]
+  column = jnp.where(sub.mux_exists, delays[1:4], 0.0).max(axis=0)
+  decode = jnp.maximum(row, column)
+  precharge = columns.precharge_latency(
+    p, model.precharger, _member(sub.decoders, 4), sub.bitline_cap, sub.bitline_res, rise
+  )
+  pass_res = mux0.pass_res + mux1.pass_res + mux2.pass_res
+  pass_cap = mux0.pass_cap + mux1.pass_cap + mux2.pass_cap
+  charge = devices.LN_HALF_SQUARED**0.5 * (
+    pass_res * (pass_cap + sub.bitline_cap) + sub.bitline_res * sub.bitline_cap / 2
+  )
+
+  bitline = _bitline_delay(p, model, cell, sub, row_rise)
+  mux = mux0.latency + mux1.latency + mux2.latency
+  read = decode + bitline + sub.amp.latency + mux
+  address = jnp.maximum(row, column + charge)
+  set_, reset = address + model.set_pulse, address + model.reset_pulse
+  write = jnp.where(
+    model.has_transistor,
+    jnp.maximum(set_, reset),
+    address + charge + model.set_pulse + model.reset_pulse,
+  )
+  write = jnp.where(model.is_sram, read, write)
+
+  line_cap = model.access_cap + sub.bitline_cap + mux0.pass_cap
+  cell_read = jnp.where(model.is_sram, 0.0, 2 * model.read_power * sub.amp.latency) * selected
+  cell_set, cell_reset = (
+    (energy + line_cap * voltage**2) * selected
+    for energy, voltage in (
+      (model.set_energy, model.set_voltage),
+      (model.reset_energy, model.reset_voltage),
+    )
+  )
+  shaper = jnp.where(cell.kind == structures.Kind.PCRAM, cell_model.PCRAM_SHAPER_EFFICIENCY, 1.0)
+  share = org.write_share if nvsim_compatible else org.set_ways
+  cell_set, cell_reset = cell_set / shaper / share, cell_reset / shaper / share
+  sram_write = line_cap * model.precharge**2 * selected / share
+  cell_write = jnp.where(model.is_sram, sram_write, jnp.maximum(cell_set, cell_reset))
+
+  decoder_energies = sub.decoders.energy
+  row_energy = decoder_energies[0]
+  mux_decoder_energy = jnp.where(sub.mux_exists, decoder_energies[1:4], 0.0).sum(axis=0)
+  mux_energy = mux0.energy * amps + mux1.energy * outputs + mux2.energy * selected
+  precharge_energy = decoder_energies[4] + model.precharger.inverter_load * p.vdd**2 * cols
+  sense_energy = sub.amp.energy * amps
+  around = row_energy + mux_decoder_energy + mux_energy
+  write_energy = cell_write + around
+  set_energy = cell_set + around
+  if nvsim_compatible:
+    write_energy = write_energy + jnp.where(model.has_transistor, 0.0, mux_energy)
+  reset_energy = (set_energy if nvsim_compatible else cell_reset) + around
+
+  leakages = sub.decoders.leakage
+  leakage = (
+    leakages[0]
+    + jnp.where(sub.mux_exists, leakages[1:4], 0.0).sum(axis=0)
+    + leakages[4]
+    + cols * model.precharger.leakage_per_column
+    + amps * sub.amp.idle_leakage
+    + rows * cols * model.leakage
+  )
+  return SubarrayCost(
+    read=read,
+    write=write,
+    set=set_,
+    reset=reset,
+    row_decoder=row,
+    column_decoder=column,
+    bitline=bitline,
+    sense=sub.amp.latency,
+    mux=mux,
+    precharge=precharge,
+    charge=charge,
+    read_energy=(
+      _bitline_read_energy(model, sub, mux0, line_cap) * cols
+      + cell_read
+      + around
+      + precharge_energy
+      + sense_energy
+    ),
+    write_energy=write_energy,
+    set_energy=set_energy,
+    reset_energy=reset_energy,
+    row_energy=row_energy,
+    mux_decoder_energy=mux_decoder_energy,
+    cell_read_energy=cell_read,
+    sense_energy=sense_energy,
+    mux_energy=mux_energy,
+    precharge_energy=precharge_energy,
+    cell_set_energy=cell_set,
+    cell_reset_energy=cell_reset,
+    leakage=leakage,
+    converter_leakage=amps * sub.amp.converter_leakage,
+  )
+
+
+def _bitline_delay(p, model, cell, sub, rise):
+  """Time from a rising word line to a level the amplifier can tell, ps."""
+  cap, res, load = sub.bitline_cap, sub.bitline_res, sub.muxes[0].input_load
+  line = lambda drive: drive * (model.access_cap + cap + load) + res * (load + cap / 2)
+
+  pull_down_width = jnp.where(model.is_sram, cell.sram_nmos_width_f, 1.0) * p.f
+  pull_down = p.r_n / pull_down_width
+  access_gm = p.gm_n * jnp.where(model.is_sram, cell.access_width_f, 1.0) * p.f
+  swing = jnp.where(model.is_sram, model.sense_voltage / 2, p.vdd / 8)  # One line rises, one falls.
+  tau = line(model.access_res + pull_down) * -jnp.log1p(-swing / (p.vdd / 2))
+  sram = devices.horowitz(tau, 1 / (pull_down * access_gm), rise)
+
+  off_res = jnp.where(model.is_sram, 1.0, model.off_res)
+  tau = res * cap / 2 * (off_res + res / 3) / (off_res + res)
+  current = devices.LN_HALF_SQUARED**0.5 * tau
+
+  usable = ~model.is_sram & ~model.senses_current & model.readable
+  sense = jnp.where(usable, model.sense_voltage, 0.5)
+  below = jnp.where(usable, model.precharge - model.level_on, 1.0)
+  above = jnp.where(usable, model.level_off - model.precharge, 1.0)
+  voltage = jnp.maximum(
+    -line(model.drive_on_res) * jnp.log1p(-sense / below),
+    -line(model.drive_off_res) * jnp.log1p(-sense / above),
+  )
+  return jnp.where(model.is_sram, sram, jnp.where(model.senses_current, current, voltage))
+
+
+def _bitline_read_energy(model, sub, mux0, line_cap):
+  """Energy of moving one bit line in a read, fJ."""
+  sram = line_cap * model.precharge**2
+  # Current sensing: the line carries a voltage gradient between the multiplexer and the cell.
+  loop = mux0.pass_res + sub.bitline_res + jnp.where(model.is_sram, 1.0, model.on_res)
+  near = model.read_voltage * mux0.pass_res / loop
+  far = model.read_voltage * (mux0.pass_res + sub.bitline_res) / loop
+  current = (
+    model.access_cap * far**2
+    + mux0.pass_cap * near**2
+    + sub.bitline_cap * (far**2 + near**2 + far * near) / 3
+  )
+  voltage = line_cap * (model.precharge**2 - model.level_on**2)
+  return jnp.where(model.is_sram, sram, jnp.where(model.senses_current, current, voltage))
+
+
+def _member(stack: drivers.Decoder, index: int) -> drivers.Decoder:
+  """One driver of a stack."""
+  part = {name: getattr(stack, name)[index] for name in stack._fields if name != 'stage_tau'}
+  return drivers.Decoder(stage_tau=stack.stage_tau[:, index], **part)

@@ -1,0 +1,1 @@
+"""NVSim's files: `.cell` and `.cfg`."""

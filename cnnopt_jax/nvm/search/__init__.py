@@ -1,0 +1,1 @@
+"""Which organisations there are, and the best of them."""

@@ -1,0 +1,1 @@
+"""Transistors, wires and cells: what an array is made of."""

@@ -27,22 +27,23 @@ from cnnopt_jax import models, report, traffic, vip
 from cnnopt_jax.nvm import system
 from cnnopt_jax.nvm.search.tuning import non_dominated
 from cnnopt_jax.workload import with_virtual_maps
-from experiments import launch, nvm_eval, reports, run_folder
+from experiments import nvm_eval
+from experiments.common import fields, launch, reports, run_folder
 
 SPEC = {
-  'model': launch.one_of(*models.MODELS),
-  'image_shape': launch.tuple_of(launch.integer(1, 4096), min_length=3, unique=False),
-  'num_classes': launch.integer(1, 100_000),
-  'batch': launch.integer(1, 4096),
-  'bits': launch.tuple_of(launch.one_of(*range(1, 9), 32)),
-  'plans': launch.tuple_of(
-    launch.text('"none", "all", a named plan, or names of units with + between'), min_length=0
+  'model': fields.one_of(*models.MODELS),
+  'image_shape': fields.tuple_of(fields.integer(1, 4096), min_length=3, unique=False),
+  'num_classes': fields.integer(1, 100_000),
+  'batch': fields.integer(1, 4096),
+  'bits': fields.tuple_of(fields.one_of(*range(1, 9), 32)),
+  'plans': fields.tuple_of(
+    fields.text('"none", "all", a named plan, or names of units with + between'), min_length=0
   ),
-  'technologies': launch.tuple_of(launch.one_of(*nvm_eval.TECHNOLOGIES)),
-  'capacities_mib': launch.tuple_of(launch.integer(1, 1024)),
-  'results': launch.text('paths of results.csv files, with commas between'),
-  'gpu': launch.one_of(*traffic.GPUS),
-  'dram': launch.one_of(*nvm_eval.DRAMS),
+  'technologies': fields.tuple_of(fields.one_of(*nvm_eval.TECHNOLOGIES)),
+  'capacities_mib': fields.tuple_of(fields.integer(1, 1024)),
+  'results': fields.text('paths of results.csv files, with commas between'),
+  'gpu': fields.one_of(*traffic.GPUS),
+  'dram': fields.one_of(*nvm_eval.DRAMS),
   **nvm_eval.CACHE_SPEC,
 }
 COLUMNS = (
@@ -86,7 +87,7 @@ class Network(NamedTuple):
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
   """Evaluates all combinations, writes the files and returns the rows of results.csv."""
   if len(config.image_shape) != 3:
-    raise launch.ConfigError(f'config.image_shape={config.image_shape}; allowed: (H, W, C)')
+    raise fields.ConfigError(f'config.image_shape={config.image_shape}; allowed: (H, W, C)')
   networks = all_networks(config)
   traced = {n: demands(config, n) for n in networks}
   caches = nvm_eval.tuned(config, config.technologies, config.capacities_mib)
@@ -108,7 +109,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   )
   for r in rows:
     r['edp_reduction'] = base['edp_js'] / r['edp_js']
-  launch.write_atomically(workdir / 'results.csv', report.to_csv(rows, COLUMNS))
+  run_folder.write_atomically(workdir / 'results.csv', report.to_csv(rows, COLUMNS))
   reports.write(workdir, as_report(config, rows, base))
   run_folder.record(workdir, config)
   plot(config, rows, workdir / 'codesign.png')
@@ -120,9 +121,9 @@ def units_of(model, plan: str, where: str = 'config.plans') -> tuple[str, ...]:
   """The units of a plan that `where` names."""
   named = plan in ('none', 'all', *vip.PLANS)
   try:
-    return vip.resolve(plan if named else plan.split('+'), models.unit_names(model))
+    return vip.resolve_plan(plan if named else plan.split('+'), models.unit_names(model))
   except ValueError as error:
-    raise launch.ConfigError(f'{where}: {plan!r}: {error}') from None
+    raise fields.ConfigError(f'{where}: {plan!r}: {error}') from None
 
 
 def all_networks(config) -> list[Network]:
@@ -150,7 +151,7 @@ def all_networks(config) -> list[Network]:
     )
   }
   if not plans:
-    raise launch.ConfigError(
+    raise fields.ConfigError(
       'config.plans=(); allowed: at least one plan where config.results names no file'
     )
   networks = []
@@ -164,7 +165,7 @@ def all_networks(config) -> list[Network]:
         )
   if found and not any(network.seeds for network in networks):
     keys = ', '.join(sorted({f'({bits} bits, plan {plan})' for bits, plan, *_ in found}))
-    raise launch.ConfigError(
+    raise fields.ConfigError(
       f'config.results={config.results!r}: no accuracy of a network in '
       f'config.bits and config.plans; it has {keys}'
     )
@@ -173,7 +174,7 @@ def all_networks(config) -> list[Network]:
 
 def read_results(path: pathlib.Path, model: str) -> list[tuple[int, str, float, float]]:
   """(bits, plan, width, accuracy) of every trained network of a results.csv."""
-  problem = lambda what: launch.ConfigError(
+  problem = lambda what: fields.ConfigError(
     f'config.results={str(path)!r}: {what}; allowed: results.csv of a finished run'
   )
   try:

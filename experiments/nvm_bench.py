@@ -20,15 +20,15 @@ from cnnopt_jax import nvm, traffic
 from cnnopt_jax.nvm import system
 from cnnopt_jax.nvm.circuit import array
 from cnnopt_jax.nvm.search import exploration, programs
-from experiments import launch, reports, run_folder
+from experiments.common import fields, launch, reports, run_folder
 
 SPEC = {
-  'cell': launch.one_of(*nvm.CELLS),
-  'capacity_mb': launch.integer(1, 1024),
-  'repeats': launch.integer(1, 1000),
-  'sweep_cells': launch.tuple_of(launch.one_of(*nvm.CELLS)),
-  'sweep_capacities_mb': launch.tuple_of(launch.integer(1, 1024)),
-  'stream_accesses': launch.integer(1000, 100_000_000),
+  'cell': fields.one_of(*nvm.CELLS),
+  'capacity_mb': fields.integer(1, 1024),
+  'repeats': fields.integer(1, 1000),
+  'sweep_cells': fields.tuple_of(fields.one_of(*nvm.CELLS)),
+  'sweep_capacities_mb': fields.tuple_of(fields.integer(1, 1024)),
+  'stream_accesses': fields.integer(1000, 100_000_000),
 }
 NVSIM_S = (15, 75)  # One mode on one core, by the reference runs.
 
@@ -88,7 +88,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   rows += system_evaluations(config.repeats)
   rows += stack_streams(config.stream_accesses)
   run_folder.record(workdir, config)
-  launch.write_bench(workdir, rows)
+  reports.write_bench(workdir, rows)
   reports.write(workdir, ['# Speed of the cache models\n', reports.bench_table(rows)])
   return rows
 

@@ -16,21 +16,21 @@ from ml_collections import config_dict
 
 from cnnopt_jax import nvm
 from cnnopt_jax import report as formats
-from experiments import launch, reports, run_folder
+from experiments.common import fields, launch, reports, run_folder
 
 matplotlib.use('Agg')
 
 SPEC = {
-  'cells': launch.tuple_of(launch.one_of(*nvm.CELLS)),
-  'cell_files': launch.text('names of .cell files, with commas between'),
-  'tag_cell': launch.one_of('same', *nvm.CELLS),
-  'node_nm': launch.integer(16, 120),
-  'roadmap': launch.one_of('HP', 'LSTP', 'LOP'),
-  'temperature_k': launch.integer(300, 400),
-  'capacities_mb': launch.tuple_of(launch.integer(1, 1024)),
-  'iso_area_mb': launch.integer(1, 64),
-  'sensitivity_mb': launch.integer(1, 1024),
-  'nvsim_compatible': launch.boolean(),
+  'cells': fields.tuple_of(fields.one_of(*nvm.CELLS)),
+  'cell_files': fields.text('names of .cell files, with commas between'),
+  'tag_cell': fields.one_of('same', *nvm.CELLS),
+  'node_nm': fields.integer(16, 120),
+  'roadmap': fields.one_of('HP', 'LSTP', 'LOP'),
+  'temperature_k': fields.integer(300, 400),
+  'capacities_mb': fields.tuple_of(fields.integer(1, 1024)),
+  'iso_area_mb': fields.integer(1, 64),
+  'sensitivity_mb': fields.integer(1, 1024),
+  'nvsim_compatible': fields.boolean(),
 }
 
 FIGURES = {
@@ -59,7 +59,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
     try:
       cells[path.stem] = nvm.read_cell(path)
     except (OSError, nvm.OptionFileError) as error:
-      raise launch.ConfigError(
+      raise fields.ConfigError(
         f'config.cell_files={str(path)!r}: {error}; allowed: a readable .cell file'
       ) from None
   try:
@@ -67,7 +67,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
       config.node_nm, config.roadmap, config.temperature_k, nvsim_compatible=config.nvsim_compatible
     )
   except ValueError as error:
-    raise launch.ConfigError(f'config.{error}') from None
+    raise fields.ConfigError(f'config.{error}') from None
   options = {
     'tag_cell': None if config.tag_cell == 'same' else nvm.CELLS[config.tag_cell],
     'nvsim_compatible': config.nvsim_compatible,
@@ -81,7 +81,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
     **options,
   )
   slopes = {name: steepest(name, cell, tech, config, options) for name, cell in cells.items()}
-  launch.write_atomically(workdir / 'results.csv', as_csv(tuned))
+  run_folder.write_atomically(workdir / 'results.csv', as_csv(tuned))
   reports.write(workdir, report(config, tuned, iso, paper, slopes))
   run_folder.record(workdir, config)
   plot(tuned, config, workdir / 'caches.png')

@@ -19,7 +19,8 @@ from ml_collections import config_dict
 from cnnopt_jax import models, nvm, report, traffic
 from cnnopt_jax.nvm import system
 from cnnopt_jax.nvm.validation import published
-from experiments import launch, nvm_eval_report, run_folder
+from experiments import nvm_eval_report
+from experiments.common import fields, launch, run_folder
 
 TECHNOLOGIES = ('sram', 'stt', 'sot')
 ANALYSES = ('iso_capacity', 'iso_area', 'scaling', 'batch')
@@ -29,23 +30,23 @@ MIB = 1 << 20
 
 # Fields of a config that say what caches are made of.
 CACHE_SPEC = {
-  'stt_cell': launch.one_of(*nvm.CELLS),
-  'sot_cell': launch.one_of(*nvm.CELLS),
-  'tag_cell': launch.one_of('same', *nvm.CELLS),
-  'node_nm': launch.integer(16, 120),
-  'roadmap': launch.one_of('HP', 'LSTP', 'LOP'),
-  'temperature_k': launch.integer(300, 400),
+  'stt_cell': fields.one_of(*nvm.CELLS),
+  'sot_cell': fields.one_of(*nvm.CELLS),
+  'tag_cell': fields.one_of('same', *nvm.CELLS),
+  'node_nm': fields.integer(16, 120),
+  'roadmap': fields.one_of('HP', 'LSTP', 'LOP'),
+  'temperature_k': fields.integer(300, 400),
 }
-_BATCHES = launch.tuple_of(launch.integer(1, 4096), min_length=0)
+_BATCHES = fields.tuple_of(fields.integer(1, 4096), min_length=0)
 SPEC = {
-  'analysis': launch.one_of(*ANALYSES),
-  'workloads': launch.tuple_of(launch.one_of(*models.MODELS)),
+  'analysis': fields.one_of(*ANALYSES),
+  'workloads': fields.tuple_of(fields.one_of(*models.MODELS)),
   'inference_batches': _BATCHES,
   'training_batches': _BATCHES,
-  'gpu': launch.one_of(*traffic.GPUS),
-  'dram': launch.one_of(*DRAMS),
-  'baseline_mib': launch.integer(1, 64),
-  'capacities_mib': launch.tuple_of(launch.integer(1, 1024)),
+  'gpu': fields.one_of(*traffic.GPUS),
+  'dram': fields.one_of(*DRAMS),
+  'baseline_mib': fields.integer(1, 64),
+  'capacities_mib': fields.tuple_of(fields.integer(1, 1024)),
   **CACHE_SPEC,
 }
 FIGURES = (
@@ -91,14 +92,14 @@ class Cache(NamedTuple):
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
   """Evaluates, writes the files and returns the rows of results.csv."""
   if not config.inference_batches and not config.training_batches:
-    raise launch.ConfigError(
+    raise fields.ConfigError(
       'config.inference_batches=(): and config.training_batches=(): '
       'allowed: at least one batch size in one of them'
     )
   caches, figures = all_caches(config)
   demands = all_traffic(config)
   rows = evaluate(config, caches, figures, demands)
-  launch.write_atomically(workdir / 'results.csv', report.to_csv(rows, COLUMNS))
+  run_folder.write_atomically(workdir / 'results.csv', report.to_csv(rows, COLUMNS))
   nvm_eval_report.write(config, workdir, rows, figures, demands)
   run_folder.record(workdir, config)
   print((workdir / 'report.md').read_text())
@@ -110,7 +111,7 @@ def tuned(config, technologies, capacities_mib) -> dict[tuple[str, int], system.
   try:
     tech = nvm.technology_node(config.node_nm, config.roadmap, config.temperature_k)
   except ValueError as error:
-    raise launch.ConfigError(f'config.{error}') from None
+    raise fields.ConfigError(f'config.{error}') from None
   names = {'sram': 'sram', 'stt': config.stt_cell, 'sot': config.sot_cell}
   found = nvm.edap_tuned(
     {name: nvm.CELLS[names[name]] for name in technologies},

@@ -10,7 +10,7 @@ from matplotlib import figure
 from cnnopt_jax.nvm import system
 from cnnopt_jax.nvm.validation import published
 from cnnopt_jax.report import to_markdown
-from experiments import reports
+from experiments.common import reports
 
 MIB = 1 << 20
 SOURCES = {'published': "DeepNVM++'s table (recalled, unverified)", 'model': 'our cache model'}

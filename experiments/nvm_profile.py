@@ -21,14 +21,15 @@ from ml_collections import config_dict
 
 from cnnopt_jax import models, report, traffic
 from cnnopt_jax.traffic import profiles
-from experiments import launch, nvm_eval, reports, run_folder
+from experiments import nvm_eval
+from experiments.common import fields, launch, reports, run_folder
 
 SPEC = {
-  'workloads': launch.tuple_of(launch.one_of(*models.MODELS)),
-  'inference_batch': launch.integer(0, 4096),
-  'training_batch': launch.integer(0, 4096),
-  'gpu': launch.one_of(*traffic.GPUS),
-  'profiles': launch.text('paths of CSV files, with commas between'),
+  'workloads': fields.tuple_of(fields.one_of(*models.MODELS)),
+  'inference_batch': fields.integer(0, 4096),
+  'training_batch': fields.integer(0, 4096),
+  'gpu': fields.one_of(*traffic.GPUS),
+  'profiles': fields.text('paths of CSV files, with commas between'),
 }
 COLUMNS = ('workload', 'mode', 'batch', 'counter', 'measured', 'predicted', 'error')
 NO_COUNTERS = 1
@@ -64,7 +65,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
     for (name, mode, batch), kernels in measured.items()
     for row in compare(config, name, mode, batch, kernels)
   ]
-  launch.write_atomically(workdir / 'results.csv', report.to_csv(rows, COLUMNS))
+  run_folder.write_atomically(workdir / 'results.csv', report.to_csv(rows, COLUMNS))
   shown = [
     [
       r['workload'],
@@ -125,7 +126,7 @@ def measure_all(config, workdir: pathlib.Path) -> dict:
         '-c',
         program,
       ],
-      cwd=launch.REPO_ROOT,
+      cwd=run_folder.REPO_ROOT,
       capture_output=True,
       text=True,
     )
@@ -149,14 +150,14 @@ def read_all(config) -> dict:
     name, _, rest = path.name.removesuffix('.csv').partition('.')
     mode, _, batch = rest.partition('.')
     if name not in models.MODELS or mode not in ('inference', 'training') or not batch.isdigit():
-      raise launch.ConfigError(
+      raise fields.ConfigError(
         f'config.profiles: {str(path)!r}; allowed: '
         'WORKLOAD.inference.BATCH.csv or WORKLOAD.training.BATCH.csv'
       )
     try:
       measured[name, mode, int(batch)] = profiles.read_profile(path)
     except (OSError, profiles.ProfileError) as error:
-      raise launch.ConfigError(f'config.profiles: {error}') from None
+      raise fields.ConfigError(f'config.profiles: {error}') from None
   return measured
 
 

@@ -21,17 +21,17 @@ from rich import console, table
 from cnnopt_jax import nvm
 from cnnopt_jax import report as formats
 from cnnopt_jax.nvm.validation import comparison, reference
-from experiments import launch, reports
+from experiments.common import fields, launch, reports, run_folder
 
-REFERENCES = launch.REPO_ROOT / 'tests' / 'nvm' / 'reference'
+REFERENCES = run_folder.REPO_ROOT / 'tests' / 'nvm' / 'reference'
 ZERO_LIMIT = 1e-6
 # Median and 95th percentile allowed by the project, for totals, parts and winners.
 LIMITS = {'total': (0.01, 0.05), 'part': (1.0, 0.10), 'winner': (1.0, 0.03)}
 
 SPEC = {
-  'cells': launch.text('names of .cell files, with commas between'),
-  'worst_rows': launch.integer(0, 1000),
-  'associativity': launch.integer(1, 1024),
+  'cells': fields.text('names of .cell files, with commas between'),
+  'worst_rows': fields.integer(0, 1000),
+  'associativity': fields.integer(1, 1024),
 }
 
 
@@ -45,14 +45,14 @@ def run(
     try:
       rows += reference.read_reference(path)
     except (OSError, ValueError) as error:
-      raise launch.ConfigError(
+      raise fields.ConfigError(
         f'reference={str(path)!r}: {error}; allowed: a CSV in a format of tests/nvm/reference'
       ) from None
   started = time.time()
   known, unknown = split_known(rows, cells)
   comparisons = compare(known, cells, config.associativity)
   groups = comparison.summarize(comparisons)
-  launch.write_atomically(workdir / 'validation.json', json.dumps(groups, indent=1) + '\n')
+  run_folder.write_atomically(workdir / 'validation.json', json.dumps(groups, indent=1) + '\n')
   reports.write(workdir, markdown(groups, unknown))
   report(groups, comparisons, config.worst_rows)
   print(f'{len(comparisons)} figures of {len(known)} rows in {time.time() - started:.1f} s')
@@ -75,7 +75,7 @@ def load_cells(paths: str) -> dict[str, nvm.Cell]:
     try:
       cells[path.stem] = nvm.read_cell(path)
     except (OSError, nvm.OptionFileError) as error:
-      raise launch.ConfigError(
+      raise fields.ConfigError(
         f'config.cells={str(path)!r}: {error}; allowed: a readable .cell file'
       ) from None
   return cells

@@ -18,9 +18,9 @@ from PIL import Image
 from rich import console, table
 
 from cnnopt_jax import models
-from experiments import launch
+from experiments.common import fields, launch, run_folder
 
-SPEC = {'top': launch.integer(1, 1000)}
+SPEC = {'top': fields.integer(1, 1000)}
 
 # What the photos of scikit-image show, by class index: ILSVRC2012's WordNet ids, sorted.
 PHOTOS = {
@@ -42,14 +42,12 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
     model, variables = models.load_efficientnet_lite0()
     photos = {name: read_photo(name) for name in PHOTOS}
   except (models.MissingExtraError, models.TorchFileError, OSError) as error:
-    raise launch.ConfigError(str(error)) from None
+    raise fields.ConfigError(str(error)) from None
   images = np.stack([models.prepare_image(photo) for photo in photos.values()])
   probabilities = np.asarray(jax.nn.softmax(jax.jit(model.apply)(variables, images)))
   records = [record(name, row, config.top) for name, row in zip(photos, probabilities)]
-  launch.write_atomically(
-    workdir / 'photos.json',
-    json.dumps({'environment': launch.environment(), 'photos': records}, indent=1) + '\n',
-  )
+  content = {'environment': run_folder.describe_environment(), 'photos': records}
+  run_folder.write_atomically(workdir / 'photos.json', json.dumps(content, indent=1) + '\n')
   report(records)
   return int(not all(r['found'] for r in records))
 

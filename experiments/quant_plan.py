@@ -10,7 +10,7 @@ from ml_collections import config_dict
 
 from cnnopt_jax import data, models, quant, training
 from cnnopt_jax.workload import LayerTable
-from experiments.launch import ConfigError
+from experiments.common.fields import ConfigError
 
 # A float32 reference is as wide as the network of this bitwidth.
 REFERENCE_WIDTH_BITS = 8

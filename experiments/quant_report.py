@@ -10,7 +10,7 @@ import rich.progress
 import rich.table
 
 from cnnopt_jax import report
-from experiments import launch, reports, run_folder
+from experiments.common import reports, run_folder
 from experiments.quant_plan import Member, Plan
 
 COLUMNS = (
@@ -189,7 +189,7 @@ def write(
 ) -> None:
   """Rebuilds results.csv, report.md and pareto.png from the records."""
   records = in_order(plan, records)
-  launch.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
+  run_folder.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
   reports.write(workdir, _markdown(plan, records), environment)
   series = collections.defaultdict(list)
   for g in groups(records):

@@ -26,8 +26,9 @@ import jax.numpy as jnp
 from ml_collections import config_dict
 
 from cnnopt_jax import data, models, quant, report, training
-from experiments import inputs, launch, quant_report, run_folder
-from experiments.launch import boolean, integer, number, one_of, text, tuple_of
+from experiments import quant_report
+from experiments.common import fields, inputs, launch, run_folder
+from experiments.common.fields import boolean, integer, number, one_of, text, tuple_of
 from experiments.quant_plan import Member, Plan, make_plan
 
 SPEC = {
@@ -80,7 +81,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   try:
     records = report.records.read(workdir / run_folder.RECORDS)
   except ValueError as error:
-    raise launch.ConfigError(f'{error}; allowed: another --workdir') from None
+    raise fields.ConfigError(f'{error}; allowed: another --workdir') from None
   done = {record['name'] for record in records}
   progress = quant_report.Progress(plan, done)
   with launch.sigterm_sets_flag() as terminated, progress:

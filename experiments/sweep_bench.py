@@ -21,8 +21,8 @@ from ml_collections import config_dict
 
 from cnnopt_jax import measure, models, training
 from cnnopt_jax.vip import convolution
-from experiments import launch
-from experiments.launch import integer, number, one_of
+from experiments.common import launch, reports
+from experiments.common.fields import integer, number, one_of
 
 SPEC = {
   'model': one_of(*models.MODELS),
@@ -128,7 +128,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     )
     for name, s in seconds.items()
   ]
-  launch.write_bench(workdir, rows)
+  reports.write_bench(workdir, rows)
   return rows
 
 

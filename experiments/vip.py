@@ -26,8 +26,9 @@ from ml_collections import config_dict
 
 from cnnopt_jax import data, measure, models, quant, report, training, vip
 from cnnopt_jax.quant import LEAVE_ALONE, Rule
-from experiments import inputs, launch, run_folder, vip_bounds, vip_report
-from experiments.launch import boolean, integer, number, one_of, tuple_of
+from experiments import vip_bounds, vip_report
+from experiments.common import fields, huge_pages, inputs, launch, run_folder
+from experiments.common.fields import boolean, integer, number, one_of, tuple_of
 
 FLOAT_BITS = 32
 IN_FLOAT = quant.Quantizer(rules=(Rule('', LEAVE_ALONE),))
@@ -76,7 +77,7 @@ class Run:
     try:
       self.records = {r['name']: r for r in report.records.read(workdir / run_folder.RECORDS)}
     except ValueError as error:
-      raise launch.ConfigError(f'{error}; allowed: another --workdir') from None
+      raise fields.ConfigError(f'{error}; allowed: another --workdir') from None
     self.progress = vip_report.Progress()
 
   def _check(self):
@@ -88,7 +89,7 @@ class Run:
       ('bound_images', len(self.dataset.test), 'the number of test images'),
     ):
       if config[field] > limit:
-        raise launch.ConfigError(
+        raise fields.ConfigError(
           f'config.{field}={config[field]}; allowed: at most {what}, {limit}'
         )
 
@@ -103,7 +104,7 @@ class Run:
   def plans(self) -> tuple[vip.Plan, ...]:
     """The plan of every round, once the units are measured."""
     losses, saved = self.records['sensitivity']['losses'], self.records['latency']['saved_ms']
-    return vip.rounds(vip.order_units(self.units, losses, saved), self.config.rounds)
+    return vip.cumulative_plans(vip.order_units(self.units, losses, saved), self.config.rounds)
 
   def train(
     self,
@@ -374,5 +375,5 @@ def fine_tune(
 
 
 if __name__ == '__main__':
-  launch.use_huge_pages()
+  huge_pages.use_huge_pages()
   launch.main(run, SPEC, 'configs/vip_vgg.py', 'runs/vip_vgg')

@@ -28,8 +28,8 @@ from ml_collections import config_dict
 
 from cnnopt_jax import measure, models, vip
 from cnnopt_jax.models.vgg import THINET_STAGES, VGG16_STAGES, Head
-from experiments import launch, reports
-from experiments.launch import integer
+from experiments.common import huge_pages, launch, reports
+from experiments.common.fields import integer
 
 SPEC = {
   'batch_size': integer(1),
@@ -454,12 +454,12 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   small = jax.random.normal(jax.random.key(2), (16 * config.batch_size, 32, 32, 3))
   bench_network(bench, config, 'all_cnn', 'all', small, 'all_cnn_32x32_all_virtual_vs_dense')
   bench_forms(bench, config)
-  launch.write_bench(workdir, bench.rows)
+  reports.write_bench(workdir, bench.rows)
   reports.write(workdir, ['# Speed of virtual pooling\n', reports.bench_table(bench.rows)])
   return bench.rows
 
 
 if __name__ == '__main__':
-  launch.use_huge_pages()
+  huge_pages.use_huge_pages()
   jax.config.update('jax_num_cpu_devices', len(os.sched_getaffinity(0)))
   launch.main(run, SPEC, 'configs/vip_bench.py', 'runs/vip_bench')

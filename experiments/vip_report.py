@@ -9,7 +9,7 @@ import rich.progress
 import rich.table
 
 from cnnopt_jax import report
-from experiments import launch, reports, run_folder
+from experiments.common import reports, run_folder
 
 COLUMNS = (
   'name',
@@ -194,7 +194,7 @@ def verdicts(run) -> list[str]:
 def write(run) -> None:
   """Rebuilds results.csv, report.md and pareto.png from the records."""
   rows = points(run)
-  launch.write_atomically(run.workdir / run_folder.RESULTS, report.to_csv(rows, COLUMNS))
+  run_folder.write_atomically(run.workdir / run_folder.RESULTS, report.to_csv(rows, COLUMNS))
   reports.write(run.workdir, _markdown(run, rows), run.environment)
   report.tradeoff(
     run.workdir / 'pareto.png',

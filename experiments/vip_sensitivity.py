@@ -18,8 +18,9 @@ import numpy as np
 from ml_collections import config_dict
 
 from cnnopt_jax import models, report, vip
-from experiments import launch, pretrained, reports, run_folder, vip_report
-from experiments.launch import integer
+from experiments import pretrained, vip_report
+from experiments.common import fields, launch, reports, run_folder
+from experiments.common.fields import integer
 
 SPEC = {'crops': integer(1), 'seed': integer(0)}
 PHOTOS = (*pretrained.PHOTOS, 'astronaut.png')
@@ -51,7 +52,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     model, variables = models.load_efficientnet_lite0()
     photos = [pretrained.read_photo(name) for name in PHOTOS]
   except (models.MissingExtraError, models.TorchFileError, OSError) as error:
-    raise launch.ConfigError(str(error)) from None
+    raise fields.ConfigError(str(error)) from None
   rng = np.random.default_rng(config.seed)
   images = np.stack([crop for photo in photos for crop in crops_of(photo, config.crops, rng)])
   environment = run_folder.claim(workdir, config)
@@ -90,7 +91,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
 
 
 def _write(records, config, environment, images: int, workdir: pathlib.Path) -> None:
-  launch.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
+  run_folder.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
   best_first = sorted(records, key=lambda r: (-r['agreement'], -r['probability_kept']))
   rows = [
     (r['name'], str(r['kernel_size']), f'{r["agreement"]:.3f}', f'{r["probability_kept"]:.3f}')

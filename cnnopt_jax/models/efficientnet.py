@@ -118,7 +118,7 @@ class EfficientNetLite0(nn.Module):
           stage.kernel_size,
           stage.stride if block == 0 else 1,
           stage.expansion,
-          vip.within(self.plan, name),
+          vip.subplan(self.plan, name),
           name=name,
         )(x, train=train)
     x = _unit(x, scaled(1280, self.width_multiplier), plan=self.plan, name='last')(x, train=train)

@@ -80,6 +80,6 @@ class GoogLeNet(nn.Module):
       for block, channels in zip('abcde', blocks):
         name = f'block{stage}{block}'
         x = Inception(
-          tuple(map(width, channels)), self.large_kernel, vip.within(self.plan, name), name=name
+          tuple(map(width, channels)), self.large_kernel, vip.subplan(self.plan, name), name=name
         )(x, train=train)
     return Classifier(self.num_classes, name='head')(x)

@@ -74,7 +74,7 @@ class MobileNetV2(nn.Module):
           scaled(channels, self.width_multiplier),
           first_stride if block == 0 else 1,
           expansion,
-          vip.within(self.plan, name),
+          vip.subplan(self.plan, name),
           name=name,
         )(x, train=train)
     x = ConvUnit(

@@ -79,7 +79,7 @@ def with_plan(model: nn.Module, plan: str | Iterable[str]) -> nn.Module:
   Raises:
     ValueError: if a unit of the plan is unknown.
   """
-  return model.clone(plan=vip.resolve(plan, unit_names(model)))
+  return model.clone(plan=vip.resolve_plan(plan, unit_names(model)))
 
 
 class _Reading(NamedTuple):
@@ -134,8 +134,8 @@ def inference_params(model: nn.Module, params: Any, image_shape: tuple[int, int,
   """Trained parameters prepared once for inference, as fast as the network's plan allows.
 
   Kernels that read a virtual map are folded, and those that read an array at stride 1 get their
-  transform (`vip.fold`, `vip.transform`). The network computes the same. A transform stands beside
-  its kernel and is 16/9 of its size.
+  transform (`vip.fold`, `vip.winograd_transform`). The network computes the same. A transform
+  stands beside its kernel and is 16/9 of its size.
 
   Args:
     model: a module of this package.
@@ -146,7 +146,7 @@ def inference_params(model: nn.Module, params: Any, image_shape: tuple[int, int,
     A tree to put where the parameters were.
   """
   folded = vip.fold(params, virtual_inputs(model, image_shape))
-  return vip.transform(
+  return vip.winograd_transform(
     folded,
     (
       name

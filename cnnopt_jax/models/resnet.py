@@ -111,7 +111,7 @@ class SmallResNet(nn.Module):
         x = BasicBlock(
           scaled(channels, self.width_multiplier),
           stride=2 if stage > 0 and block == 0 else 1,
-          plan=vip.within(self.plan, name),
+          plan=vip.subplan(self.plan, name),
           name=name,
         )(x, train=train)
     return Classifier(self.num_classes, name='head')(x)
@@ -145,7 +145,7 @@ class ResNet(nn.Module):
       features = scaled(64 * 2**stage, self.width_multiplier)
       for block in range(blocks):
         name = f'stage{stage}_block{block}'
-        stride, plan = 2 if stage > 0 and block == 0 else 1, vip.within(self.plan, name)
+        stride, plan = 2 if stage > 0 and block == 0 else 1, vip.subplan(self.plan, name)
         if self.bottleneck:
           x = Bottleneck(features, stride, plan, name=name)(x, train=train)
         else:

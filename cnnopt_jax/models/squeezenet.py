@@ -78,7 +78,7 @@ class SqueezeNet(nn.Module):
       x = Fire(
         scaled(squeezed, self.width_multiplier),
         scaled(expanded, self.width_multiplier),
-        vip.within(self.plan, name),
+        vip.subplan(self.plan, name),
         name=name,
       )(x, train=train)
     x = ConvUnit(self.num_classes, 1, norm=False, virtual='classes' in self.plan, name='classes')(

@@ -12,18 +12,27 @@ from cnnopt_jax.vip.folding import (
   WinogradKernel,
   fold,
   fold_kernel,
-  transform,
-  transform_kernel,
+  winograd_kernel,
+  winograd_transform,
 )
-from cnnopt_jax.vip.plans import MASK, MASKS, PLANS, Plan, masks, random_plans, resolve, within
+from cnnopt_jax.vip.plans import (
+  MASK,
+  MASKS,
+  PLANS,
+  Plan,
+  masks,
+  random_plans,
+  resolve_plan,
+  subplan,
+)
 from cnnopt_jax.vip.pooling import avg_pool, global_mean, max_pool
 from cnnopt_jax.vip.sensitivity import (
   Difference,
+  cumulative_plans,
   make_predictor,
   order_units,
   paired_difference,
   plan_masks,
-  rounds,
 )
 from cnnopt_jax.vip.virtual_map import VirtualMap, materialize, written_maps
 
@@ -56,10 +65,10 @@ __all__ = [
   'plan_masks',
   'random_plans',
   'relu',
-  'resolve',
-  'rounds',
-  'transform',
-  'transform_kernel',
-  'within',
+  'resolve_plan',
+  'cumulative_plans',
+  'winograd_transform',
+  'winograd_kernel',
+  'subplan',
   'written_maps',
 ]

@@ -54,7 +54,7 @@ def conv(
 
   Args:
     x: [N, H, W, Cin], or a virtual map of that shape.
-    kernel: [kh, kw, Cin / groups, Cout], raw, or prepared by `fold` or `transform`.
+    kernel: [kh, kw, Cin / groups, Cout], raw, or prepared by `fold` or `winograd_transform`.
     stride: in both directions; of the map, whether or not it is virtual.
     padding: ((top, bottom), (left, right)).
     groups: of channels.

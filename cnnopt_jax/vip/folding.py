@@ -85,7 +85,7 @@ def fold_kernel(kernel: jax.Array) -> FoldedKernel:
   return FoldedKernel(taps, winograd.transform_kernel(taps) if _may_serve(kernel) else None)
 
 
-def transform_kernel(kernel: jax.Array) -> WinogradKernel | jax.Array:
+def winograd_kernel(kernel: jax.Array) -> WinogradKernel | jax.Array:
   """A 3x3 kernel with its transform, where that may serve; elsewhere the kernel itself.
 
   Args:
@@ -128,8 +128,8 @@ def fold(params: Any, plan: Iterable[str]) -> Any:
   )
 
 
-def transform(params: Any, names: Iterable[str]) -> Any:
-  """The same for units that read an array at stride 1, without groups: `transform_kernel`.
+def winograd_transform(params: Any, names: Iterable[str]) -> Any:
+  """The same for units that read an array at stride 1, without groups: `winograd_kernel`.
 
   Args:
     params: a nested dict.
@@ -141,7 +141,7 @@ def transform(params: Any, names: Iterable[str]) -> Any:
   Raises:
     ValueError: if a name leads to no kernel.
   """
-  return _prepare(params, names, transform_kernel)
+  return _prepare(params, names, winograd_kernel)
 
 
 def _prepare(params, names, function):

@@ -59,7 +59,7 @@ PLANS: dict[str, Plan] = {
 }
 
 
-def resolve(plan: str | Iterable[str], units: Sequence[str]) -> Plan:
+def resolve_plan(plan: str | Iterable[str], units: Sequence[str]) -> Plan:
   """Checks a plan against the units of a network.
 
   Args:
@@ -84,7 +84,7 @@ def resolve(plan: str | Iterable[str], units: Sequence[str]) -> Plan:
   return tuple(name for name in units if name in plan)
 
 
-def within(plan: Plan, name: str) -> Plan:
+def subplan(plan: Plan, name: str) -> Plan:
   """The part of a plan that lies in the submodule `name`, seen from there."""
   return tuple(unit.removeprefix(name + '/') for unit in plan if unit.startswith(name + '/'))
 

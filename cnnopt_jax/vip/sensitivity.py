@@ -64,7 +64,7 @@ def order_units(
   return tuple(units[i] for i in sorted(range(len(units)), key=key))
 
 
-def rounds(order: Sequence[str], count: int) -> tuple[Plan, ...]:
+def cumulative_plans(order: Sequence[str], count: int) -> tuple[Plan, ...]:
   """Plans of growing length: `count` groups of an order, as equal as can be, one on top of another.
 
   Args:

@@ -6,7 +6,8 @@ import pathlib
 
 import pytest
 
-from experiments import codesign, launch, nvm_eval, nvm_profile
+from experiments import codesign, nvm_eval, nvm_profile
+from experiments.common import fields
 from tests.experiments import runs
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -19,7 +20,7 @@ def load(name, **changes):
   module = {'codesign': codesign, 'codesign_vgg8': codesign, 'nvm_profile': nvm_profile}.get(
     name, nvm_eval
   )
-  return launch.check(config, module.SPEC)
+  return fields.check(config, module.SPEC)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_scaling_compares_equal_capacities(tmp_path):
 
 def test_no_batches_is_refused(tmp_path):
   config = load('nvm_batch', inference_batches=(), training_batches=())
-  with pytest.raises(launch.ConfigError, match='at least one batch'):
+  with pytest.raises(fields.ConfigError, match='at least one batch'):
     nvm_eval.run(config, tmp_path)
 
 
@@ -157,10 +158,10 @@ def test_codesign_takes_the_plans_of_finished_runs(tmp_path):
     (32, 'none', 0.95),
     (32, 'unit1+unit2', 0.85),
   ]
-  with pytest.raises(launch.ConfigError, match=r'config.plans=\(\)'):
+  with pytest.raises(fields.ConfigError, match=r'config.plans=\(\)'):
     codesign.all_networks(load('codesign', **{**TINY, 'plans': ()}))
   results.write_text('plan,test_accuracy\nunit99,0.8\n')
-  with pytest.raises(launch.ConfigError, match="config.results: 'unit99'"):
+  with pytest.raises(fields.ConfigError, match="config.results: 'unit99'"):
     codesign.all_networks(config)
 
 
@@ -176,13 +177,13 @@ def test_codesign_takes_the_plans_of_finished_runs(tmp_path):
 def test_codesign_refuses_other_files(tmp_path, content, message):
   path = tmp_path / 'results.csv'
   path.write_text(content)
-  with pytest.raises(launch.ConfigError, match=message):
+  with pytest.raises(fields.ConfigError, match=message):
     codesign.all_networks(load('codesign', **TINY, results=str(path)))
 
 
 def test_codesign_refuses_unknown_units(tmp_path):
   config = load('codesign', **{**TINY, 'plans': ('unit1+unit99',)})
-  with pytest.raises(launch.ConfigError, match="config.plans: 'unit1.unit99'.*unit99"):
+  with pytest.raises(fields.ConfigError, match="config.plans: 'unit1.unit99'.*unit99"):
     codesign.run(config, tmp_path)
 
 
@@ -204,7 +205,7 @@ def test_finished_profiles_are_compared(tmp_path, capsys):
   assert float(row['measured']) == 2e6
   assert float(row['error']) == pytest.approx(float(row['predicted']) / 2e6 - 1)
   wrong = load('nvm_profile', profiles=str(tmp_path / 'resnet8.csv'))
-  with pytest.raises(launch.ConfigError, match='WORKLOAD.inference'):
+  with pytest.raises(fields.ConfigError, match='WORKLOAD.inference'):
     nvm_profile.run(wrong, tmp_path)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from cnnopt_jax import models
 from configs import pretrained as config_file
-from experiments import launch, pretrained
+from experiments import pretrained
+from experiments.common import fields
 
 
 def test_photos_are_recognised(tmp_path):
@@ -24,5 +25,5 @@ def test_photos_are_recognised(tmp_path):
 
 def test_without_the_extra_one_line_names_it(monkeypatch, tmp_path):
   monkeypatch.setattr(models.pretrained, '_PACKAGE', 'no_such_package')
-  with pytest.raises(launch.ConfigError, match=r'cnnopt-jax\[pretrained\]'):
+  with pytest.raises(fields.ConfigError, match=r'cnnopt-jax\[pretrained\]'):
     pretrained.run(config_file.get_config(), tmp_path)

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from cnnopt_jax import data
-from experiments import launch, quant_plan, quant_report, quant_sweep, sweep_bench
+from experiments import quant_plan, quant_report, quant_sweep, sweep_bench
+from experiments.common import fields
 from tests.experiments import runs
 
 
@@ -26,7 +27,7 @@ def dataset():
 
 def plan_of(dataset, **changes):
   return quant_plan.make_plan(
-    launch.check(shipped('quant_sweep', **changes), quant_sweep.SPEC), dataset
+    fields.check(shipped('quant_sweep', **changes), quant_sweep.SPEC), dataset
   )
 
 
@@ -34,7 +35,7 @@ def plan_of(dataset, **changes):
   'name, spec', [('quant_sweep', quant_sweep.SPEC), ('sweep_bench', sweep_bench.SPEC)]
 )
 def test_shipped_configs_are_allowed(name, spec):
-  assert launch.check(shipped(name), spec).to_dict() == shipped(name).to_dict()
+  assert fields.check(shipped(name), spec).to_dict() == shipped(name).to_dict()
 
 
 def test_shipped_config_compares_equal_sizes(dataset):
@@ -118,26 +119,26 @@ def test_diverged_groups_stand_last_and_are_counted():
 )
 def test_wrong_types_are_named(changes, message):
   config = {**shipped('quant_sweep').to_dict(), **changes}
-  with pytest.raises(launch.ConfigError, match=message):
-    launch.check(config, quant_sweep.SPEC)
+  with pytest.raises(fields.ConfigError, match=message):
+    fields.check(config, quant_sweep.SPEC)
 
 
 def test_missing_and_unknown_fields_are_named():
   config = shipped('quant_sweep').to_dict()
-  with pytest.raises(launch.ConfigError, match='config.width=1: unknown field; allowed: model'):
-    launch.check({**config, 'width': 1}, quant_sweep.SPEC)
+  with pytest.raises(fields.ConfigError, match='config.width=1: unknown field; allowed: model'):
+    fields.check({**config, 'width': 1}, quant_sweep.SPEC)
   del config['seeds']
-  with pytest.raises(launch.ConfigError, match='config.seeds: missing'):
-    launch.check(config, quant_sweep.SPEC)
+  with pytest.raises(fields.ConfigError, match='config.seeds: missing'):
+    fields.check(config, quant_sweep.SPEC)
 
 
 def test_ints_pass_for_floats_and_nothing_else_changes():
-  config = launch.check({**shipped('quant_sweep').to_dict(), 'momentum': 0}, quant_sweep.SPEC)
+  config = fields.check({**shipped('quant_sweep').to_dict(), 'momentum': 0}, quant_sweep.SPEC)
   assert type(config.momentum) is float
 
 
 def test_bench_writes_its_table(tmp_path, capsys):
-  config = launch.check(
+  config = fields.check(
     shipped('sweep_bench', members=2, rounds=2, batch_size=4, image_size=8, width_multiplier=0.1),
     sweep_bench.SPEC,
   )

@@ -8,7 +8,7 @@ from importlib import machinery
 
 import pytest
 
-from experiments import launch, reports
+from experiments.common import reports, run_folder
 
 
 def test_a_report_ends_with_the_command_that_made_it(tmp_path, monkeypatch):
@@ -19,7 +19,7 @@ def test_a_report_ends_with_the_command_that_made_it(tmp_path, monkeypatch):
   reports.write(
     tmp_path,
     ['# A title\n', 'a line\n'],
-    {**launch.environment(), 'git': 'abc', 'device': 'a toaster'},
+    {**run_folder.describe_environment(), 'git': 'abc', 'device': 'a toaster'},
   )
   text = (tmp_path / 'report.md').read_text()
   assert text.startswith('# A title\n\na line\n\nMade by `python -m experiments.vip ')
@@ -32,7 +32,7 @@ def test_huge_pages_are_asked_for_once_and_only_where_the_user_has_not_spoken(tm
   script = tmp_path / 'script.py'
   script.write_text(
     'import os, sys\nfrom experiments import launch\nlaunch.use_huge_pages()\n'
-    'print(os.environ["GLIBC_TUNABLES"], launch.environment()["huge_pages"],'
+    'print(os.environ["GLIBC_TUNABLES"], run_folder.describe_environment()["huge_pages"],'
     ' sys.argv[1:])'
   )
 
@@ -43,7 +43,7 @@ def test_huge_pages_are_asked_for_once_and_only_where_the_user_has_not_spoken(tm
       text=True,
       capture_output=True,
       check=True,
-      env={**environment, 'PYTHONPATH': str(launch.REPO_ROOT), **tunables},
+      env={**environment, 'PYTHONPATH': str(run_folder.REPO_ROOT), **tunables},
     ).stdout.strip()
 
   assert answer() == "glibc.malloc.hugetlb=1 True ['--a b']"

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from cnnopt_jax import nvm
-from experiments import launch, nvm_bench, nvm_cache, nvm_validate
+from experiments import nvm_bench, nvm_cache, nvm_validate
+from experiments.common import fields, launch, run_folder
 
 from .test_cell_files import STT
 
@@ -23,7 +24,7 @@ ROW = 'stt,22,HP,1024,4,4,4,8,'
 def _config(name, spec, **changes):
   config = importlib.import_module(f'configs.{name}').get_config()
   config.update(changes)
-  return launch.check(config, spec)
+  return fields.check(config, spec)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_validation_reports_a_wrong_figure(tmp_path):
 def test_an_unreadable_reference_is_named(tmp_path, content, named):
   csv = tmp_path / 'rows.csv'
   csv.write_text(content)
-  with pytest.raises(launch.ConfigError, match=named):
+  with pytest.raises(fields.ConfigError, match=named):
     nvm_validate.run(_config('nvm_validate', nvm_validate.SPEC), tmp_path, [str(csv)])
 
 
@@ -102,7 +103,7 @@ def test_the_reference_flag_and_the_exit_code(tmp_path):
       '--workdir',
       str(tmp_path),
     ],
-    cwd=launch.REPO_ROOT,
+    cwd=run_folder.REPO_ROOT,
     capture_output=True,
     text=True,
   )
@@ -157,5 +158,5 @@ def test_a_bad_cell_file_is_refused_by_line(tmp_path):
   cell = tmp_path / 'bad.cell'
   cell.write_text(STT + '-Colour: blue\n')
   config = _config('nvm_cache', nvm_cache.SPEC, cell_files=str(cell))
-  with pytest.raises(launch.ConfigError, match=f'{cell}:23: Colour: unknown'):
+  with pytest.raises(fields.ConfigError, match=f'{cell}:23: Colour: unknown'):
     nvm_cache.run(config, tmp_path)

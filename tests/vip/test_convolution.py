@@ -125,7 +125,7 @@ def test_folded_kernel_reads_maps_and_arrays(size):
 def test_prepared_kernels_read_maps_and_arrays():
   x, array = random_map((11, 32), 32), random((2, 11, 16, 32))
   kernel = random((3, 3, 32, 33), 1)
-  folded, transformed = vip.fold_kernel(kernel), vip.transform_kernel(kernel)
+  folded, transformed = vip.fold_kernel(kernel), vip.winograd_kernel(kernel)
   assert folded.transformed.shape == transformed.transformed.shape == (4, 4, 32, 33)
   assert transformed.shape == kernel.shape and transformed.dtype == kernel.dtype
 
@@ -147,7 +147,7 @@ def test_prepared_kernels_read_maps_and_arrays():
       np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
   for few in (random((3, 3, 32, 31)), random((1, 1, 64, 64))):
-    assert vip.transform_kernel(few) is few
+    assert vip.winograd_kernel(few) is few
   assert vip.fold_kernel(random((3, 3, 31, 32))).transformed is None
 
 
@@ -238,12 +238,12 @@ def test_transform_leaves_everything_else_alone():
     'a': {'conv': {'kernel': random((3, 3, 32, 32)), 'bias': random((32,))}},
     'b': {'conv': {'kernel': random((3, 3, 4, 4))}},
   }
-  transformed = vip.transform(vip.fold(params, ('b',)), ('a', 'b'))
+  transformed = vip.winograd_transform(vip.fold(params, ('b',)), ('a', 'b'))
   assert isinstance(transformed['a']['conv']['kernel'], vip.WinogradKernel)
   assert transformed['a']['conv']['bias'] is params['a']['conv']['bias']
   assert isinstance(transformed['b']['conv']['kernel'], vip.FoldedKernel)
   with pytest.raises(ValueError, match="'c' is no unit"):
-    vip.transform(params, ('c',))
+    vip.winograd_transform(params, ('c',))
 
 
 def test_fold_leaves_everything_else_alone():

@@ -43,17 +43,17 @@ def test_resnet_plans():
 
 def test_names_are_resolved_or_refused():
   units = ('a', 'b/c', 'd')
-  assert vip.resolve(('d', 'a'), units) == ('a', 'd')
-  assert vip.resolve('all', units) == units and vip.resolve('none', units) == ()
+  assert vip.resolve_plan(('d', 'a'), units) == ('a', 'd')
+  assert vip.resolve_plan('all', units) == units and vip.resolve_plan('none', units) == ()
   with pytest.raises(ValueError, match="no unit 'e'; allowed: a, b/c, d"):
-    vip.resolve(('a', 'e'), units)
+    vip.resolve_plan(('a', 'e'), units)
   with pytest.raises(ValueError, match="no unit 'conv1_2'; allowed: a, b/c, d"):
-    vip.resolve('vgg16_round1', units)
+    vip.resolve_plan('vgg16_round1', units)
   with pytest.raises(ValueError, match="plan='vgg'; allowed: all, none, vgg16_round1"):
-    vip.resolve('vgg', units)
+    vip.resolve_plan('vgg', units)
   with pytest.raises(ValueError, match="no unit 'conv9_1'; allowed: conv1_1, conv1_2"):
     models.create('vgg16', num_classes=10, plan=('conv9_1',))
-  assert vip.within(('a', 'b/c', 'b/d/e', 'bb/c'), 'b') == ('c', 'd/e')
+  assert vip.subplan(('a', 'b/c', 'b/d/e', 'bb/c'), 'b') == ('c', 'd/e')
 
 
 def test_random_plans():

@@ -18,11 +18,11 @@ def test_order_is_by_accuracy_lost_per_millisecond():
 
 
 def test_rounds_grow_by_equal_groups():
-  assert vip.rounds('abcde', 2) == (('a', 'b'), ('a', 'b', 'c', 'd', 'e'))
-  assert [len(plan) for plan in vip.rounds('abcdefg', 3)] == [2, 5, 7]
-  assert vip.rounds('ab', 2) == (('a',), ('a', 'b'))
+  assert vip.cumulative_plans('abcde', 2) == (('a', 'b'), ('a', 'b', 'c', 'd', 'e'))
+  assert [len(plan) for plan in vip.cumulative_plans('abcdefg', 3)] == [2, 5, 7]
+  assert vip.cumulative_plans('ab', 2) == (('a',), ('a', 'b'))
   with pytest.raises(ValueError, match='3 rounds of 2 units; allowed: 1 to 2'):
-    vip.rounds('ab', 3)
+    vip.cumulative_plans('ab', 3)
 
 
 def test_paired_interval_is_that_of_the_mean():

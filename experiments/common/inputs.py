@@ -3,8 +3,8 @@
 from ml_collections import config_dict
 
 from cnnopt_jax import data
-from experiments import launch
-from experiments.launch import boolean, integer, one_of, text
+from experiments.common import fields
+from experiments.common.fields import boolean, integer, one_of, text
 
 SPEC = {
   'dataset': one_of(*data.DATASETS),
@@ -27,6 +27,6 @@ def load_data(config: config_dict.ConfigDict) -> data.Dataset:
     raise data_error(config, error) from None
 
 
-def data_error(config: config_dict.ConfigDict, error: data.DataError) -> launch.ConfigError:
+def data_error(config: config_dict.ConfigDict, error: data.DataError) -> fields.ConfigError:
   """What is wrong with the data, as an error of the field that chose them."""
-  return launch.ConfigError(f'config.dataset={config.dataset!r}: {error}')
+  return fields.ConfigError(f'config.dataset={config.dataset!r}: {error}')

@@ -1,0 +1,1 @@
+"""What experiments share: fields of configs, launching, the folder of a run, reports."""

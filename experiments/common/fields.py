@@ -1,0 +1,106 @@
+"""What the fields of a config may hold, and the one line that says what is wrong with one."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import config_dict
+
+
+class ConfigError(ValueError):
+  """A flag, a config field or a folder that the user has to change; one line, exit code 2."""
+
+
+class Field(NamedTuple):
+  """What one config field may hold.
+
+  Attributes:
+    kind: `int`, `float`, `str`, `bool`, or `tuple`.
+    check: predicate on the value (for tuples: on the whole tuple, after `element`).
+    allowed: the words that follow "allowed:" in the error.
+    element: for tuples, the `Field` of each element.
+  """
+
+  kind: type
+  check: Callable[[Any], bool]
+  allowed: str
+  element: 'Field | None' = None
+
+
+def one_of(*values) -> Field:
+  return Field(type(values[0]), lambda v: v in values, 'one of ' + ', '.join(map(str, values)))
+
+
+def integer(low: int, high: float = math.inf) -> Field:
+  return Field(int, lambda v: low <= v <= high, f'an integer {_interval(low, high)}')
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Field:
+  """A finite float in [low, high]; `above=True` excludes `low` itself."""
+  ok = lambda v: math.isfinite(v) and (low < v if above else low <= v) and v <= high
+  return Field(float, ok, f'a finite number {_interval(low, high, above)}')
+
+
+def boolean() -> Field:
+  return Field(bool, lambda v: True, 'true or false')
+
+
+def text(allowed: str = 'a string', check: Callable[[str], bool] = lambda v: True) -> Field:
+  return Field(str, check, allowed)
+
+
+def tuple_of(element: Field, *, min_length: int = 1, unique: bool = True) -> Field:
+  ok = lambda v: len(v) >= min_length and (not unique or len(set(v)) == len(v))
+  words = f'a tuple of at least {min_length}, ' if min_length else 'a tuple, '
+  words += ('no two equal, ' if unique else '') + f'each {element.allowed}'
+  return Field(tuple, ok, words, element)
+
+
+def _interval(low, high, above: bool = False) -> str:
+  if high == math.inf:
+    return f'above {low}' if above else f'of at least {low}'
+  return f'above {low} and at most {high}' if above else f'from {low} to {high}'
+
+
+def check(config: Mapping[str, Any], spec: Mapping[str, Field]) -> config_dict.ConfigDict:
+  """Checks every field, element by element, and returns the config frozen with exact types.
+
+  Args:
+    config: a `ConfigDict` or dict with exactly the keys of `spec`.
+    spec: the allowed fields.
+
+  Returns:
+    A locked `ConfigDict` in the order of `spec`; ints given for float fields are floats.
+
+  Raises:
+    ConfigError: naming the first offending field, its value and what is allowed.
+  """
+  unknown = [key for key in config if key not in spec]
+  if unknown:
+    raise ConfigError(
+      f'config.{unknown[0]}={_show(config[unknown[0]])}: unknown field; allowed: ' + ', '.join(spec)
+    )
+  checked = config_dict.ConfigDict()
+  for name, field in spec.items():
+    if name not in config:
+      raise ConfigError(f'config.{name}: missing; allowed: {field.allowed}')
+    checked[name] = _checked(f'config.{name}', config[name], field)
+  return checked.lock()
+
+
+def _checked(name: str, value: Any, field: Field) -> Any:
+  error = ConfigError(f'{name}={_show(value)}; allowed: {field.allowed}')
+  if field.kind is float and type(value) is int:
+    value = float(value)
+  if type(value) is not field.kind:
+    raise error
+  if field.element is not None:
+    value = tuple(_checked(f'{name}[{i}]', v, field.element) for i, v in enumerate(value))
+  if not field.check(value):
+    raise error
+  return value
+
+
+def _show(value: Any) -> str:
+  shown = repr(value)
+  return shown if len(shown) <= 80 else shown[:77] + '...'

@@ -1,0 +1,131 @@
+"""The folder of a run: its config, its records, and whether it may go on there."""
+
+import fcntl
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+from ml_collections import config_dict
+
+from experiments.common import fields, huge_pages
+
+REPO_ROOT = pathlib.Path(__file__).resolve().parents[2]
+CONFIG, RECORDS, RESULTS, REPORT = 'config.json', 'records.jsonl', 'results.csv', 'report.md'
+
+
+def describe_environment() -> dict[str, Any]:
+  """What a result depends on besides its config: code revision, versions, device, cores."""
+  import jax  # Late, so that a wrong flag answers at once.
+
+  revision = subprocess.run(
+    ['git', '-C', str(REPO_ROOT), 'describe', '--always', '--dirty'], capture_output=True, text=True
+  )
+  packages = ('cnnopt-jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
+  return {
+    'git': revision.stdout.strip() or 'unknown',
+    'python': platform.python_version(),
+    'versions': {name: metadata.version(name) for name in packages},
+    'device': jax.devices()[0].device_kind,
+    'device_count': jax.device_count(),
+    'cores': len(os.sched_getaffinity(0)),
+    'huge_pages': huge_pages.SETTING in os.environ.get('GLIBC_TUNABLES', ''),
+  }
+
+
+def record(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, Any]:
+  """Writes config.json, the config and the environment, and returns the environment."""
+  content = {'config': config.to_dict(), 'environment': describe_environment()}
+  write_atomically(workdir / CONFIG, json.dumps(content, indent=1) + '\n')
+  return content['environment']
+
+
+def claim(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, Any]:
+  """Writes config.json into a new folder, or checks that an old one belongs to the same config.
+
+  A folder whose run began with other versions, cores or device is gone on with, after a warning on
+  stderr: numbers may then differ in the last bits. The first environment stays on record.
+
+  Args:
+    workdir: of the run.
+    config: checked.
+
+  Returns:
+    The environment on record.
+
+  Raises:
+    ConfigError: naming the first field that differs from the folder's config.
+  """
+  path = workdir / CONFIG
+  if not path.exists():
+    return record(workdir, config)
+  ours = json.loads(json.dumps(config.to_dict()))  # Tuples become lists, as in the file.
+  environment = describe_environment()
+  try:
+    found = json.loads(path.read_text())
+    theirs, recorded = found['config'], found['environment']
+  except (ValueError, KeyError, TypeError):
+    raise fields.ConfigError(
+      f'{path}: not a config of a run; allowed: another --workdir, or this folder emptied'
+    ) from None
+  for name in {**theirs, **ours}:
+    if theirs.get(name) != ours.get(name):
+      raise fields.ConfigError(
+        f'config.{name}={ours.get(name)!r} but {path} was made with {theirs.get(name)!r}; '
+        'allowed: the same config, or another --workdir'
+      )
+  for name, value in environment.items():
+    if recorded.get(name) != value:
+      print(
+        f'warning: {name} was {recorded.get(name)!r} when this run began and is {value!r} now; '
+        'results may differ in the last bits',
+        file=sys.stderr,
+      )
+  return recorded
+
+
+class locked:
+  """Makes `folder` and holds it for this process: two runs in one folder would mix their records.
+
+  Raises:
+    ConfigError: if the folder cannot be written or another process holds it.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    self._folder = pathlib.Path(folder)
+
+  def __enter__(self):
+    try:
+      self._folder.mkdir(parents=True, exist_ok=True)
+      self._file = open(self._folder / '.lock', 'w')
+    except OSError as error:
+      raise fields.ConfigError(
+        f'workdir={str(self._folder)!r}: {error.strerror}; '
+        'allowed: a folder that can be made and written'
+      ) from None
+    try:
+      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      self._file.close()
+      raise fields.ConfigError(
+        f'workdir={str(self._folder)!r}: another process is running in it; '
+        'allowed: a folder of its own for each run'
+      ) from None
+    return self._folder
+
+  def __exit__(self, *exc):
+    self._file.close()
+
+
+def write_atomically(path: pathlib.Path, content: str) -> None:
+  """Replaces `path` as a whole, so that a kill leaves the old file or the new one."""
+  temporary = path.with_name(path.name + '.tmp')
+  with open(temporary, 'w') as file:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)

@@ -31,7 +31,8 @@ def test_a_report_ends_with_the_command_that_made_it(tmp_path, monkeypatch):
 def test_huge_pages_are_asked_for_once_and_only_where_the_user_has_not_spoken(tmp_path):
   script = tmp_path / 'script.py'
   script.write_text(
-    'import os, sys\nfrom experiments.common import huge_pages, run_folder\nhuge_pages.use_huge_pages()\n'
+    'import os, sys\nfrom experiments.common import huge_pages, run_folder\n'
+    'huge_pages.use_huge_pages()\n'
     'print(os.environ["GLIBC_TUNABLES"], run_folder.describe_environment()["huge_pages"],'
     ' sys.argv[1:])'
   )

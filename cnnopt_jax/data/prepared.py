@@ -18,10 +18,10 @@ from cnnopt_jax.data.dataset import ArraySplit, DataError, Dataset, check_labels
 DEFAULT_IMAGE_SIZE = 224
 # Share of the short side that a crop keeps: 224 of 256, the usual protocol of evaluation.
 _CROP_SHARE = 224 / 256
-# Mean and deviation of ImageNet's RGB values in 0..1, as the documentation of torchvision.models
-# states them for its pretrained networks (https://pytorch.org/vision/stable/models.html).
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+# Mean and deviation of ImageNet's RGB values in 0..255: 255 times what the documentation of
+# torchvision.models states (https://pytorch.org/vision/stable/models.html).
+_IMAGENET_MEAN = (255 * 0.485, 255 * 0.456, 255 * 0.406)
+_IMAGENET_STD = (255 * 0.229, 255 * 0.224, 255 * 0.225)
 _IMAGENET_CLASSES = 1000
 _READ_AT_ONCE = 1000
 
@@ -77,15 +77,14 @@ def load_imagenet(data_dir: pathlib.Path | None, image_size: int | None, downloa
     DecodedSplit(source, _IMAGENET_CLASSES, size, pool, f'data_dir={str(root)!r}: {name}')
     for source in sources
   )
-  scaled = lambda values: tuple(255 * value for value in values)
   return Dataset(
     name,
     train,
     test,
     (size, size, 3),
     _IMAGENET_CLASSES,
-    scaled(_IMAGENET_MEAN),
-    scaled(_IMAGENET_STD),
+    _IMAGENET_MEAN,
+    _IMAGENET_STD,
   )
 
 

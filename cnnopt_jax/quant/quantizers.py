@@ -246,9 +246,9 @@ def _least_squares_step(
     best = jnp.argmin(errors, axis=0, keepdims=True)
     return jnp.take_along_axis(steps, best, axis=0)
 
-  spread = lambda low, high: jnp.linspace(low, high, _MSE_STARTS, dtype=x.dtype).reshape(
-    (-1,) + (1,) * x.ndim
-  )
+  def spread(low, high):
+    return jnp.linspace(low, high, _MSE_STARTS, dtype=x.dtype).reshape((-1,) + (1,) * x.ndim)
+
   spacing = 1 / _MSE_STARTS
   anywhere = spread(spacing, 1) / half_range * jnp.ones_like(gaussian_step)
   coarse = best_of(jnp.concatenate([gaussian_step[None], anywhere]))

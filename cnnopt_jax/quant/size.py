@@ -12,7 +12,6 @@ _FLOAT_BITS = 32
 # Sizes that count as equal: the largest is at most this much larger than the smallest.
 EQUAL_SIZE_SLACK = 0.02
 
-
 # Where the search ends for a network that hardly grows with its width multiplier.
 _WIDEST = 1000
 
@@ -156,15 +155,8 @@ def match_width(
 
   start = round(1 / resolution)
   # Size grows about as width squared, which brackets the answer within a few steps.
-  low = max(1, round(start * (size / at(start).size.total) ** 0.5))
-  high, stride = low, max(1, low // 32)
-  while low > 0 and not fits(low):
-    low, high, stride = max(0, low - stride), low, 2 * stride
-  while high == low or (fits(high) and high * resolution < _WIDEST):
-    low, high, stride = high, high + stride, 2 * stride
-  while high - low > 1:
-    middle = (low + high) // 2
-    low, high = (middle, high) if fits(middle) else (low, middle)
+  guess = max(1, round(start * (size / at(start).size.total) ** 0.5))
+  low, high = _last_that_fits(fits, guess, round(_WIDEST / resolution))
   if low and at(low).size.total * (1 + slack) >= size:
     return at(low)
   near = [at(i) for i in (low, high) if i]
@@ -172,3 +164,20 @@ def match_width(
     f'a size of {size} bits cannot be met by a width multiplier to within {slack:.0%}; nearest: '
     + ' and '.join(f'{m.size.total} bits (width {m.width:g})' for m in near)
   )
+
+
+def _last_that_fits(fits: Callable[[int], bool], guess: int, widest: int) -> tuple[int, int]:
+  """The greatest index that fits, 0 for none, and the next one, that does not.
+
+  Brackets the answer in strides that double from `guess`, then halves the bracket; upwards it ends
+  with the first index tried that is not below `widest`.
+  """
+  low, high, stride = guess, guess, max(1, guess // 32)
+  while low > 0 and not fits(low):
+    low, high, stride = max(0, low - stride), low, 2 * stride
+  while high == low or (fits(high) and high < widest):
+    low, high, stride = high, high + stride, 2 * stride
+  while high - low > 1:
+    middle = (low + high) // 2
+    low, high = (middle, high) if fits(middle) else (low, middle)
+  return low, high

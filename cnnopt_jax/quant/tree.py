@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from cnnopt_jax.quant import quantizers
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS
-from cnnopt_jax.workload.paths import path_string
+from cnnopt_jax.workload import path_string
 
 Params = Any
 BitsTree = Any
@@ -146,14 +146,13 @@ def _ruled_leaves(params, bits, rules) -> Iterator[tuple[str, Any, Rule | None, 
 
 def _broadcast(bits: BitsTree, params: Params) -> list[Any]:
   """One bitwidth for each leaf of `params`."""
-  is_none = lambda b: b is None
-  spread = []
-  jax.tree.map(
-    lambda b, subtree: spread.extend([b] * len(jax.tree.leaves(subtree))),
-    bits,
-    params,
-    is_leaf=is_none,
-  )
+  spread: list[Any] = []
+
+  def repeat(leaf_bits, subtree):
+    spread.extend([leaf_bits] * len(jax.tree.leaves(subtree)))
+
+  # None is a bitwidth here, not an empty tree.
+  jax.tree.map(repeat, bits, params, is_leaf=lambda leaf_bits: leaf_bits is None)
   return spread
 
 

@@ -99,10 +99,14 @@ def _split(values, counts, digit: int, group: int):
   shift = _BITS * digit
   chunks = ((values >> shift) & (_RADIX - 1)).astype(jnp.int8).reshape(-1, _RADIX)
   earlier = jnp.tril(jnp.ones((_RADIX, _RADIX), bool), -1)
-  within = lambda compare: (compare(chunks[:, None, :], chunks[:, :, None]) & earlier).sum(
-    -1, dtype=jnp.int32
-  )
-  greater, equal = within(jnp.greater), within(jnp.equal)
+
+  def earlier_that(compare):
+    pairs = compare(chunks[:, None, :], chunks[:, :, None])
+    return (pairs & earlier).sum(-1, dtype=jnp.int32)
+
+  # Within a chunk by comparing all pairs; across the chunks of a group by running sums over their
+  # histograms.
+  greater, equal = earlier_that(jnp.greater), earlier_that(jnp.equal)
   if group > _RADIX:
     histogram = (chunks[:, :, None] == jnp.arange(_RADIX, dtype=jnp.int8)).sum(1, dtype=jnp.int32)
     histogram = histogram.reshape(-1, group // _RADIX, _RADIX)
@@ -112,5 +116,8 @@ def _split(values, counts, digit: int, group: int):
     greater += jnp.take_along_axis(above, index, -1, mode='promise_in_bounds')
     equal += jnp.take_along_axis(before, index, -1, mode='promise_in_bounds')
   place = ((values >> shift) << shift) + equal.reshape(-1)
-  move = lambda x: jnp.zeros_like(x).at[place].set(x, unique_indices=True, mode='promise_in_bounds')
+
+  def move(x):
+    return jnp.zeros_like(x).at[place].set(x, unique_indices=True, mode='promise_in_bounds')
+
   return move(values), move(counts + greater.reshape(-1))

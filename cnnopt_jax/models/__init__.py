@@ -1,6 +1,7 @@
 """Flax networks, each with a width multiplier, a ViP plan, and free input shape and classes."""
 
 from cnnopt_jax.models.allcnn import AllCNN
+from cnnopt_jax.models.bounds import bounded_layers, chain_bound
 from cnnopt_jax.models.efficientnet import EfficientNetLite0
 from cnnopt_jax.models.layers import Classifier, ConvUnit, same_padding, scaled
 from cnnopt_jax.models.mobilenet import MobileNetV2
@@ -32,6 +33,8 @@ __all__ = [
   'ResNet',
   'SmallResNet',
   'TorchFileError',
+  'bounded_layers',
+  'chain_bound',
   'create',
   'inference_params',
   'layer_table',

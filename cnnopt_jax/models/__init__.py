@@ -18,7 +18,7 @@ from cnnopt_jax.models.registry import (
 )
 from cnnopt_jax.models.resnet import ResNet, SmallResNet
 from cnnopt_jax.models.torch_file import TorchFileError, read_torch_file
-from cnnopt_jax.models.vgg import VGG
+from cnnopt_jax.models.vgg import VGG, VGGHead
 
 __all__ = [
   'MODELS',
@@ -33,6 +33,7 @@ __all__ = [
   'ResNet',
   'SmallResNet',
   'TorchFileError',
+  'VGGHead',
   'bounded_layers',
   'chain_bound',
   'create',

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from rich import console, progress
+
 
 class Progress:
   """The bars of one run.
@@ -17,8 +19,6 @@ class Progress:
   """
 
   def __init__(self):
-    from rich import console, progress  # Late: what shows no progress can do without.
-
     self._console = console.Console()
     self.is_terminal = self._console.is_terminal
     self._bars = progress.Progress(

@@ -7,6 +7,8 @@ import shlex
 import sys
 from typing import Any
 
+from rich import console, table
+
 from cnnopt_jax import report
 from experiments.common import run_folder
 
@@ -30,7 +32,6 @@ def made_by(environment: dict[str, Any] | None = None) -> str:
   versions = environment.pop('versions')
   words = ', '.join(f'{key} {value}' for key, value in {**environment, **versions}.items())
   spec = sys.modules['__main__'].__spec__
-  # The module that runs a package is its `__main__`, which is no part of the command.
   program = ['-m', spec.name.removesuffix('.__main__')] if spec else sys.argv[:1]
   command = shlex.join(['python', *program, *sys.argv[1:]])
   return f'Made by `{command}` on {datetime.date.today()}: {words}.\n'
@@ -55,8 +56,6 @@ def write_bench(workdir: pathlib.Path, rows: list[dict[str, Any]], *, show: bool
   report.write_atomically(workdir / 'bench.json', json.dumps(rows, indent=1) + '\n')
   if not show:
     return
-  from rich import console, table  # Late: a GPU machine without it runs `kernel_bench`.
-
   out = table.Table('name', 'value', 'unit', 'notes')
   for row in rows:
     value = row['value']

@@ -1,6 +1,6 @@
 """How much faster virtual pooling makes networks of published size.
 
-    python -m experiments.vip_bench --workdir runs/vip_bench
+    python -m experiments.vip_bench --config configs/vip_bench.py --workdir runs/vip_bench
 
 Every figure is a ratio of medians of calls taken in turn in this run, against the fastest dense
 program found: the network in one jit, its convolutions and its head apart, unit by unit, and, on a
@@ -15,7 +15,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -385,24 +385,51 @@ def _untransformed(params: Any) -> Any:
   )
 
 
-def bench_network(bench: Bench, config, name: str, plan: str, x: jax.Array, row: str) -> None:
+class Network(NamedTuple):
+  """A network that is timed against itself under a plan.
+
+  Attributes:
+    row: name of the ratio in bench.json.
+    model: a key of `models.MODELS`.
+    plan: as `models.create` takes it.
+    image_size: rows and columns; None for the config's.
+    images: for each of the config's batch.
+  """
+
+  row: str
+  model: str
+  plan: str
+  image_size: int | None = None
+  images: int = 1
+
+
+NETWORKS = (
+  Network('resnet50_round2_vs_dense', 'resnet50', 'resnet50_round2'),
+  Network('all_cnn_32x32_all_virtual_vs_dense', 'all_cnn', 'all', image_size=32, images=16),
+)
+
+
+def bench_network(bench: Bench, config, network: Network) -> None:
   """A network against itself under a plan."""
-  model = models.create(name, num_classes=NUM_CLASSES)
-  virtual = models.with_plan(model, plan)
+  model = models.create(network.model, num_classes=NUM_CLASSES)
+  virtual = models.with_plan(model, network.plan)
+  size = network.image_size or config.image_size
+  shape = (network.images * config.batch_size, size, size, 3)
+  x = jax.random.normal(jax.random.key(2), shape)
   variables = quick_init(model, x)
 
-  def program(network, transformed):
-    params = models.inference_params(network, variables['params'], x.shape[1:])
+  def program(model, transformed):
+    params = models.inference_params(model, variables['params'], x.shape[1:])
     prepared = {**variables, 'params': params if transformed else _untransformed(params)}
     return _found(
       {
-        'one jit': functools.partial(jax.jit(network.apply), prepared, x),
-        'batch over cores': measure.over_cores(network.apply, prepared, x),
+        'one jit': functools.partial(jax.jit(model.apply), prepared, x),
+        'batch over cores': measure.over_cores(model.apply, prepared, x),
       }
     )
 
   dense, dense_xla, fast, fast_xla = (
-    name + suffix for suffix in ('_dense', '_dense_xla', '_virtual', '_virtual_xla')
+    network.model + suffix for suffix in ('_dense', '_dense_xla', '_virtual', '_virtual_xla')
   )
   bench.compare(
     {
@@ -411,7 +438,10 @@ def bench_network(bench: Bench, config, name: str, plan: str, x: jax.Array, row:
       fast: program(virtual, True),
       fast_xla: program(virtual, False),
     },
-    {row: ((dense, dense_xla), fast), f'{row}_xla': (dense_xla, fast_xla)},
+    {
+      network.row: ((dense, dense_xla), fast),
+      f'{network.row}_xla': (dense_xla, fast_xla),
+    },
     config.rounds,
   )
 
@@ -471,9 +501,8 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   bench_convolutions(bench, vgg, config.rounds)
   bench_whole(bench, vgg, config.rounds)
   bench_training(bench, vgg, x, config.training_rounds)
-  bench_network(bench, config, 'resnet50', 'resnet50_round2', x, 'resnet50_round2_vs_dense')
-  small = jax.random.normal(jax.random.key(2), (16 * config.batch_size, 32, 32, 3))
-  bench_network(bench, config, 'all_cnn', 'all', small, 'all_cnn_32x32_all_virtual_vs_dense')
+  for network in NETWORKS:
+    bench_network(bench, config, network)
   bench_forms(bench, config)
   reports.write_bench(workdir, bench.rows)
   reports.write(workdir, ['# Speed of virtual pooling\n', reports.bench_table(bench.rows)])

@@ -35,4 +35,5 @@ def test_commands_name_files_that_exist():
   for path in re.findall(r'configs/\w+\.py', README):
     assert (root / path).exists()
   for module in re.findall(r'-m (experiments\.\w+)', README):
-    assert (root / (module.replace('.', '/') + '.py')).exists()
+    path = root / module.replace('.', '/')
+    assert path.with_suffix('.py').exists() or (path / '__main__.py').exists()

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from cnnopt_jax import models
-from configs import pretrained as config_file
 from experiments import pretrained
 from experiments.common import fields
+from tests.experiments.configs import load_config
 
 
 def test_photos_are_recognised(tmp_path):
@@ -16,7 +16,7 @@ def test_photos_are_recognised(tmp_path):
     pretrained.read_photo('chelsea.png')
   except models.MissingExtraError as error:
     pytest.skip(str(error))
-  assert pretrained.run(config_file.get_config(), tmp_path) == 0
+  assert pretrained.run(load_config('pretrained'), tmp_path) == 0
   photos = json.loads((tmp_path / 'photos.json').read_text())['photos']
   assert [photo['photo'] for photo in photos] == list(pretrained.PHOTOS)
   assert all(photo['found'] and len(photo['top']) == 5 for photo in photos)
@@ -26,4 +26,4 @@ def test_photos_are_recognised(tmp_path):
 def test_without_the_extra_one_line_names_it(monkeypatch, tmp_path):
   monkeypatch.setattr(models.pretrained, '_PACKAGE', 'no_such_package')
   with pytest.raises(fields.ConfigError, match=r'cnnopt-jax\[pretrained\]'):
-    pretrained.run(config_file.get_config(), tmp_path)
+    pretrained.run(load_config('pretrained'), tmp_path)

@@ -1,5 +1,6 @@
 """The README's code runs."""
 
+import importlib.util
 import pathlib
 import re
 
@@ -33,6 +34,6 @@ def test_library_snippets_run_in_order(capsys):
 def test_commands_name_files_that_exist():
   root = pathlib.Path(__file__).resolve().parents[1]
   for path in re.findall(r'configs/\w+\.py', README):
-    assert (root / path).exists()
+    assert (root / path).exists(), path
   for module in re.findall(r'-m (experiments\.\w+)', README):
-    assert (root / (module.replace('.', '/') + '.py')).exists()
+    assert importlib.util.find_spec(module), module

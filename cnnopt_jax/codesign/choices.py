@@ -168,16 +168,8 @@ def cache_of(cache: Any, gpu: traffic.Gpu) -> nvm.LastLevelCache | tuple[str, nv
     return cache
   if isinstance(cache, nvm.CacheFigures):
     return nvm.LastLevelCache('figures', gpu.l2_bytes, cache)
-  if isinstance(cache, nvm.Cell):
-    return 'cell', cache
-  if isinstance(cache, (str, pathlib.Path)):
-    if str(cache) in (*nvm.CELLS, *nvm.ALIASES):
-      return str(cache), nvm.named_cell(str(cache))
-    if str(cache).endswith('.cell'):
-      try:
-        return pathlib.Path(cache).stem, nvm.read_cell(pathlib.Path(cache))
-      except OSError as error:
-        raise ValueError(f'cache={str(cache)!r}: {error.strerror}; allowed: a .cell file') from None
+  if isinstance(cache, (str, pathlib.Path, nvm.Cell)):
+    return nvm.find_cell(cache)
   raise ValueError(
     f'cache={cache!r}; allowed: what nvm.tuned returns, nvm.CacheFigures, an nvm.Cell, the path '
     f'of a .cell file, or one of {", ".join(nvm.CELLS)}'

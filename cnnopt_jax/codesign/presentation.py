@@ -21,7 +21,7 @@ _COLUMNS = {
   'dram_energy_j': ('DRAM, mJ', 1e3),
   'total_energy_j': ('energy, mJ', 1e3),
   'delay_s': ('delay, ms', 1e3),
-  'edp_js': ('EDP, uJ s', 1e6),
+  'edp_js': ('EDP, mJ s', 1e3),
   'area_mm2': ('area, mm2', 1.0),
 }
 _AXIS_LABELS = {
@@ -110,10 +110,14 @@ def table(
   rows.sort(key=lambda row: row['edp_js'])
   head = [*AXES, *(_COLUMNS[name][0] for name in figures)]
   body = [
-    [*(row[axis] for axis in AXES), *(f'{_COLUMNS[name][1] * row[name]:.4g}' for name in figures)]
+    [*(row[axis] for axis in AXES), *(_written(_COLUMNS[name][1] * row[name]) for name in figures)]
     for row in rows
   ]
   return to_markdown(body, head)
+
+
+def _written(value: float) -> str:
+  return f'{value:,.0f}' if value >= 1000 else f'{value:.4g}'
 
 
 def plot(

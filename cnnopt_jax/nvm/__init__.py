@@ -20,7 +20,7 @@ reference and published figures by `nvm.validation`.
 
 from cnnopt_jax.nvm.circuit import ArrayPPA, CachePPA, CacheTotals, array_ppa, cache_ppa
 from cnnopt_jax.nvm.files import Config, OptionFileError, read_cell, read_config
-from cnnopt_jax.nvm.last_level import LastLevelCache, tuned
+from cnnopt_jax.nvm.last_level import LastLevelCache, find_cell, tuned
 from cnnopt_jax.nvm.search import (
   CACTI_SPACE,
   TAG_SPACE,
@@ -101,6 +101,7 @@ __all__ = [
   'edap_tuned',
   'edp',
   'explore',
+  'find_cell',
   'float64',
   'largest_within_area',
   'named_cell',

@@ -71,10 +71,9 @@ def tuned(
   Raises:
     ValueError: naming the argument, its value and what is allowed; also if the technology cannot be
       built at this node.
-    OSError: if the file cannot be read.
   """
-  name, cell = _named(technology)
-  capacity = capacity_of(mib)
+  name, cell = find_cell(technology)
+  capacity = _capacity_bytes(mib)
   node = nodes.technology_node(node_nm, roadmap, temperature_k)
   if tag_cell is not None and tag_cell not in cells.CELLS:
     raise ValueError(f'tag_cell={tag_cell!r}; allowed: None, {", ".join(cells.CELLS)}')
@@ -88,12 +87,7 @@ def tuned(
   return LastLevelCache.of(name, capacity, found[name, capacity].totals)
 
 
-def capacity_of(mib: float) -> int:
-  """Bytes of a capacity that a cache can have.
-
-  Raises:
-    ValueError: if it is none.
-  """
+def _capacity_bytes(mib: float) -> int:
   capacity = round(mib * MIB) if 0 < mib < float('inf') else 0
   if capacity != mib * MIB:
     raise ValueError(f'mib={mib}; allowed: whole bytes, above 0')
@@ -104,7 +98,18 @@ def capacity_of(mib: float) -> int:
   return capacity
 
 
-def _named(technology: str | pathlib.Path | structures.Cell) -> tuple[str, structures.Cell]:
+def find_cell(technology: str | pathlib.Path | structures.Cell) -> tuple[str, structures.Cell]:
+  """The cell of a technology, and a name for it.
+
+  Args:
+    technology: as in `tuned`.
+
+  Returns:
+    The key, the file's stem, or 'cell'; and the cell.
+
+  Raises:
+    ValueError: for an unknown name, or a file that cannot be read or holds no cell.
+  """
   if isinstance(technology, structures.Cell):
     return 'cell', technology
   key = str(technology)
@@ -112,7 +117,12 @@ def _named(technology: str | pathlib.Path | structures.Cell) -> tuple[str, struc
     return key, cells.named_cell(key)
   if key.endswith('.cell'):
     path = pathlib.Path(technology)
-    return path.stem, read_cell(path)
+    try:
+      return path.stem, read_cell(path)
+    except OSError as error:
+      raise ValueError(
+        f'technology={key!r}: {error.strerror}; allowed: a readable .cell file'
+      ) from None
   raise ValueError(
     f'technology={key!r}; allowed: {", ".join((*cells.CELLS, *cells.ALIASES))}, '
     'the path of a .cell file, or a Cell'

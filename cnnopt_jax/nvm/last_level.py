@@ -89,7 +89,7 @@ def tuned(
 
 def _capacity_bytes(mib: float) -> int:
   capacity = round(mib * MIB) if 0 < mib < float('inf') else 0
-  if capacity != mib * MIB:
+  if not capacity or capacity != mib * MIB:
     raise ValueError(f'mib={mib}; allowed: whole bytes, above 0')
   try:
     specs.validate_spec(specs.CacheSpec(capacity))

@@ -7,7 +7,7 @@ SOURCES = {'published': "DeepNVM++'s table (recalled, unverified)", 'model': 'ou
 
 def mean(values) -> float:
   """Geometric: the mean of factors."""
-  return statistics.geometricmean(values)
+  return statistics.geometric_mean(values)
 
 
 def select(rows, **wanted):

@@ -40,6 +40,38 @@ def listed(name: str, value: Any) -> tuple[list[Any], bool]:
   return list(value), True
 
 
+def checked(
+  network: str | LayerTable,
+  given: Mapping[str, tuple[list[Any], bool]],
+  gpu: traffic.Gpu,
+  training: bool,
+  **source: Any,
+) -> tuple[Network, dict[str, list[tuple[int | str, Any]]]]:
+  """The network, and (label, value) of every entry of every choice.
+
+  Args:
+    network: as in `evaluate`.
+    given: for each of `AXES`, what `listed` returns.
+    gpu: whose cache a technology replaces.
+    training: as in `evaluate`.
+    **source: of `network_of`.
+
+  Raises:
+    ValueError: naming the argument, its value and what is allowed.
+  """
+  entries = {name: listed_ for name, (listed_, _) in given.items()}
+  # What needs no network first: tracing one takes a second.
+  chosen = {
+    'cache': [('', cache_of(entry, gpu)) for entry in entries['cache']],
+    'batch': [batch_of(entry) for entry in entries['batch']],
+    'dram': [dram_of(entry) for entry in entries['dram']],
+  }
+  found = network_of(network, training=training, **source)
+  chosen['bits'] = [bits_of(entry, found.table, training) for entry in entries['bits']]
+  chosen['plan'] = [plan_of(entry, found) for entry in entries['plan']]
+  return found, chosen
+
+
 def network_of(
   network: str | LayerTable,
   *,
@@ -75,12 +107,13 @@ def network_of(
 
 def plan_of(plan: str | tuple[str, ...], network: Network) -> tuple[str, list[str]]:
   """Paths of the virtual convolutions of a plan, labelled as it was spelled."""
+  if not isinstance(plan, (str, tuple)):
+    raise ValueError(f'plan={plan!r}; allowed: a name of a plan, or a tuple of names of units')
   try:
     units = vip.resolve_plan(plan, tuple(network.units))
-  except (ValueError, TypeError) as error:
-    raise ValueError(
-      f'plan={plan!r}: {error} (a tuple of names is one plan, a list is an axis of plans)'
-    ) from None
+  except ValueError as error:
+    # A unit's name alone is the likeliest mistake.
+    raise ValueError(f'{error} (a tuple of names is one plan, a list an axis of plans)') from None
   label = plan if isinstance(plan, str) else '+'.join(plan) or 'none'
   return label, [network.units[unit] for unit in units]
 

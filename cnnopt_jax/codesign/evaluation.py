@@ -72,42 +72,33 @@ def evaluate(
   gpu = choices.gpu_of(gpu)
   if accounting not in quant.ACCOUNTINGS:
     raise ValueError(f'accounting={accounting!r}; allowed: {", ".join(quant.ACCOUNTINGS)}')
-  given = dict(bits=bits, plan=plan, cache=cache, batch=batch, dram=dram)
-  entries = {name: choices.listed(name, given[name]) for name in AXES}
-  values = {name: listed for name, (listed, _) in entries.items()}
-  caches = [choices.cache_of(entry, gpu) for entry in values['cache']]
-  batches = [choices.batch_of(entry) for entry in values['batch']]
-  drams = [choices.dram_of(entry) for entry in values['dram']]
-  found = choices.network_of(
-    network,
-    training=training,
-    image_shape=image_shape,
-    num_classes=num_classes,
-    width_multiplier=width_multiplier,
-  )
-  leaf_bits = [choices.bits_of(entry, found.table, training) for entry in values['bits']]
-  plans = [choices.plan_of(entry, found) for entry in values['plan']]
-  # All is checked; now the long work.
-  caches = [choices.built(entry, gpu) for entry in caches]
-  tables = [with_virtual_maps(found.table, paths) for _, paths in plans]
-  bits_only = [by_weight for _, by_weight in leaf_bits]
-  streams = _all_traffic(tables, gpu, bits_only, [size for size, _ in batches], training)
-  sizes = [quant.model_size(found.table, by_weight, accounting) for by_weight in bits_only]
-  figures = _figures(streams, caches, [dram for _, dram in drams])
-  figures['macs'] = _along('plan', [table.macs for table in tables])
-  figures |= {f'size.{term}': _along('bits', terms) for term, terms in _columns(sizes).items()}
-  figures['traffic'] = streams
-  figures = _collapsed(figures, [entries[name][1] for name in AXES])
-  size = quant.ModelSize(**{term: figures.pop(f'size.{term}') for term in quant.ModelSize._fields})
-  labels = (leaf_bits, plans, [(str(entry),) for entry in caches], batches, drams)
+  given = {
+    name: choices.listed(name, value)
+    for name, value in zip(AXES, (bits, plan, cache, batch, dram), strict=True)
+  }
+  source = dict(image_shape=image_shape, num_classes=num_classes, width_multiplier=width_multiplier)
+  found, chosen = choices.checked(network, given, gpu, training, **source)
+  # All is checked; now the long work: searching caches, predicting traffic.
+  values = {name: [value for _, value in entries] for name, entries in chosen.items()}
+  caches = [choices.built(entry, gpu) for entry in values['cache']]
+  tables = [with_virtual_maps(found.table, paths) for paths in values['plan']]
+  sizes = [quant.model_size(found.table, by_weight, accounting) for by_weight in values['bits']]
+  streams = _all_traffic(tables, gpu, values['bits'], values['batch'], training)
+  figures = _accesses(streams, caches)
+  figures |= _totals(nvm.Demand(**figures), caches, values['dram'])
+  figures |= {'macs': _along('plan', [table.macs for table in tables]), 'traffic': streams}
+  terms = {name: _along('bits', column) for name, column in zip(sizes[0]._fields, zip(*sizes))}
+  is_axis = [given[name][1] for name in AXES]
+  figures = _collapsed(figures | terms, is_axis)
+  labels = {name: tuple(label for label, _ in chosen[name]) for name in AXES}
   return CodesignReport(
     network=found.label,
     gpu=gpu.name,
     training=training,
     accounting=accounting,
-    axes=tuple(name for name in AXES if entries[name][1]),
-    labels={name: tuple(entry[0] for entry in chosen) for name, chosen in zip(AXES, labels)},
-    size=size,
+    axes=tuple(name for name in AXES if given[name][1]),
+    labels=labels | {'cache': tuple(map(str, caches))},
+    size=quant.ModelSize(**{name: figures.pop(name) for name in terms}),
     **figures,
   )
 
@@ -129,29 +120,26 @@ def _all_traffic(
   return found
 
 
-def _figures(
-  streams: np.ndarray, caches: Sequence[nvm.LastLevelCache], drams: Sequence[nvm.Dram]
-) -> dict[str, np.ndarray]:
-  """Accesses and `SystemTotals` by name, in shapes that broadcast to the whole grid."""
+def _accesses(streams: np.ndarray, caches: Sequence[nvm.LastLevelCache]) -> dict[str, np.ndarray]:
+  """Fields of `nvm.Demand` of every combination, `[bits, plan, 1 or cache, batch, 1]`."""
   capacities = np.array([cache.capacity_bytes for cache in caches])
-  accesses = np.empty((*streams.shape[:2], len(caches), streams.shape[3], 1))
-  for i, j, _, k, _ in np.ndindex(streams.shape):
-    accesses[i, j, :, k, 0] = sum(streams[i, j, 0, k, 0].dram(capacities))
-  demand = nvm.Demand(
-    np.vectorize(lambda found: found.l2_reads, otypes=[float])(streams),
-    np.vectorize(lambda found: found.l2_writes, otypes=[float])(streams),
-    accesses,
-  )
-  columns = nvm.CacheFigures(*zip(*(cache.figures for cache in caches)))
+  reads, writes = np.empty(streams.shape), np.empty(streams.shape)
+  dram = np.empty((*streams.shape[:2], len(caches), *streams.shape[3:]))
+  for index, found in np.ndenumerate(streams):
+    reads[index], writes[index] = found.l2_reads, found.l2_writes
+    dram[index[0], index[1], :, index[3], 0] = sum(found.dram(capacities))
+  return {'l2_reads': reads, 'l2_writes': writes, 'dram_accesses': dram}
+
+
+def _totals(
+  demand: nvm.Demand, caches: Sequence[nvm.LastLevelCache], drams: Sequence[nvm.Dram]
+) -> dict[str, np.ndarray]:
+  """`nvm.SystemTotals` by name, in shapes that broadcast to the whole grid."""
+  columns = zip(*(cache.figures for cache in caches))
   figures = nvm.CacheFigures(*(_along('cache', np.array(column, float)) for column in columns))
   dram = nvm.Dram(*(_along('dram', np.array(column, float)) for column in zip(*drams)))
-  with precision.float64():
-    totals = precision.to_numpy(_grid_totals(demand, figures, dram))
-  return demand._asdict() | totals._asdict()
-
-
-def _columns(sizes: Sequence[quant.ModelSize]) -> dict[str, list[int]]:
-  return dict(zip(quant.ModelSize._fields, zip(*sizes)))
+  with nvm.float64():
+    return precision.to_numpy(_grid_totals(demand, figures, dram))._asdict()
 
 
 def _along(name: str, values: Any) -> np.ndarray:

@@ -96,7 +96,7 @@ def table(
     figures: names of `report.figure`.
 
   Returns:
-    Lines of text, choices first.
+    Lines of text, choices first: the axes of the report, or all where it has none.
 
   Raises:
     ValueError: for an unknown figure.
@@ -108,9 +108,10 @@ def table(
   chosen = np.ones(report.shape, bool) if where is None else np.broadcast_to(where, report.shape)
   rows = [row for row, wanted in zip(report.rows(), chosen.ravel()) if wanted]
   rows.sort(key=lambda row: row['edp_js'])
-  head = [*AXES, *(_COLUMNS[name][0] for name in figures)]
+  shown = report.axes or AXES
+  head = [*shown, *(_COLUMNS[name][0] for name in figures)]
   body = [
-    [*(row[axis] for axis in AXES), *(_written(_COLUMNS[name][1] * row[name]) for name in figures)]
+    [*(row[axis] for axis in shown), *(_written(_COLUMNS[name][1] * row[name]) for name in figures)]
     for row in rows
   ]
   return to_markdown(body, head)
@@ -139,13 +140,13 @@ def plot(
   Raises:
     ValueError: for an unknown figure.
   """
-  from matplotlib import figure  # Late: the rest of the package does without it.
+  from matplotlib import figure, ticker  # Late: the rest of the package does without it.
 
   front = pareto(report, (x,) if accuracy is not None else (x, y), accuracy=accuracy).ravel()
   horizontal = report.figure(x).ravel()
   vertical = report.figure(y) if accuracy is None else np.broadcast_to(accuracy, report.shape)
   vertical = np.ravel(vertical)
-  drawing = figure.Figure(figsize=(5.2, 3.8), layout='constrained')
+  drawing = figure.Figure(figsize=(6.4, 3.8), layout='constrained')
   axes = drawing.add_subplot()
   caches = np.array([row['cache'] for row in report.rows()])
   for i, cache in enumerate(dict.fromkeys(caches)):
@@ -164,6 +165,9 @@ def plot(
     ylabel=_AXIS_LABELS.get(y, y) if accuracy is None else 'accuracy',
     title=report.network,
   )
+  axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  axes.xaxis.set_major_formatter('{x:g}')
+  axes.xaxis.set_minor_formatter(ticker.NullFormatter())
   axes.grid(alpha=0.3)
-  axes.legend(fontsize=7, frameon=False)
+  axes.legend(fontsize=7, frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
   drawing.savefig(path, dpi=150)

@@ -9,6 +9,7 @@ from cnnopt_jax.models.pretrained import MissingExtraError, load_efficientnet_li
 from cnnopt_jax.models.registry import (
   MODELS,
   create,
+  default_image_shape,
   inference_params,
   layer_table,
   unit_names,
@@ -33,6 +34,7 @@ __all__ = [
   'SmallResNet',
   'TorchFileError',
   'create',
+  'default_image_shape',
   'inference_params',
   'layer_table',
   'load_efficientnet_lite0',

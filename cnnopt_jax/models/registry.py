@@ -43,6 +43,16 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+# Side of the images that a network was made for, where it is not 224.
+_IMAGE_SIZES = {'alexnet': 227}
+
+
+def default_image_shape(name: str) -> tuple[int, int, int]:
+  """(H, W, C) of an ImageNet picture as the network of that name takes it."""
+  side = _IMAGE_SIZES.get(name, 224)
+  return side, side, 3
+
+
 def create(
   name: str, *, num_classes: int, width_multiplier: float = 1.0, plan: str | Iterable[str] = ()
 ) -> nn.Module:

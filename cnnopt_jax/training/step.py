@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from cnnopt_jax import data
+from cnnopt_jax import compilation, data
 from cnnopt_jax.quant import Quantizer
 
 
@@ -103,10 +103,8 @@ def init_state(
   Returns:
     The state, every leaf with a leading axis [M].
   """
-  # Random bits compile ten times as fast unoptimised, and initial weights are drawn once.
-  quickly = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
   init = functools.partial(_init, model, recipe, image_shape)
-  return jax.jit(init, compiler_options=quickly)(members.seed)
+  return jax.jit(init, compiler_options=compilation.QUICKLY)(members.seed)  # Drawn once.
 
 
 def abstract_state(

@@ -32,7 +32,7 @@ def made_by(environment: dict[str, Any] | None = None) -> str:
   versions = environment.pop('versions')
   words = ', '.join(f'{key} {value}' for key, value in {**environment, **versions}.items())
   spec = sys.modules['__main__'].__spec__
-  program = ['-m', spec.name] if spec else sys.argv[:1]
+  program = ['-m', spec.name.removesuffix('.__main__')] if spec else sys.argv[:1]
   command = shlex.join(['python', *program, *sys.argv[1:]])
   return f'Made by `{command}` on {datetime.date.today()}: {words}.\n'
 

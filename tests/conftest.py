@@ -1,8 +1,8 @@
 """What all tests share: XLA's flags, one cache of compiled programs, and what is let go of.
 
-Most of a test's time is XLA compiling a program that runs once, and such a program need not be a
-good one: by default the tests switch XLA's optimizer off. What is claimed bit for bit, and what
-stands on kernels, also has to hold for the programs that users run:
+By default the tests switch XLA's optimizer off (`tests/xla_flags.py`). Two kinds run as users run
+them all the same, in processes of their own: tests marked `default_flags`, of what is claimed bit
+for bit, and the experiments that tests start. Everything does so with
 
     python -m pytest --xla-flags=default tests/kernels tests/quant tests/training tests/vip
 
@@ -14,17 +14,14 @@ import gc
 import os
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 
 import jax
 import pytest
 
-# Convolutions and matrix products are library calls and stay as fast.
-_QUICK_FLAGS = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
-if jax.__version_info__ < (0, 11):
-  # Half of the time that is left goes into MLIR; later versions know no other way.
-  _QUICK_FLAGS += ' --xla_cpu_use_fusion_emitters=false'
+from tests import xla_flags
 
 
 def pytest_addoption(parser):
@@ -37,12 +34,33 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-  # XLA reads its flags once, when JAX first computes; subprocesses inherit them.
+  config.addinivalue_line('markers', 'default_flags: holds for programs as users compile them')
+  # XLA reads its flags once, when JAX first computes; workers inherit them.
   if config.getoption('xla_flags') == 'quick' and not hasattr(config, 'workerinput'):
-    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_QUICK_FLAGS}'.strip()
+    xla_flags.compile_quickly()
   _share_programs()
   # For the tests that split a batch; the others compute on the first.
   jax.config.update('jax_num_cpu_devices', 2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+  """Hands a marked test to a process with other flags, unless this one has them."""
+  config = pyfuncitem.config
+  if config.getoption('xla_flags') == 'default' or not pyfuncitem.get_closest_marker(
+    'default_flags'
+  ):
+    return None
+  command = [sys.executable, '-m', 'pytest', '-n', '0', '--xla-flags=default', pyfuncitem.nodeid]
+  process = subprocess.run(
+    [*command, '-p', 'no:cacheprovider'],
+    cwd=config.rootpath,
+    env=xla_flags.default_environment(),
+    capture_output=True,
+    text=True,
+  )
+  assert process.returncode == 0, process.stdout + process.stderr
+  return True
 
 
 def _share_programs():

@@ -1,6 +1,6 @@
 """Starts experiments as a user does: a process, flags, signals.
 
-Processes inherit the flags and the cache of compiled programs of `tests/conftest.py`.
+Programs are compiled as users' are; the processes of one run of the tests share a cache of them.
 """
 
 import pathlib
@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+
+from tests import xla_flags
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 
@@ -33,6 +35,7 @@ def start(module, workdir, **config):
     command(module, workdir, **config),
     cwd=REPO,
     text=True,
+    env=xla_flags.default_environment(),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
   )

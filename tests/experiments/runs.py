@@ -1,14 +1,15 @@
-"""Starts experiments as a user does: a process, flags, signals."""
+"""Starts experiments as a user does: a process, flags, signals.
 
-import atexit
-import os
+Programs are compiled as users' are; the processes of one run of the tests share a cache of them.
+"""
+
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
+
+from tests import xla_flags
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 
@@ -24,16 +25,6 @@ TINY = dict(
 )
 
 
-# The processes of one run compile the same programs again and again.
-ENVIRONMENT = {
-  'JAX_COMPILATION_CACHE_DIR': tempfile.mkdtemp(prefix='cnnopt_programs_'),
-  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.3',
-  'TF_CPP_MIN_LOG_LEVEL': '3',  # What XLA says of cached programs would fill the pipe.
-}
-
-atexit.register(shutil.rmtree, ENVIRONMENT['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
-
-
 def command(module, workdir, **config):
   flags = [f'--config.{key}={value}' for key, value in config.items()]
   return [sys.executable, '-m', f'experiments.{module}', f'--workdir={workdir}', *flags]
@@ -44,7 +35,7 @@ def start(module, workdir, **config):
     command(module, workdir, **config),
     cwd=REPO,
     text=True,
-    env={**os.environ, **ENVIRONMENT},
+    env=xla_flags.default_environment(),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
   )

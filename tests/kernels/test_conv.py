@@ -144,6 +144,7 @@ def test_both_forms_of_the_rule_agree(form, monkeypatch):
     assert_equal_programs(run, ours, theirs, x, y, 'grouped')
 
 
+@pytest.mark.default_flags
 def test_unrolled_members_are_bit_identical_to_single_runs():
   x, y, ours, _ = operands('plain', jnp.float32, members=(4,))
   fn = jax.grad(scalar(ours), (0, 1))

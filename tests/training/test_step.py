@@ -113,6 +113,7 @@ def test_the_old_state_is_donated(setting, dataset):
   assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(new))
 
 
+@pytest.mark.default_flags
 def test_vmapped_members_equal_single_runs(setting, dataset):
   """Bit for bit: on a CPU the members of a program unroll."""
   seeds, bits, rates = [5, 6, 5, 7], [1, 4, 32, 3], [0.05, 0.1, 0.05, 0.02]
@@ -133,6 +134,7 @@ def test_seed_decides_the_initial_weights_alone(setting, dataset):
   assert np.abs(kernel[0] - kernel[2]).max() > 0.01
 
 
+@pytest.mark.default_flags
 def test_a_diverged_member_is_masked_and_the_others_go_on(setting, dataset):
   members = setting.members([0, 1, 2], [4, 4, 4], [0.05, 1e30, 0.05])
   state, _ = take_steps(setting, dataset, members, 8)

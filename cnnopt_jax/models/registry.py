@@ -140,13 +140,7 @@ def virtual_inputs(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple
   )
 
 
-def inference_params(
-  model: nn.Module,
-  params: Any,
-  image_shape: tuple[int, int, int],
-  *,
-  platform: str | None = None,
-) -> Any:
+def inference_params(model: nn.Module, params: Any, image_shape: tuple[int, int, int]) -> Any:
   """Trained parameters prepared once for inference, as fast as the network's plan allows.
 
   Kernels that read a virtual map are folded, and those that read an array at stride 1 get their
@@ -157,18 +151,19 @@ def inference_params(
     model: a module of this package.
     params: its parameters.
     image_shape: (H, W, C).
-    platform: that they are prepared for, 'cpu', 'gpu', ...; None for JAX's default backend.
 
   Returns:
     A tree to put where the parameters were.
   """
-  folded = vip.fold(params, virtual_inputs(model, image_shape), platform=platform)
-  at_stride_1 = (
-    name
-    for name, reading in _units(model, tuple(image_shape)).items()
-    if not reading.virtual and reading.stride == reading.groups == 1
+  folded = vip.fold(params, virtual_inputs(model, image_shape))
+  return vip.winograd_transform(
+    folded,
+    (
+      name
+      for name, reading in _units(model, tuple(image_shape)).items()
+      if not reading.virtual and reading.stride == reading.groups == 1
+    ),
   )
-  return vip.winograd_transform(folded, at_stride_1, platform=platform)
 
 
 def layer_table(

@@ -10,7 +10,6 @@ import optax
 from flax import linen as nn
 
 from cnnopt_jax import compilation, data
-from cnnopt_jax.kernels import backend
 from cnnopt_jax.quant import Quantizer
 
 
@@ -134,9 +133,7 @@ def _init(model, recipe, image_shape, seeds) -> TrainState:
 
 
 @functools.cache
-def make_train_step(
-  model: nn.Module, recipe: Recipe, *, unroll: bool | None = None
-) -> Callable[..., TrainState]:
+def make_train_step(model: nn.Module, recipe: Recipe) -> Callable[..., TrainState]:
   """The jitted step of all members; their bitwidths and learning rates are data.
 
   The same model and recipe give the same function, which compiles once for each number of members.
@@ -144,8 +141,6 @@ def make_train_step(
   Args:
     model: as in `init_state`.
     recipe: how it trains.
-    unroll: members run one after the other inside the program, instead of as one more axis of every
-      array; None for whether JAX's default backend is a CPU.
 
   Returns:
     `step(state, members, images, labels, batch_of) -> state`. The old state's memory is donated.
@@ -153,13 +148,9 @@ def make_train_step(
     int32 [M], says which of them each member sees.
   """
 
+  @_unrolled_on_cpu
   def one(state, member, images, labels):
     return train_step(state, member, images, labels, model=model, recipe=recipe)
-
-  if unroll is None:
-    unroll = backend.resolve(None) == 'cpu'
-  if unroll:
-    one = _unrolled(one)
 
   def step(state, members, images, labels, batch_of):
     return jax.vmap(one)(state, members, images[batch_of], labels[batch_of])
@@ -167,23 +158,27 @@ def make_train_step(
   return jax.jit(step, donate_argnums=0)
 
 
-def _unrolled(fn: Callable[..., Any]) -> Callable[..., Any]:
-  """Makes `jax.vmap(fn)` run the members one after the other inside one program.
+def _unrolled_on_cpu(fn: Callable[..., Any]) -> Callable[..., Any]:
+  """Makes `jax.vmap(fn)` run the members one after the other inside one program, on a CPU.
 
-  On a CPU the convolutions unroll anyway. With the rest unrolled too, which costs no time there,
-  each member is computed as if it were alone, to the last bit: a batched sum is rounded in another
-  order, and one flipped bit of a weight grows into another accuracy. So what a member learns does
-  not depend on who trains beside it.
+  The convolutions unroll anyway. With the rest unrolled too, which costs no time, each member is
+  computed as if it were alone, to the last bit: a batched sum is rounded in another order, and one
+  flipped bit of a weight grows into another accuracy. So what a member learns does not depend on
+  who trains beside it.
   """
   mapped = jax.custom_batching.custom_vmap(fn)
 
   @mapped.def_vmap
   def rule(axis_size, in_batched, *args):
-    def member(i):
-      return jax.tree.map(lambda x, batched: x[i] if batched else x, args, tuple(in_batched))
-
-    members = [mapped(*member(i)) for i in range(axis_size)]
-    out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    if jax.default_backend() != 'cpu':
+      axes = jax.tree.map(lambda batched: 0 if batched else None, in_batched)
+      out = jax.vmap(fn, in_axes=tuple(axes), axis_size=axis_size)(*args)
+    else:
+      pick = lambda i: jax.tree.map(
+        lambda x, batched: x[i] if batched else x, args, tuple(in_batched)
+      )
+      members = [mapped(*pick(i)) for i in range(axis_size)]
+      out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
     return out, jax.tree.map(lambda _: True, out)
 
   return mapped

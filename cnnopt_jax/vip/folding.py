@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from cnnopt_jax.kernels import backend, winograd
+from cnnopt_jax.kernels import winograd
 from cnnopt_jax.vip.reading import fold_taps
 
 # With fewer channels the sums around the products outweigh what they save.
@@ -67,13 +67,11 @@ class WinogradKernel(_Prepared):
   transformed: jax.Array
 
 
-def fold_kernel(kernel: jax.Array, *, platform: str | None = None) -> FoldedKernel:
+def fold_kernel(kernel: jax.Array) -> FoldedKernel:
   """Folds a 3x3 kernel; with its transform, where that may serve.
 
   Args:
     kernel: [3, 3, Cin / groups, Cout].
-    platform: that the kernel is prepared for, 'cpu', 'gpu', ...; transforms serve on a CPU only.
-      None for JAX's default backend.
 
   Returns:
     The folded kernel.
@@ -84,32 +82,28 @@ def fold_kernel(kernel: jax.Array, *, platform: str | None = None) -> FoldedKern
   if tuple(kernel.shape[:2]) != (3, 3):
     raise ValueError(f'kernel of shape {tuple(kernel.shape)}; allowed: [3, 3, Cin / groups, Cout]')
   taps = fold_taps(fold_taps(kernel, 0, 1), 1, 1)
-  serves = _may_serve(kernel, platform)
-  return FoldedKernel(taps, winograd.transform_kernel(taps) if serves else None)
+  return FoldedKernel(taps, winograd.transform_kernel(taps) if _may_serve(kernel) else None)
 
 
-def winograd_kernel(
-  kernel: jax.Array, *, platform: str | None = None
-) -> WinogradKernel | jax.Array:
+def winograd_kernel(kernel: jax.Array) -> WinogradKernel | jax.Array:
   """A 3x3 kernel with its transform, where that may serve; elsewhere the kernel itself.
 
   Args:
     kernel: [kh, kw, Cin, Cout], read without groups.
-    platform: as in `fold_kernel`.
 
   Returns:
     What `conv` takes as a kernel.
   """
-  if tuple(kernel.shape[:2]) != (3, 3) or not _may_serve(kernel, platform):
+  if tuple(kernel.shape[:2]) != (3, 3) or not _may_serve(kernel):
     return kernel
   return WinogradKernel(kernel, winograd.transform_kernel(kernel))
 
 
-def _may_serve(kernel, platform: str | None) -> bool:
-  return backend.resolve(platform) == 'cpu' and min(kernel.shape[2:]) >= _TRANSFORMED_FROM_CHANNELS
+def _may_serve(kernel) -> bool:
+  return jax.default_backend() == 'cpu' and min(kernel.shape[2:]) >= _TRANSFORMED_FROM_CHANNELS
 
 
-def fold(params: Any, plan: Iterable[str], *, platform: str | None = None) -> Any:
+def fold(params: Any, plan: Iterable[str]) -> Any:
   """Turns trained parameters into inference parameters: kernels that read virtual maps are folded.
 
   The result goes where the parameters went and computes the same, without folding at every call.
@@ -120,7 +114,6 @@ def fold(params: Any, plan: Iterable[str], *, platform: str | None = None) -> An
     plan: names of the units to fold, such as 'stage1_block0/unit1': those whose *input* is a
       virtual map (`models.virtual_inputs` lists them). Others compute the same, but unfold at every
       call.
-    platform: as in `fold_kernel`.
 
   Returns:
     A new tree; everything else in it is shared with `params`.
@@ -128,21 +121,19 @@ def fold(params: Any, plan: Iterable[str], *, platform: str | None = None) -> An
   Raises:
     ValueError: if a name leads to no kernel.
   """
+  return _prepare(
+    params,
+    plan,
+    lambda kernel: fold_kernel(kernel) if tuple(kernel.shape[:2]) == (3, 3) else kernel,
+  )
 
-  def folded(kernel):
-    is_3x3 = tuple(kernel.shape[:2]) == (3, 3)
-    return fold_kernel(kernel, platform=platform) if is_3x3 else kernel
 
-  return _prepare(params, plan, folded)
-
-
-def winograd_transform(params: Any, names: Iterable[str], *, platform: str | None = None) -> Any:
+def winograd_transform(params: Any, names: Iterable[str]) -> Any:
   """The same for units that read an array at stride 1, without groups: `winograd_kernel`.
 
   Args:
     params: a nested dict.
     names: of units, as in `fold`.
-    platform: as in `fold_kernel`.
 
   Returns:
     A new tree; everything else in it is shared with `params`.
@@ -150,7 +141,7 @@ def winograd_transform(params: Any, names: Iterable[str], *, platform: str | Non
   Raises:
     ValueError: if a name leads to no kernel.
   """
-  return _prepare(params, names, lambda kernel: winograd_kernel(kernel, platform=platform))
+  return _prepare(params, names, winograd_kernel)
 
 
 def _prepare(params, names, function):

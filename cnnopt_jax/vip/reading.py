@@ -23,9 +23,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# ((top, bottom), (left, right)).
-Padding = tuple[tuple[int, int], tuple[int, int]]
-
 
 class Edge(NamedTuple):
   """One product that the folded window lacks: `o[position] += weight * w[tap] * s[source]`."""

@@ -1,6 +1,6 @@
 """Convolution that keeps its speed under `jax.vmap` over kernels."""
 
 from cnnopt_jax.kernels.conv.api import conv_general_dilated
-from cnnopt_jax.kernels.conv.batching import batching_rule, default_form, measured_forms
+from cnnopt_jax.kernels.conv.batching import FORMS, fastest_form
 
-__all__ = ['batching_rule', 'conv_general_dilated', 'default_form', 'measured_forms']
+__all__ = ['FORMS', 'conv_general_dilated', 'fastest_form']

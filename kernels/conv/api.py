@@ -21,7 +21,7 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
 from cnnopt_jax.kernels import sharding
-from cnnopt_jax.kernels.conv.batching import batched, current_rule
+from cnnopt_jax.kernels.conv.batching import batched
 
 # For each target, the two operands that the primitive takes, in order.
 _OPERANDS = {'out': ('lhs', 'rhs'), 'lhs': ('out', 'rhs'), 'rhs': ('lhs', 'out')}
@@ -48,22 +48,8 @@ def conv_general_dilated(
 
   Under `jax.vmap`: where only the images are mapped, members join the batch dimension; otherwise
   the members run one after the other (on a CPU, bit for bit as without `vmap`) or as one grouped
-  convolution, as `batching_rule` says.
+  convolution, whichever is faster on the platform (see `batching.fastest_form`).
   """
-  if current_rule() == 'lax':
-    return lax.conv_general_dilated(
-      lhs,
-      rhs,
-      window_strides,
-      padding,
-      lhs_dilation,
-      rhs_dilation,
-      dimension_numbers,
-      feature_group_count,
-      batch_group_count,
-      precision,
-      preferred_element_type,
-    )
   dimension_numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
   spatial = len(window_strides)
   lhs_dilation = tuple(lhs_dilation or (1,) * spatial)

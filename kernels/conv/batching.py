@@ -1,78 +1,21 @@
 """How a convolution with mapped operands runs: folded, unrolled or grouped."""
 
-import contextlib
-import contextvars
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cnnopt_jax.kernels import backend
-
 FORMS = ('unroll', 'group')
-RULES = (None, *FORMS, 'measured', 'lax')
 
+# XLA's CPU backend has no fast grouped convolution: unrolled members take a training step 3.5 times
+# as fast there (`conv_rule_vs_plain_vmap` of experiments/sweep_bench.py). Other platforms are
+# measured.
+_KNOWN_FORMS = {'cpu': 'unroll'}
 _MEASURED_RUNS = 10
-_chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar('conv_rule', default=None)
-_measured: dict[tuple, str] = {}
-
-
-@contextlib.contextmanager
-def batching_rule(rule: str | None) -> Iterator[None]:
-  """Says how convolutions whose kernels are mapped by `jax.vmap` run, where they are traced inside.
-
-  It acts while a function is traced: a compiled function keeps the rule that it was traced under.
-
-  Args:
-    rule: 'unroll', the members one after the other; 'group', one grouped convolution; 'measured',
-      the faster of the two for each shape, timed while tracing and recorded (`measured_forms`), so
-      that two processes may differ in the last bits; 'lax', no rule of ours: the convolution is
-      `jax.lax`'s own, as a contender in benchmarks; None, `default_form` of the platform.
-
-  Raises:
-    ValueError: for another name.
-  """
-  if rule not in RULES:
-    raise ValueError(f'{rule=}; allowed: {", ".join(map(repr, RULES))}')
-  token = _chosen.set(rule)
-  try:
-    yield
-  finally:
-    _chosen.reset(token)
-
-
-def current_rule() -> str | None:
-  """What `batching_rule` says here."""
-  return _chosen.get()
-
-
-def default_form(platform: str | None = None) -> str:
-  """The form taken where nobody says which: a fixed choice for each platform.
-
-  XLA's CPU backend has no fast grouped convolution: unrolled members take a training step 3.5 times
-  as fast there (`conv_rule_vs_plain_vmap` of experiments/sweep_bench.py). Elsewhere the form is
-  XLA's own for a mapped kernel; nothing is known to be faster.
-
-  Args:
-    platform: 'cpu', 'gpu', ...; None for JAX's default backend.
-
-  Returns:
-    One of `FORMS`.
-  """
-  return 'unroll' if backend.resolve(platform) == 'cpu' else 'group'
-
-
-def measured_forms() -> dict[tuple, str]:
-  """What the rule 'measured' has chosen in this process.
-
-  Returns:
-    The form by (types of the two operands, their mapped axes, target); empty if nothing was timed.
-  """
-  return {(key[1], key[2], dict(key[3])['target']): form for key, form in _measured.items()}
 
 
 def batched(
@@ -99,7 +42,7 @@ def batched(
   args = [x if dim is None else jnp.moveaxis(x, dim, 0) for x, dim in zip(args, dims)]
   axes = tuple(None if dim is None else 0 for dim in dims)
   members = next(x.shape[0] for x, axis in zip(args, axes) if axis == 0)
-  if _form(compute, args, axes, params) == 'group':
+  if fastest_form(jax.default_backend(), compute, args, axes, params) == 'group':
     return jax.vmap(functools.partial(compute, **params), in_axes=axes)(*args), 0
   outs = [
     bind(
@@ -137,21 +80,29 @@ def _folded(bind, args, dims, role: str, *, target: str, lhs_type, dimension_num
   return out.reshape(*out.shape[:axis], members, -1, *out.shape[axis + 1 :]), axis
 
 
-def _form(compute: Callable, args, axes, params) -> str:
-  """The form that the rule in force gives for these operands."""
-  rule = _chosen.get() or default_form()
-  if rule == 'lax':  # Bound outside the context, batched inside: what lax would have done.
-    return 'group'
-  if rule != 'measured':
-    return rule
+def fastest_form(platform: str, compute: Callable, args, axes, params) -> str:
+  """The faster of `FORMS` for these shapes: known for a CPU, measured elsewhere, once a process.
+
+  A measured choice can differ between two processes, and with it the last bits of the result.
+
+  Args:
+    platform: as `jax.default_backend()` names it.
+    compute: function of two arrays and `params`.
+    args: operands, or anything with their shape and dtype; members on axis 0 where mapped.
+    axes: 0 or None for each operand.
+    params: static keyword arguments of `compute`.
+
+  Returns:
+    'unroll' or 'group'.
+  """
+  if platform in _KNOWN_FORMS:
+    return _KNOWN_FORMS[platform]
   types = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args)
-  key = compute, types, tuple(axes), tuple(sorted(params.items(), key=str))
-  if key not in _measured:
-    _measured[key] = _faster_form(*key)
-  return _measured[key]
+  return _measured_form(compute, types, tuple(axes), tuple(sorted(params.items(), key=str)))
 
 
-def _faster_form(compute, types, axes, params) -> str:
+@functools.cache
+def _measured_form(compute, types, axes, params) -> str:
   one = functools.partial(compute, **dict(params))
   members = next(t.shape[0] for t, axis in zip(types, axes) if axis == 0)
 

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 
 from cnnopt_jax.kernels import conv
-from cnnopt_jax.kernels.conv import api
+from cnnopt_jax.kernels.conv import api, batching
 
 NHWC = ('NHWC', 'HWIO', 'NHWC')
 
@@ -136,12 +136,12 @@ def test_mapped_equals_lax(case, transform):
   assert_equal_programs(run, ours, theirs, x, y, case)
 
 
-@pytest.mark.parametrize('rule', ['unroll', 'group', 'lax'])
-def test_all_rules_agree(rule):
+@pytest.mark.parametrize('form', conv.FORMS)
+def test_both_forms_of_the_rule_agree(form, monkeypatch):
+  monkeypatch.setattr(batching, '_KNOWN_FORMS', {'cpu': form})
   x, y, ours, theirs = operands('grouped', members=(3,))
   for run in (MAPPED['vmap_of_hvp'], MAPPED['kernels_only_grad'], MAPPED['nested']):
-    with conv.batching_rule(rule):
-      assert_equal_programs(run, ours, theirs, x, y, 'grouped')
+    assert_equal_programs(run, ours, theirs, x, y, 'grouped')
 
 
 @pytest.mark.default_flags
@@ -171,45 +171,18 @@ def test_mapped_kernels_unroll_and_mapped_images_fold(run, convolutions, groups)
   assert lowered.count('feature_group_count = 1 ') == convolutions
 
 
-def test_the_rule_in_force_is_what_is_traced():
-  x, y, ours, _ = operands('plain', members=(3,))
-
-  def convolutions(rule):
-    with conv.batching_rule(rule):
-      program = jax.make_jaxpr(jax.vmap(ours))(x, y)
-    return [eqn.primitive.name for eqn in program.eqns if 'conv' in eqn.primitive.name]
-
-  assert convolutions('unroll') == ['cnnopt_conv'] * 3
-  assert convolutions('group') == convolutions('lax') == ['conv_general_dilated']
-  assert convolutions(None) == convolutions(conv.default_form())
-  with conv.batching_rule('lax'):
-    assert [e.primitive.name for e in jax.make_jaxpr(ours)(x[0], y[0]).eqns] == [
-      'conv_general_dilated'
-    ]
-  assert convolutions(None) == convolutions(conv.default_form())
-  assert [conv.default_form(platform) for platform in ('cpu', 'gpu', 'tpu')] == [
-    'unroll',
-    'group',
-    'group',
-  ]
-  with pytest.raises(ValueError, match="rule='fastest'; allowed: None, 'unroll'"):
-    with conv.batching_rule('fastest'):
-      pass
-
-
-def test_only_the_measured_rule_measures_and_it_records_what_it_chose():
+def test_unknown_platform_is_measured_once(monkeypatch):
   x, y, ours, theirs = operands('plain', members=(3,))
-  before = conv.measured_forms()
+  monkeypatch.setattr(batching, '_KNOWN_FORMS', {})
+  batching._measured_form.cache_clear()
+  assert_close(jax.jit(jax.vmap(ours))(x, y), jax.vmap(theirs)(x, y), 'plain')
   jax.vmap(ours)(x, y)
-  assert conv.measured_forms() == before
-  with conv.batching_rule('measured'):
-    assert_close(jax.jit(jax.vmap(ours))(x, y), jax.vmap(theirs)(x, y), 'plain')
-    once = conv.measured_forms()
-    jax.vmap(ours)(x, y)
-  assert conv.measured_forms() == once
-  ((types, axes, target),) = set(once) - set(before)
-  assert [t.shape for t in types] == [x.shape, y.shape] and axes == (0, 0) and target == 'out'
-  assert set(once.values()) <= {'unroll', 'group'}
+  info = batching._measured_form.cache_info()
+  assert (info.misses, info.hits) == (1, 1)
+  params = dict(target='out', lhs_type=None, rhs_type=None)
+  slow = lambda a, b, **_: jnp.linalg.inv(a @ b) if a.ndim == 2 else a
+  form = conv.fastest_form('a new platform', slow, [x, y], (0, 0), params)
+  assert form in conv.FORMS
 
 
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16, jnp.float32])

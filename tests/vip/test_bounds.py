@@ -8,7 +8,8 @@ import pytest
 
 from cnnopt_jax import data
 from cnnopt_jax.vip import bounds
-from cnnopt_jax.vip.bounds import layer
+from cnnopt_jax.vip.bounds.differences import second_differences
+from cnnopt_jax.vip.bounds.layer import worst_norm
 
 # (H, W), Cin, Cout, kernel, stride, padding, groups, activation.
 LAYERS = [
@@ -125,9 +126,7 @@ def test_no_bound_is_violated(layer):
 
 def test_second_differences():
   """Of u^2 at lag 2: 4 between samples, and on the repeated last of eight columns 12^2 - 14^2."""
-  differences = jax.jit(
-    layer.second_differences, static_argnames=('kernel_size', 'stride', 'padding')
-  )
+  differences = jax.jit(second_differences, static_argnames=('kernel_size', 'stride', 'padding'))
   x = np.tile(np.arange(15.0) ** 2, (1, 15, 1))[..., None]
   found = differences(x, np.array([0, 0]), kernel_size=(1, 1), stride=2, padding=0)
   expected = np.array([0, 4, 0, 4, 0, 4, 0, 12.0**2 - 14.0**2])
@@ -177,7 +176,7 @@ def test_gap_and_difference_add_up():
 def test_how_far_an_output_can_go(virtual, z, radius, activation, expected):
   act = bounds.ACTIVATIONS[activation]
   arrays = [np.asarray(a, float) for a in ([virtual], [z], radius)]
-  np.testing.assert_allclose(layer._worst_norm(arrays[0], act, *arrays[1:]), expected)
+  np.testing.assert_allclose(worst_norm(arrays[0], act, *arrays[1:]), expected)
 
 
 def test_the_gap_is_needed_on_real_images():

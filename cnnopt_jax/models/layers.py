@@ -74,7 +74,7 @@ class ConvUnit(nn.Module):
     epsilon: of the batch norm.
     padding: ((top, bottom), (left, right)); None for half a kernel on every side.
     virtual: computes every other row and column and gives a `vip.VirtualMap`; norm and activation
-      act on what was computed. `vip.masks` does the same by data.
+      act on what was computed. `vip.mask_variables` does the same by data.
   """
 
   features: int
@@ -110,7 +110,7 @@ class ConvUnit(nn.Module):
       return self.activation(y) if self.activation else y
 
     y = vip.on_samples(norm_and_activation, y)
-    mask = self.get_variable(vip.MASKS, vip.MASK)
+    mask = self.get_variable(vip.MASK_COLLECTION, vip.MASK_NAME)
     if mask is None or self.virtual:
       return y
     # Under a plan that is data both are computed: the dense map, and what a virtual one would stand

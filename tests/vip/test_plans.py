@@ -82,7 +82,9 @@ def test_static_plans_and_masks_agree(name, plan, image):
     units = models.unit_names(dense)
     x = jax.random.normal(jax.random.key(1), (2, *image))
     variables = compiled(dense.init)(jax.random.key(0), x)
-    masked = compiled(lambda values: dense.apply({**variables, **vip.masks(units, values)}, x))
+    masked = compiled(
+      lambda values: dense.apply({**variables, **vip.mask_variables(units, values)}, x)
+    )
     values = jnp.array([float(unit in virtual.plan) for unit in units])
     plain = masked(jnp.zeros(len(units)))
     tolerance = 1e-4 * float(jnp.abs(plain).max())
@@ -107,7 +109,7 @@ def test_no_mask_is_the_dense_network_and_folding_changes_nothing():
       rtol=1e-5,
       atol=1e-6,
     )
-    none = dense.apply({**variables, **vip.masks(units, jnp.zeros(len(units)))}, x)
+    none = dense.apply({**variables, **vip.mask_variables(units, jnp.zeros(len(units)))}, x)
     np.testing.assert_allclose(none, dense.apply(variables, x), rtol=1e-5, atol=1e-6)
 
 

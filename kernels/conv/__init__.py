@@ -2,7 +2,7 @@
 
 from cnnopt_jax.kernels.conv.api import conv_general_dilated
 from cnnopt_jax.kernels.conv.measured import MappedConv, MeasuredForm, measured_forms
-from cnnopt_jax.kernels.conv.rule import BATCHING_RULES, batching_rule, default_rule
+from cnnopt_jax.kernels.conv.rule import BATCHING_RULES, batching_rule, default_batching_rule
 
 __all__ = [
   'BATCHING_RULES',
@@ -10,6 +10,6 @@ __all__ = [
   'MeasuredForm',
   'batching_rule',
   'conv_general_dilated',
-  'default_rule',
+  'default_batching_rule',
   'measured_forms',
 ]

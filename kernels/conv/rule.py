@@ -25,7 +25,7 @@ _asked_for: contextvars.ContextVar[str | None] = contextvars.ContextVar(
 )
 
 
-def default_rule(platform: str | None = None) -> str:
+def default_batching_rule(platform: str | None = None) -> str:
   """The rule of a platform where none is asked for; nothing is timed.
 
   Args:
@@ -58,7 +58,7 @@ def batching_rule(form: str | None = None, *, platform: str | None = None) -> It
   """
   if form is not None and form not in BATCHING_RULES:
     raise ValueError(f'{form=}; allowed: None, {", ".join(BATCHING_RULES)}')
-  default = default_rule(platform)
+  default = default_batching_rule(platform)
   token = _asked_for.set(form or default)
   try:
     yield
@@ -68,4 +68,4 @@ def batching_rule(form: str | None = None, *, platform: str | None = None) -> It
 
 def current_rule() -> str:
   """The rule that a convolution called here gets."""
-  return _asked_for.get() or default_rule()
+  return _asked_for.get() or default_batching_rule()

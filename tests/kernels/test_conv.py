@@ -186,12 +186,12 @@ def test_a_convolution_keeps_the_rule_it_was_called_under():
 
 
 def test_rules_and_platforms_by_name():
-  assert conv.default_rule('cpu') == 'unroll'
-  assert {conv.default_rule(name) for name in ('gpu', 'cuda', 'rocm', 'tpu')} == {'group'}
+  assert conv.default_batching_rule('cpu') == 'unroll'
+  assert {conv.default_batching_rule(name) for name in ('gpu', 'cuda', 'rocm', 'tpu')} == {'group'}
   with pytest.raises(ValueError, match="form='grouped'; allowed: None, unroll, group"):
     with conv.batching_rule('grouped'):
       pass
-  for wrong in (lambda: conv.default_rule('CPU'), lambda: platforms.is_cpu('CPU')):
+  for wrong in (lambda: conv.default_batching_rule('CPU'), lambda: platforms.is_cpu('CPU')):
     with pytest.raises(ValueError, match="platform='CPU'; allowed: cpu, gpu, cuda"):
       wrong()
 

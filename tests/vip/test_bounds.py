@@ -232,6 +232,21 @@ def test_every_rank_bounds_and_full_rank_is_exact():
   np.testing.assert_allclose(found.a_posteriori_max, truth.error_max, **tolerance)
 
 
+def test_bounds_can_be_mapped_and_differentiated():
+  x, kernel, bias = random_layer(np.random.default_rng(2), LAYERS[0])
+  kernels = np.stack([kernel, -kernel, 2 * kernel])
+  bound = lambda kernel: bounds.layer_bound(x, kernel, bias, **OPTIONS).a_posteriori
+  mapped = jax.vmap(bound)(kernels)
+  for got, one in zip(mapped, kernels, strict=True):
+    np.testing.assert_allclose(got, bound(one), rtol=1e-10)
+  # The a-priori bound is one of degree 1 in kernel and bias together (Euler's theorem).
+  total = lambda kernel, bias: bounds.layer_bound(x, kernel, bias, **OPTIONS).a_priori.sum()
+  value, gradients = jax.value_and_grad(total, (0, 1))(kernel, bias)
+  np.testing.assert_allclose(
+    sum(np.vdot(a, g) for a, g in zip((kernel, bias), gradients)), value, rtol=1e-10
+  )
+
+
 @pytest.mark.parametrize(
   'options, message',
   [

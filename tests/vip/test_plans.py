@@ -128,6 +128,8 @@ def test_parameters_for_inference_compute_the_same(plan, platform):
     for name, kind in kinds.items():
       reads_virtual = name in models.virtual_inputs(model, (28, 28, 1))
       assert (kind is vip.FoldedKernel) == reads_virtual
+      if reads_virtual:
+        assert (params[name]['conv']['kernel'].transformed is not None) == with_transforms
       # The first unit has one input channel.
       assert (kind is vip.WinogradKernel) == (
         with_transforms and not reads_virtual and name not in model.plan and name != 'conv1_1'

@@ -11,16 +11,14 @@ convolutions; and plain `jax.vmap` of the step with this library's convolution.
 import functools
 import pathlib
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from ml_collections import config_dict
 
 from cnnopt_jax import measure, models, training
-from cnnopt_jax.vip import convolution
+from cnnopt_jax.kernels import conv
 from experiments.common import launch, reports
 from experiments.common.fields import integer, number, one_of
 
@@ -89,8 +87,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
       jax.jit(step, donate_argnums=0).lower(start(), members, images, labels, batch_of).compile()
     )
 
-  # Compiled while lax's convolution stands in for ours.
-  with mock.patch.object(convolution, 'conv_general_dilated', lax.conv_general_dilated):
+  with conv.batching_rule('lax'):
     plain = vmapped()
   seconds = measure.interleaved_seconds(
     {

@@ -27,7 +27,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import config_dict
 
 from cnnopt_jax import measure, models, vip
-from cnnopt_jax.models.vgg import THINET_STAGES, VGG16_STAGES, Head
+from cnnopt_jax.models import THINET_STAGES, VGG16_STAGES, DenseHead
 from experiments.common import huge_pages, launch, reports
 from experiments.common.fields import integer
 
@@ -315,7 +315,7 @@ def bench_vgg(bench: Bench, config, x: jax.Array) -> None:
     rounds,
   )
 
-  head_model = Head(NUM_CLASSES, HIDDEN)
+  head_model = DenseHead(NUM_CLASSES, HIDDEN)
   head = lambda params, y: head_model.apply({'params': params}, y)
   plan = vip.PLANS['vgg16_round4']
   round4_params = prepared('vgg16', dense_params, plan)

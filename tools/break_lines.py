@@ -28,7 +28,7 @@ TABLE = REPO / 'tools' / 'breaks.toml'
 RECORDS = REPO / 'runs' / 'breaks.jsonl'
 REPORT = REPO / 'docs' / 'results' / 'breaks.md'
 TIMEOUT_S = 300
-_FAILURE = re.compile(r'^(?:FAILED|ERROR) (\S+)', re.MULTILINE)
+_FAILURE = re.compile(r'^(?:FAILED|ERROR) (.+?)(?: - .*)?$', re.MULTILINE)
 
 
 class Break(NamedTuple):
@@ -221,14 +221,20 @@ def main() -> int:
     tree = pathlib.Path(scratch) / 'tree'
     copy_tree(tree)
     for b in chosen:
-      record = try_break(tree, b, pathlib.Path(scratch) / 'programs')
+      try:
+        record = try_break(tree, b, pathlib.Path(scratch) / 'programs')
+      except RuntimeError as error:
+        print(f'{b.number:2} not decided: {error}', flush=True)
+        continue
       with RECORDS.open('a') as file:
         file.write(json.dumps(record._asdict()) + '\n')
       print(f'{b.number:2} {record.place}: {record.caught_by or "MISSED"} ({b.what})', flush=True)
       write_report(breaks, read_records(breaks))
-  missed = sum(record.caught_by is None for record in read_records(breaks).values())
-  print(f'{missed} missed; {REPORT.relative_to(REPO)} is written')
-  return 0
+  records = read_records(breaks)
+  missed = sum(record.caught_by is None for record in records.values())
+  undecided = len(breaks) - len(records)
+  print(f'{missed} missed, {undecided} not tried; {REPORT.relative_to(REPO)} is written')
+  return int(missed + undecided > 0)
 
 
 if __name__ == '__main__':

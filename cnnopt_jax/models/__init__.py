@@ -2,6 +2,7 @@
 
 from cnnopt_jax.models.alexnet import AlexNet
 from cnnopt_jax.models.allcnn import AllCNN
+from cnnopt_jax.models.bounds import bounded_layers, chain_bound
 from cnnopt_jax.models.efficientnet import EfficientNetLite0
 from cnnopt_jax.models.googlenet import GoogLeNet
 from cnnopt_jax.models.layers import Classifier, ConvUnit, same_padding, scaled
@@ -19,7 +20,7 @@ from cnnopt_jax.models.units import (
   virtual_inputs,
   with_plan,
 )
-from cnnopt_jax.models.vgg import THINET_STAGES, VGG, VGG16_STAGES, DenseHead
+from cnnopt_jax.models.vgg import THINET_STAGES, VGG, VGG16_STAGES, VGGHead
 
 __all__ = [
   'MODELS',
@@ -30,7 +31,6 @@ __all__ = [
   'AllCNN',
   'Classifier',
   'ConvUnit',
-  'DenseHead',
   'EfficientNetLite0',
   'GoogLeNet',
   'MissingExtraError',
@@ -40,6 +40,9 @@ __all__ = [
   'SmallResNet',
   'SqueezeNet',
   'TorchFileError',
+  'VGGHead',
+  'bounded_layers',
+  'chain_bound',
   'create',
   'default_image_shape',
   'inference_params',

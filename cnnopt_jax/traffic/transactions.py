@@ -33,8 +33,8 @@ from cnnopt_jax.traffic.reuse import ReuseHistogram, reuse_histogram
 from cnnopt_jax.traffic.stack import stack_distances
 from cnnopt_jax.workload import KernelLaunch, LayerTable, Schedule
 
-# Fine enough for the maps of a few hundred KB that decide what an L2 of MBs holds, and coarse enough
-# that a step of training is a few million accesses.
+# Fine enough for the maps of a few hundred KB that decide what an L2 of MBs holds, and coarse
+# enough that a step of training is a few million accesses.
 BLOCK_BYTES = 16 << 10
 
 

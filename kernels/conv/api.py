@@ -70,14 +70,17 @@ def conv_general_dilated(
   spatial = len(window_strides)
   lhs_dilation = tuple(lhs_dilation or (1,) * spatial)
   rhs_dilation = tuple(rhs_dilation or (1,) * spatial)
-  if isinstance(padding, str):
-    padding = _resolve_padding(
+  pads = (
+    _resolve_padding(
       padding, lhs.shape, rhs.shape, window_strides, lhs_dilation, rhs_dilation, dimension_numbers
     )
+    if isinstance(padding, str)
+    else padding
+  )
   # Operands of unlike dtype, for one, are refused here, in lax's own words.
   params = dict(
     window_strides=tuple(window_strides),
-    padding=tuple((low, high) for low, high in padding),
+    padding=tuple((low, high) for low, high in pads),
     lhs_dilation=lhs_dilation,
     rhs_dilation=rhs_dilation,
     dimension_numbers=dimension_numbers,

@@ -11,8 +11,7 @@ from cnnopt_jax import precision
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit import array, cache
 from cnnopt_jax.nvm.search import factoring, metrics, organizations, programs, tag_wires
-
-Mode, Target = specs.Mode, specs.Target
+from cnnopt_jax.nvm.specs import Mode, Target
 
 
 class Winner(NamedTuple):

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from cnnopt_jax import compilation, precision
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit import array, cache
-
-Mode = specs.Mode
+from cnnopt_jax.nvm.specs import Mode
 
 # What is not a quantity but a choice.
 _CHOICES = (

@@ -10,8 +10,7 @@ from cnnopt_jax import pareto, precision
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit import array, cache
 from cnnopt_jax.nvm.search import exploration, organizations, programs
-
-Mode, Target = specs.Mode, specs.Target
+from cnnopt_jax.nvm.specs import Mode, Target
 
 NVSIM_TARGETS = tuple(target for target in Target if target != Target.EDAP)
 OBJECTIVES = (

@@ -83,12 +83,14 @@ def find_place(tree: pathlib.Path, b: Break) -> tuple[pathlib.Path, int]:
   """The file and the line of a break's text.
 
   Raises:
-    ValueError: unless the text stands in the room exactly once.
+    ValueError: unless the text stands in the room, or beside the rooms, exactly once.
   """
-  room = tree / 'cnnopt_jax' / b.room
+  library = tree / 'cnnopt_jax'
+  # What several rooms share stands beside them.
+  files = sorted([*(library / b.room).rglob('*.py'), *library.glob('*.py')])
   found = [
     (path, text.count('\n', 0, match.start()) + 1)
-    for path in sorted(room.rglob('*.py'))
+    for path in files
     for text in [path.read_text()]
     for match in re.finditer(re.escape(b.old), text)
   ]

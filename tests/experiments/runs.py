@@ -3,6 +3,7 @@
 Programs are compiled as users' are; the processes of one run of the tests share a cache of them.
 """
 
+import importlib
 import pathlib
 import signal
 import subprocess
@@ -23,6 +24,14 @@ TINY = dict(
   sizes_kib='2.122',
   checkpoint_steps=4,
 )
+
+
+def load_config(name, **changes):
+  """The config of configs/NAME.py with some fields changed; not checked."""
+  config = importlib.import_module(f'configs.{name}').get_config()
+  with config.unlocked():
+    config.update(changes)
+  return config
 
 
 def command(module, workdir, **config):

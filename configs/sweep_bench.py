@@ -1,6 +1,6 @@
 """Throughput of a vmapped sweep of 6 members; takes about a minute on 2 CPU cores.
 
-python -m experiments.sweep_bench --workdir runs/sweep_bench
+python -m experiments.sweep_bench --config configs/sweep_bench.py --workdir runs/sweep_bench
 """
 
 import ml_collections

@@ -16,7 +16,7 @@ def test_library_snippets_run_in_order(capsys):
   scope = {}
   for block in library:
     # Small images: what is tested is that it runs.
-    block = block.replace('batch=4,', 'batch=4, image_shape=(32, 32, 3),')
+    block = block.replace('batch=4,', 'batch=4, image_shape=(64, 64, 3),')
     exec(compile(block, 'README.md', 'exec'), scope)
   assert scope['grid'].shape == (2, 2, 2) and (scope['grid'].edp_js > 0).all()
   losses = np.asarray(scope['losses'])

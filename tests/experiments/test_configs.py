@@ -48,7 +48,7 @@ HERE = [name for name, smoke in SMOKE.items() if isinstance(smoke, dict)]
 def experiment_of(name: str):
   """The experiment that a config's docstring starts it with."""
   text = importlib.import_module(f'configs.{name}').__doc__
-  module = re.search(r'python -m (experiments\.\w+)', text)
+  module = re.search(rf'python -m (experiments\.\w+) --config configs/{name}\.py', text)
   assert module, f'configs/{name}.py: its docstring names no command'
   return importlib.import_module(module[1])
 

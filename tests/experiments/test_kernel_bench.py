@@ -9,12 +9,15 @@ import pytest
 
 from cnnopt_jax.kernels import pallas, rows
 from experiments import kernel_bench
+from experiments.common import fields
+from tests.experiments import runs
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 
 
 def test_on_a_cpu_it_times_xla_and_says_so(tmp_path, capsys):
-  found = kernel_bench.run(tmp_path, batches=[1], layers=['cifar_3'], rounds=1)
+  config = runs.load_config('kernel_bench', batches=(1,), layers=('cifar_3',), rounds=1)
+  found = kernel_bench.run(fields.check(config, kernel_bench.SPEC), tmp_path)
   assert 'No NVIDIA GPU of capability 9.0 was there' in capsys.readouterr().out
   assert 'No NVIDIA GPU' in (tmp_path / 'report.md').read_text()
   assert json.loads((tmp_path / 'bench.json').read_text()) == found
@@ -44,7 +47,7 @@ def test_the_whole_network_is_timed():
 def test_needs_nothing_that_a_gpu_machine_may_lack():
   program = """
 import sys
-for name in ('ml_collections', 'matplotlib', 'chex', 'tensorflow_datasets'):
+for name in ('matplotlib', 'chex', 'tensorflow_datasets'):
   sys.modules[name] = None
 import experiments.kernel_bench
 """

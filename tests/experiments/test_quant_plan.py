@@ -6,8 +6,9 @@ import json
 import pytest
 
 from cnnopt_jax import data
-from experiments import quant_plan, quant_report, quant_sweep, sweep_bench
+from experiments import quant_sweep, sweep_bench
 from experiments.common import fields
+from experiments.quant_sweep import plan, report
 from tests.experiments import runs
 
 
@@ -26,9 +27,7 @@ def dataset():
 
 
 def plan_of(dataset, **changes):
-  return quant_plan.make_plan(
-    fields.check(shipped('quant_sweep', **changes), quant_sweep.SPEC), dataset
-  )
+  return plan.make_plan(fields.check(shipped('quant_sweep', **changes), quant_sweep.SPEC), dataset)
 
 
 @pytest.mark.parametrize(
@@ -91,16 +90,16 @@ def test_verdicts():
     record(4, 0.71, 1),
     record(32, 0.99, role='reference'),
   ]
-  [sentence] = quant_report.verdicts(clear)
+  [sentence] = report.verdicts(clear)
   assert sentence == ('At 8 KiB, 1 bit is best: 0.9050 ± 0.0071; next 4 bits: 0.7050 ± 0.0071.')
   close = [record(1, 0.90, 0), record(1, 0.80, 1), record(4, 0.84, 0), record(4, 0.85, 1)]
-  assert 'the seeds cannot tell' in quant_report.verdicts(close)[0]
-  assert 'one seed' in quant_report.verdicts([record(2, 0.5), record(3, 0.4)])[0]
-  assert quant_report.verdicts([record(2, None)]) == []
+  assert 'the seeds cannot tell' in report.verdicts(close)[0]
+  assert 'one seed' in report.verdicts([record(2, 0.5), record(3, 0.4)])[0]
+  assert report.verdicts([record(2, None)]) == []
 
 
 def test_diverged_groups_stand_last_and_are_counted():
-  groups = quant_report.groups(
+  groups = report.groups(
     [record(2, None), record(3, 0.4), record(3, None, 1), record(32, 0.9, role='reference')]
   )
   assert [(g.bits, g.diverged) for g in groups] == [(3, 1), (2, 1), (32, 0)]

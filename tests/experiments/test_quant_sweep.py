@@ -211,8 +211,8 @@ def test_two_processes_cannot_share_a_folder(tmp_path):
 
 
 def test_records_name_every_column(whole):
-  from experiments import quant_report
+  from experiments.quant_sweep import report as sweep_report
 
   for record in report.records.read(whole[0] / 'records.jsonl'):
-    assert tuple(record) == quant_report.COLUMNS
+    assert tuple(record) == sweep_report.COLUMNS
     assert np.isfinite(record['seconds'])

@@ -11,8 +11,9 @@ import pytest
 
 from cnnopt_jax import models, report, vip
 from configs import vip_vgg
-from experiments import vip as vip_experiment
-from experiments import vip_bench, vip_bounds
+from experiments import vip_bench
+from experiments.vip import plan as vip_plan
+from experiments.vip import stages
 from tests.experiments import runs
 from tests.vip.maps import compiled
 
@@ -107,14 +108,14 @@ def test_wrong_input_is_one_line(tmp_path, wrong, words):
 def test_members_infer_with_weights_of_their_bits(tmp_path):
   config = vip_vgg.get_config()
   config.update(model='plain', width_multiplier=0.5, bits=2, seeds=(0, 1))
-  run = vip_experiment.Run(config, tmp_path, terminated=None)
-  x = jnp.zeros((1, *run.dataset.image_shape))
-  variables = compiled(jax.vmap(lambda key: run.model.init(key, x)))(
+  setting = vip_plan.make_setting(config, tmp_path, progress=None, stop=lambda: False)
+  x = jnp.zeros((1, *setting.dataset.image_shape))
+  variables = compiled(jax.vmap(lambda key: setting.model.init(key, x)))(
     jax.random.split(jax.random.key(0), 2)
   )
   statistics = {name: v for name, v in variables.items() if name != 'params'}
   state = types.SimpleNamespace(params=variables['params'], statistics=statistics)
-  for i, member in enumerate(run.members(state)):
+  for i, member in enumerate(stages.inference_variables(setting, state)):
     unit = member['params']['unit2']
     kernel = unit['conv']['kernel'].reshape(-1, unit['conv']['kernel'].shape[-1])
     assert all(len(np.unique(filter_)) <= 4 for filter_ in kernel.T)
@@ -146,7 +147,7 @@ def test_bounded_layers_are_the_units_with_folded_norms():
   x = jax.random.normal(jax.random.key(0), (2, 9, 9, 1))
   variables = compiled(model.init)(jax.random.key(1), x)
   variables = jax.tree.map(lambda v: v + 0.3, variables)
-  layers = list(vip_bounds.bounded_layers(model, variables, x))
+  layers = list(models.bounded_layers(model, variables, x))
   assert tuple(layer.name for layer in layers) == models.unit_names(model)
   layer, after = layers[0], layers[1]
   got = vip.relu(vip.conv(layer.x, layer.kernel) + layer.bias)

@@ -21,7 +21,7 @@ GPU = traffic.Gpu(
 
 def test_a_split_weight_gradient_writes_its_parts_and_reads_them_to_sum_them():
   """One tile of 32 x 32 on three slots: three blocks sum a third of 512 images each."""
-  unit = implicit_gemm.Axis(1, 1, 1, 1)
+  unit = implicit_gemm.SpatialAxis(1, 1, 1, 1)
   g = implicit_gemm.Geometry(512, 1, 32, 32, unit, unit, 32 * 32)
   assert implicit_gemm.weight_tiling(GPU, g) == implicit_gemm.Tiling(32, 32, 1, 1, 3)
   maps, kernel = 2 * 512 * 32 * 4 // 32, 32 * 32 * 4 // 32

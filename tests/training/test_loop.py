@@ -97,13 +97,13 @@ def test_accuracy_is_the_share_of_right_answers(setting, dataset, whole):
 
 def test_accuracy_compiles_once_for_all_bitwidths(setting, dataset, whole):
   state = jax.tree.map(lambda x: x[0], whole.state)
-  before = testing._correct._cache_size()
+  before = testing._predict._cache_size()
   quantizer = quant.Quantizer(step='absmax')
   for bits in (1, 2, 8, 32):
     training.accuracy(
       setting.model, {'params': state.params, **state.statistics}, bits, dataset, quantizer
     )
-  assert testing._correct._cache_size() == before + 1
+  assert testing._predict._cache_size() == before + 1
 
 
 def test_a_32_bit_member_is_float_throughout():

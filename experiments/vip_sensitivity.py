@@ -61,7 +61,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
 
   @jax.jit
   def probabilities(mask, images):
-    logits = model.apply({**variables, **vip.masks(units, mask)}, images)
+    logits = model.apply({**variables, **vip.mask_variables(units, mask)}, images)
     return jax.nn.softmax(logits)
 
   dense = np.asarray(probabilities(jnp.zeros(len(units)), images))

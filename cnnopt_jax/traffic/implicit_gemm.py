@@ -7,24 +7,28 @@ from cnnopt_jax.traffic.gpus import Gpu
 from cnnopt_jax.workload import Layer
 
 
-class Axis(NamedTuple):
+class SpatialAxis(NamedTuple):
   """One spatial axis of a product that writes one map and reads another.
 
   Attributes:
     target, source: sizes of the map written and of the map read.
     taps: elements of the source summed for one of the target (of a strided convolution's data
       gradient the mean number, a fraction).
-    step: elements of the source from one target element to the next.
+    stride: elements of the source from one target element to the next.
   """
 
   target: int
   source: int
   taps: float
-  step: float
+  stride: float
 
   def span(self, targets: float) -> float:
     """Source elements that neighbouring targets touch, gaps left out."""
-    return min(self.source, targets * min(self.step, self.taps) + max(self.taps - self.step, 0))
+    return min(self.source, targets * min(self.stride, self.taps) + max(self.taps - self.stride, 0))
+
+  def transposed(self) -> 'SpatialAxis':
+    """The axis of the product that writes the map read here."""
+    return SpatialAxis(self.source, self.target, self.taps / self.stride, 1 / self.stride)
 
 
 class Geometry(NamedTuple):
@@ -42,8 +46,8 @@ class Geometry(NamedTuple):
   groups: int
   target_channels: int
   source_channels: int
-  height: Axis
-  width: Axis
+  height: SpatialAxis
+  width: SpatialAxis
   weights: int
 
   @property
@@ -70,12 +74,11 @@ class Geometry(NamedTuple):
 
   def transposed(self) -> 'Geometry':
     """The data gradient of a forward product: it writes the map that was read."""
-    flip = lambda axis: Axis(axis.source, axis.target, axis.taps / axis.step, 1 / axis.step)
     return self._replace(
       target_channels=self.source_channels,
       source_channels=self.target_channels,
-      height=flip(self.height),
-      width=flip(self.width),
+      height=self.height.transposed(),
+      width=self.width.transposed(),
     )
 
 
@@ -84,16 +87,20 @@ def forward_geometry(layer: Layer, batch: int) -> Geometry:
   if layer.kind == 'conv':
     lhs, rhs, out = layer.dimension_numbers
     axes = [
-      Axis(layer.output_shape[o], layer.input_shape[i], layer.kernel_shape[k], stride / dilation)
+      SpatialAxis(
+        layer.output_shape[o], layer.input_shape[i], layer.kernel_shape[k], stride / dilation
+      )
       for o, i, k, stride, dilation in zip(
         out[2:], lhs[2:], rhs[2:], layer.strides, layer.lhs_dilation
       )
     ]
-    axes = [Axis(1, 1, 1, 1)] * (2 - len(axes)) + axes
+    axes = [SpatialAxis(1, 1, 1, 1)] * (2 - len(axes)) + axes
     # Further axes are folded into the height; none of the networks here has them.
     while len(axes) > 2:
       a, b = axes[0], axes.pop(1)
-      axes[0] = Axis(a.target * b.target, a.source * b.source, a.taps * b.taps, a.step * b.step)
+      axes[0] = SpatialAxis(
+        a.target * b.target, a.source * b.source, a.taps * b.taps, a.stride * b.stride
+      )
     return Geometry(
       images=batch * layer.input_shape[lhs[0]],
       groups=layer.groups,
@@ -106,7 +113,7 @@ def forward_geometry(layer: Layer, batch: int) -> Geometry:
   kernel = math.prod(layer.kernel_shape)
   columns = kernel // (layer.fan_in * layer.groups)
   rows = layer.output_elements // (columns * layer.groups)
-  unit = Axis(1, 1, 1, 1)
+  unit = SpatialAxis(1, 1, 1, 1)
   if layer.kind == 'matmul':  # Of two activations: more images are more products.
     return Geometry(rows, layer.groups * batch, columns, layer.fan_in, unit, unit, kernel * batch)
   return Geometry(rows * batch, layer.groups, columns, layer.fan_in, unit, unit, kernel)
@@ -207,14 +214,16 @@ def _source_sectors(gpu: Gpu, g: Geometry, pixels: float, element_bytes: float) 
     return touched * element
   if pixels >= g.width.target:
     rows, columns = g.height.span(pixels / g.width.target), g.width.source
-    runs = 1.0 if g.height.taps >= g.height.step else rows
+    runs = 1.0 if g.height.taps >= g.height.stride else rows
   else:
     # Columns between taps lie in the sectors read anyway.
     rows = min(g.height.source, g.height.taps)
-    columns = min(g.width.source, pixels * g.width.step + max(g.width.taps - g.width.step, 0))
+    columns = min(g.width.source, pixels * g.width.stride + max(g.width.taps - g.width.stride, 0))
     runs = rows
   # A run starts anywhere in a sector, but where tiles and planes are whole numbers of them.
-  aligned = g.taps == g.width.step == 1 and (g.source_plane * element_bytes) % gpu.sector_bytes == 0
+  aligned = (
+    g.taps == g.width.stride == 1 and (g.source_plane * element_bytes) % gpu.sector_bytes == 0
+  )
   sectors = rows * columns * element + (0 if aligned else runs * (1 - element))
   channels = max(1.0, gpu.tile_depth / g.taps)  # Loaded at a time.
   if rows * columns * channels * element_bytes > gpu.l1_bytes / gpu.blocks_per_sm:

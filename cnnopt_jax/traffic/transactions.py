@@ -26,12 +26,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnnopt_jax import workload
 from cnnopt_jax.traffic import implicit_gemm, stream
 from cnnopt_jax.traffic.gpus import Gpu
 from cnnopt_jax.traffic.reuse import ReuseHistogram, reuse_histogram
 from cnnopt_jax.traffic.stack import stack_distances
-from cnnopt_jax.workload import LayerTable, Schedule, Step, schedule, steps
+from cnnopt_jax.workload import KernelLaunch, LayerTable, Schedule
 
+# Fine enough for the maps of a few hundred KB that decide what an L2 of MBs holds, and coarse
+# enough that a step of training is a few million accesses.
 BLOCK_BYTES = 16 << 10
 
 
@@ -40,17 +43,17 @@ class Reuse(NamedTuple):
 
   Attributes:
     read_distances: `[R]`, of every read, in blocks.
-    read_steps: `[R]`, index of its step.
+    read_launches: `[R]`, index of its launch.
     write_distances: `[W]`: a cache of no more blocks evicts the written block before it is written
       again.
-    write_steps: `[W]`, index of its step.
+    write_launches: `[W]`, index of its launch.
     block_bytes, sector_bytes, line_bytes: of a block, of a transaction, of a cache line.
   """
 
   read_distances: np.ndarray
-  read_steps: np.ndarray
+  read_launches: np.ndarray
   write_distances: np.ndarray
-  write_steps: np.ndarray
+  write_launches: np.ndarray
   block_bytes: int
   sector_bytes: int
   line_bytes: int
@@ -58,22 +61,23 @@ class Reuse(NamedTuple):
   def histograms(self) -> tuple[ReuseHistogram, ReuseHistogram]:
     """Of reads and of writes, in sectors."""
     sectors = self.block_bytes // self.sector_bytes
-    return tuple(
-      reuse_histogram(d, np.full(d.shape, float(sectors)))
-      for d in (self.read_distances, self.write_distances)
-    )
+
+    def histogram(distances):
+      return reuse_histogram(distances, np.full(distances.shape, float(sectors)))
+
+    return histogram(self.read_distances), histogram(self.write_distances)
 
 
 class KernelTraffic(NamedTuple):
   """One kernel's traffic.
 
   Attributes:
-    step: the kernel.
+    launch: the kernel.
     l2_reads, l2_writes: transactions with the last-level cache, sectors.
     dram_reads, dram_writes: sectors, at the GPU's own last-level cache.
   """
 
-  step: Step
+  launch: KernelLaunch
   l2_reads: float
   l2_writes: float
   dram_reads: float
@@ -114,22 +118,22 @@ class Traffic(NamedTuple):
       Sectors read and sectors written, in the shape of `capacity_bytes`.
     """
     capacity = np.asarray(capacity_bytes, float)
-    histograms = self.reuse.histograms()
-    if ways is None:
-      return tuple(h.misses(capacity / self.reuse.block_bytes) for h in histograms)
-    lines = self.reuse.line_bytes
-    return tuple(
-      h.set_associative_misses(
-        capacity / (lines * ways), ways, blocks_per_entry=self.reuse.block_bytes / lines
-      )
-      for h in histograms
-    )
+    block, line = self.reuse.block_bytes, self.reuse.line_bytes
+
+    def misses(histogram):
+      if ways is None:
+        return histogram.misses(capacity / block)
+      sets = capacity / (line * ways)
+      return histogram.set_associative_misses(sets, ways, blocks_per_entry=block / line)
+
+    reads, writes = self.reuse.histograms()
+    return misses(reads), misses(writes)
 
   def by_layer(self) -> dict[str, np.ndarray]:
     """`{path: [l2_reads, l2_writes, dram_reads, dram_writes]}`, all passes of a module."""
     sums: dict[str, np.ndarray] = {}
     for row in self.rows:
-      sums[row.step.path] = sums.get(row.step.path, 0) + np.array(row[1:])
+      sums[row.launch.path] = sums.get(row.launch.path, 0) + np.array(row[1:])
     return sums
 
 
@@ -168,43 +172,63 @@ def predict_traffic(
     raise ValueError(
       f'weight_bits={weight_bits!r} in training; allowed: 32, as the optimizer keeps them'
     )
-  plan = schedule(table, training=training)
-  sizes = plan.tensor_bytes(batch=batch, weight_bits=weight_bits, activation_bits=activation_bits)
-  accesses = stream.access_stream(table, plan, gpu, sizes, batch, block_bytes)
+  schedule = workload.schedule(table, training=training)
+  sizes = schedule.tensor_bytes(
+    batch=batch, weight_bits=weight_bits, activation_bits=activation_bits
+  )
+  accesses = stream.access_stream(table, schedule, gpu, sizes, batch, block_bytes)
   reuse = _steady_state(accesses, gpu)
-  held = gpu.l2_bytes // block_bytes
-  per_block = block_bytes / gpu.sector_bytes
-  count = lambda steps, distances: (
-    per_block * np.bincount(steps[(distances >= held) | (distances < 0)], minlength=len(plan.steps))
-  )
-  dram_reads = count(reuse.read_steps, reuse.read_distances)
-  dram_writes = count(reuse.write_steps, reuse.write_distances)
+  dram_reads, dram_writes = _dram(reuse, gpu, len(schedule.launches))
   rows = tuple(
-    KernelTraffic(step, *_l2(table, step, plan, sizes, gpu, batch), float(r), float(w))
-    for step, r, w in zip(plan.steps, dram_reads, dram_writes)
+    KernelTraffic(launch, *_l2(table, launch, schedule, sizes, gpu, batch), float(r), float(w))
+    for launch, r, w in zip(schedule.launches, dram_reads, dram_writes)
   )
-  return Traffic(rows, reuse, batch * plan.macs)
+  return Traffic(rows, reuse, batch * schedule.macs)
+
+
+def _dram(reuse: Reuse, gpu: Gpu, launches: int) -> tuple[np.ndarray, np.ndarray]:
+  """DRAM sectors that each launch reads and writes, `[launches]`, with the GPU's own L2."""
+  held = gpu.l2_bytes // reuse.block_bytes
+  per_block = reuse.block_bytes / reuse.sector_bytes
+
+  def sectors(launch, distances):
+    missed = (distances >= held) | (distances < 0)
+    return per_block * np.bincount(launch[missed], minlength=launches)
+
+  return (
+    sectors(reuse.read_launches, reuse.read_distances),
+    sectors(reuse.write_launches, reuse.write_distances),
+  )
 
 
 def _l2(
-  table: LayerTable, step: Step, plan: Schedule, sizes: np.ndarray, gpu: Gpu, batch: int
+  table: LayerTable,
+  launch: KernelLaunch,
+  schedule: Schedule,
+  sizes: np.ndarray,
+  gpu: Gpu,
+  batch: int,
 ) -> implicit_gemm.Sectors:
   """L2 sectors of one kernel."""
   sectors = sizes / gpu.sector_bytes
-  if step.layer < 0:
+  if launch.layer < 0:
     return implicit_gemm.Sectors(
-      sum(sectors[t] for t in step.reads), sum(sectors[t] for t in step.writes)
+      sum(sectors[t] for t in launch.reads), sum(sectors[t] for t in launch.writes)
     )
-  images = lambda t: batch if plan.tensors[t].role in steps.BATCHED_ROLES else 1
-  element = lambda t: sizes[t] / (plan.tensors[t].elements * images(t))
-  geometry = implicit_gemm.forward_geometry(table.layers[step.layer], batch)
-  first, second, written = element(step.reads[0]), element(step.reads[1]), element(step.writes[0])
-  if step.kind == 'weight_gradient':
+
+  def element_bytes(t):
+    tensor = schedule.tensors[t]
+    return sizes[t] / (tensor.elements * (batch if tensor.batched else 1))
+
+  geometry = implicit_gemm.forward_geometry(table.layers[launch.layer], batch)
+  first, second, *added = launch.reads
+  first, second, written = map(element_bytes, (first, second, launch.writes[0]))
+  if launch.kind == 'weight_gradient':
     found = implicit_gemm.weight_product(gpu, geometry, (second, written, first))
   else:
-    geometry = geometry.transposed() if step.kind == 'data_gradient' else geometry
+    geometry = geometry.transposed() if launch.kind == 'data_gradient' else geometry
     found = implicit_gemm.map_product(gpu, geometry, (first, second, written))
-  return found._replace(reads=found.reads + sum(sectors[t] for t in step.reads[2:]))
+  return found._replace(reads=found.reads + sum(sectors[t] for t in added))
 
 
 def _steady_state(accesses: stream.Stream, gpu: Gpu) -> Reuse:
@@ -236,9 +260,9 @@ def _steady_state(accesses: stream.Stream, gpu: Gpu) -> Reuse:
   written = np.flatnonzero(writes[:n])
   return Reuse(
     distances[reads],
-    accesses.steps[reads - n],
+    accesses.launches[reads - n],
     evicting[written],
-    accesses.steps[written],
+    accesses.launches[written],
     accesses.block_bytes,
     gpu.sector_bytes,
     gpu.line_bytes,

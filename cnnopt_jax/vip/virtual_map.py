@@ -7,6 +7,7 @@ import jax
 from flax import struct
 
 from cnnopt_jax.kernels.interp2x import interp2x
+from cnnopt_jax.workload import jaxprs
 
 # Around every full map that is written; `written_maps` looks for it.
 SCOPE = 'vip_materialize'
@@ -80,23 +81,10 @@ def written_maps(fn: Callable[..., Any], *args: Any) -> tuple[tuple[int, ...], .
   Returns:
     A shape [N, H, W, C] for each map, in the program's order.
   """
-  found = []
-
-  def walk(jaxpr):
-    jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)  # Closed or not.
-    for eqn in jaxpr.eqns:
-      inner = [p for value in eqn.params.values() for p in _programs(value)]
-      if SCOPE in str(eqn.source_info.name_stack) and not inner:
-        found.extend(tuple(var.aval.shape) for var in eqn.outvars)
-      for sub in inner:
-        walk(sub)
-
-  walk(jax.make_jaxpr(fn)(*args))
-  return tuple(found)
-
-
-def _programs(value: Any) -> list[Any]:
-  """The jaxprs in a parameter of an equation."""
-  if hasattr(value, 'eqns') or hasattr(value, 'jaxpr'):
-    return [value]
-  return [p for item in value for p in _programs(item)] if isinstance(value, (tuple, list)) else []
+  # An equation with programs in it, such as a jitted function, is what they write.
+  return tuple(
+    tuple(var.aval.shape)
+    for equation, scopes in jaxprs.equations(jax.make_jaxpr(fn)(*args))
+    if SCOPE in scopes and not jaxprs.inner_programs(equation)
+    for var in equation.outvars
+  )

@@ -1,9 +1,9 @@
 """A network's layers as a table, traced from any JAX function."""
 
-from cnnopt_jax.workload.dataflow import Dataflow, Kernel, Tensor
+from cnnopt_jax.workload.dataflow import Dataflow, FusedKernel, Tensor
+from cnnopt_jax.workload.launches import KernelLaunch, Schedule, schedule, with_virtual_maps
 from cnnopt_jax.workload.paths import path_string
 from cnnopt_jax.workload.provenance import AmbiguousWeightError
-from cnnopt_jax.workload.steps import Schedule, Step, schedule, with_virtual_maps
 from cnnopt_jax.workload.table import ROLES, Layer, LayerTable, Parameter
 from cnnopt_jax.workload.trace import trace_layers
 from cnnopt_jax.workload.walk import UnboundedLoopError, UnknownPrimitiveError
@@ -12,12 +12,12 @@ __all__ = [
   'ROLES',
   'AmbiguousWeightError',
   'Dataflow',
-  'Kernel',
+  'FusedKernel',
+  'KernelLaunch',
   'Layer',
   'LayerTable',
   'Parameter',
   'Schedule',
-  'Step',
   'Tensor',
   'UnboundedLoopError',
   'UnknownPrimitiveError',

@@ -11,11 +11,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jax.extend.core import JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
+from cnnopt_jax.workload import jaxprs
 from cnnopt_jax.workload.compute import compute_rule
-from cnnopt_jax.workload.primitives import CALLS
-from cnnopt_jax.workload.scopes import merge_methods, parse_scopes
+from cnnopt_jax.workload.scopes import merge_methods
 
 # Where they keep every element, these show an array in another way.
 _VIEWS = frozenset(
@@ -33,6 +33,7 @@ _VIEWS = frozenset(
     'pad',
   )
 )
+_BATCHED_ROLES = frozenset(('input', 'activation', 'gradient'))
 _LOOPS = frozenset(('scan', 'while', 'cond', 'call_hi_primitive'))
 
 
@@ -41,7 +42,8 @@ class Tensor(NamedTuple):
 
   Attributes:
     elements: of the traced call, its batch included.
-    role: 'parameter', 'input' (data of the call) or 'activation'.
+    role: 'parameter', 'input' (data of the call) or 'activation'; a schedule adds 'gradient' (of an
+      activation), 'parameter_gradient' and 'momentum'.
     path: of a parameter's leaf; '' for others.
   """
 
@@ -49,8 +51,13 @@ class Tensor(NamedTuple):
   role: str
   path: str = ''
 
+  @property
+  def batched(self) -> bool:
+    """Whether its elements grow with the batch."""
+    return self.role in _BATCHED_ROLES
 
-class Kernel(NamedTuple):
+
+class FusedKernel(NamedTuple):
   """What reads and writes memory at once.
 
   Attributes:
@@ -75,7 +82,7 @@ class Dataflow(NamedTuple):
   """
 
   tensors: tuple[Tensor, ...]
-  kernels: tuple[Kernel, ...]
+  kernels: tuple[FusedKernel, ...]
 
 
 class _Value(NamedTuple):
@@ -97,7 +104,7 @@ class _Operation(NamedTuple):
   outputs: tuple[_Value, ...]
 
 
-class _Program:
+class _FlatProgram:
   """The equations of a jaxpr with all calls inlined, and views replaced by what they show."""
 
   def __init__(self):
@@ -112,26 +119,15 @@ class _Program:
     self.values += 1
     return _Value(self.values, math.prod(shape), is_map, from_data)
 
-  def inline(self, jaxpr: Any, inputs: Sequence[_Value], scopes: tuple[str, ...]) -> list[_Value]:
-    """Appends a jaxpr's equations; returns the values of its results."""
-    jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)
-    env = dict(zip(jaxpr.invars, inputs, strict=True))
+  def inline(self, program: jaxprs.Program, inputs: Sequence[_Value]) -> list[_Value]:
+    """Appends a program's equations; returns the values of its results."""
+    return jaxprs.interpret(program, inputs, self._equation, constant=self._constant)
 
-    def read(atom):
-      if isinstance(atom, Literal) or atom not in env:
-        return self.value(atom.aval, False)._replace(is_map=False)
-      return env[atom]
+  def _constant(self, atom: Any) -> _Value:
+    return self.value(atom.aval, False)._replace(is_map=False)
 
-    for eqn in jaxpr.eqns:
-      operands = [read(atom) for atom in eqn.invars]
-      env.update(zip(eqn.outvars, self._equation(eqn, operands, scopes), strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-  def _equation(self, eqn: JaxprEqn, operands, scopes) -> list[_Value]:
+  def _equation(self, eqn: JaxprEqn, operands: list[_Value], outer: jaxprs.Scopes) -> list[_Value]:
     name = eqn.primitive.name
-    scopes = scopes + parse_scopes(str(eqn.source_info.name_stack))
-    if name in CALLS:
-      return self.inline(eqn.params[CALLS[name]], operands, scopes)
     if name in _LOOPS:
       raise _UnfollowedError
     outputs = [
@@ -151,6 +147,7 @@ class _Program:
         kind = 'window'
     elif name.startswith(('reduce_', 'arg', 'cum', 'sort', 'top_k')) and name != 'reduce_precision':
       kind = 'reduction'
+    scopes = jaxprs.scopes_of(eqn, outer)
     self.operations.append(_Operation(kind, scopes, layer, tuple(operands), tuple(outputs)))
     return outputs
 
@@ -159,25 +156,26 @@ class _UnfollowedError(Exception):
   """A loop or branch."""
 
 
-def trace_dataflow(jaxpr: Any, paths: Sequence[str], layers: int) -> Dataflow | None:
+def trace_dataflow(program: ClosedJaxpr, paths: Sequence[str], layers: int) -> Dataflow | None:
   """Finds the kernels of a program.
 
   Args:
-    jaxpr: the program, closed; its first inputs are the parameters.
+    program: closed; its first inputs are the parameters.
     paths: of the parameters' leaves.
     layers: how many convolutions and matrix products the program has.
 
   Returns:
     The dataflow; None if the program has loops or branches, which are not followed.
   """
-  program = _Program()
-  inputs = [program.value(var.aval, i >= len(paths)) for i, var in enumerate(jaxpr.jaxpr.invars)]
+  flat = _FlatProgram()
+  variables = jaxprs.opened(program).invars
+  inputs = [flat.value(var.aval, i >= len(paths)) for i, var in enumerate(variables)]
   try:
-    results = program.inline(jaxpr, inputs, ())
+    results = flat.inline(program, inputs)
   except _UnfollowedError:
     return None
-  assert program.layers == layers
-  return _kernels(_live(program.operations, results), inputs, paths, results)
+  assert flat.layers == layers
+  return _kernels(_live(flat.operations, results), inputs, paths, results)
 
 
 def _live(operations, results) -> list[_Operation]:
@@ -239,7 +237,7 @@ def _kernels(operations, inputs, paths, results) -> Dataflow:
     )
     if reads or writes:
       path = '/'.join(merge_methods(own[-1].scopes)[1:])
-      kernels.append(Kernel(path, own[0].layer, tuple(reads), tuple(writes)))
+      kernels.append(FusedKernel(path, own[0].layer, tuple(reads), tuple(writes)))
   return Dataflow(tuple(tensors), tuple(kernels))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from cnnopt_jax.workload import provenance
+from cnnopt_jax.workload import jaxprs, provenance
 from cnnopt_jax.workload.dataflow import trace_dataflow
 from cnnopt_jax.workload.paths import path_string
 from cnnopt_jax.workload.scopes import module_paths, parent
@@ -76,18 +76,18 @@ def trace_layers(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any)
     result = fn(jax.tree.unflatten(params_tree, merge_params(arrays)), *inner_args, **inner_kwargs)
     return [leaf for leaf in jax.tree.leaves(result) if _is_array(leaf)]
 
-  jaxpr = jax.make_jaxpr(flat_fn)(arrays, data)
-  variables = jaxpr.jaxpr.invars
+  program = jax.make_jaxpr(flat_fn)(arrays, data)
+  variables = jaxprs.opened(program).invars
   sizes = [var.aval.size for var in variables]
   origins = [provenance.parameter(path, size) for path, size in zip(paths, sizes)]
   origins += [provenance.data(size) for size in sizes[len(paths) :]]
   found = []
-  walk(jaxpr, origins, found)
+  walk(program, origins, found)
   avals = [var.aval for var in variables[: len(paths)]]
   return LayerTable(
     _layers(found),
     _parameters(dict(zip(paths, avals)), found),
-    trace_dataflow(jaxpr, paths, len(found)),
+    trace_dataflow(program, paths, len(found)),
   )
 
 

@@ -4,14 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-from jax.extend.core import Jaxpr, JaxprEqn, Literal
+from jax.extend.core import JaxprEqn
 
-from cnnopt_jax.workload import provenance
-from cnnopt_jax.workload.compute import Operation, compute_rule
-from cnnopt_jax.workload.primitives import CALLS, FREE
+from cnnopt_jax.workload import jaxprs, provenance
+from cnnopt_jax.workload.compute import Operation, Rule, compute_rule
+from cnnopt_jax.workload.primitives import FREE
 from cnnopt_jax.workload.provenance import CONSTANT, Operand, Origin, Source
-from cnnopt_jax.workload.scopes import parse_scopes
 
 
 class UnknownPrimitiveError(ValueError):
@@ -60,19 +58,19 @@ def _size(atom: Any) -> int:
 
 
 def _where(context: _Context, eqn: JaxprEqn) -> str:
-  scopes = context.scopes + parse_scopes(str(eqn.source_info.name_stack))
+  scopes = jaxprs.scopes_of(eqn, context.scopes)
   place = repr('/'.join(scopes)) if scopes else 'the top level'
   return f'{eqn.primitive.name} at {place}'
 
 
-def walk(jaxpr: Any, origins: Sequence[Origin], found: list[Found]) -> list[Origin]:
+def walk(program: jaxprs.Program, origins: Sequence[Origin], found: list[Found]) -> list[Origin]:
   """Finds the convolutions and matrix products of a program, in order.
 
   Every equation counts, one whose result nothing uses too. Of the branches of a `cond` or `switch`
   the one with the most multiply-accumulates counts; the body of a scan counts once for each step.
 
   Args:
-    jaxpr: the program, closed or not.
+    program: closed or not.
     origins: one for each of its inputs.
     found: receives what is found.
 
@@ -84,36 +82,29 @@ def walk(jaxpr: Any, origins: Sequence[Origin], found: list[Found]) -> list[Orig
     UnboundedLoopError: if a while loop multiplies and accumulates.
     AmbiguousWeightError: if a kernel is computed from several leaves.
   """
-  return _walk(jaxpr, origins, _Context((), 1, found))
+  return _walk(program, origins, _Context((), 1, found))
 
 
-def _walk(jaxpr: Any, origins: Sequence[Origin], context: _Context) -> list[Origin]:
-  jaxpr: Jaxpr = getattr(jaxpr, 'jaxpr', jaxpr)
-  env = dict(zip(jaxpr.invars, origins, strict=True))
+def _walk(program: jaxprs.Program, origins: Sequence[Origin], context: _Context) -> list[Origin]:
+  def evaluate(eqn, operands, scopes):
+    return _equation(eqn, operands, context._replace(scopes=scopes))
 
-  def read(atom):
-    # What is not an input or a result is a constant of the program.
-    return CONSTANT if isinstance(atom, Literal) else env.get(atom, CONSTANT)
-
-  for eqn in jaxpr.eqns:
-    operands = [Operand(read(atom), _size(atom)) for atom in eqn.invars]
-    env.update(zip(eqn.outvars, _equation(eqn, operands, context), strict=True))
-  return [read(atom) for atom in jaxpr.outvars]
+  return jaxprs.interpret(
+    program, origins, evaluate, constant=lambda _: CONSTANT, scopes=context.scopes
+  )
 
 
-def _equation(eqn: JaxprEqn, operands: list[Operand], context: _Context) -> list[Origin]:
+def _equation(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[Origin]:
+  """The origins of the results of anything but a call."""
   name = eqn.primitive.name
+  if name == 'optimization_barrier':
+    return origins
   if name in FREE:
-    if name == 'optimization_barrier':
-      return [operand.origin for operand in operands]
+    operands = _operands(eqn, origins)
     return [provenance.free_origin(name, operands, _size(var)) for var in eqn.outvars]
-  if compute_rule(eqn) is not None:
-    return _compute(eqn, operands, context)
-  scopes = context.scopes + parse_scopes(str(eqn.source_info.name_stack))
-  inside = context._replace(scopes=scopes)
-  origins = [operand.origin for operand in operands]
-  if name in CALLS:
-    return _walk(eqn.params[CALLS[name]], origins, inside)
+  if (rule := compute_rule(eqn)) is not None:
+    return _compute(eqn, rule, _operands(eqn, origins), context)
+  inside = context._replace(scopes=jaxprs.scopes_of(eqn, context.scopes))
   match name:
     case 'scan':
       return _scan(eqn, origins, inside)
@@ -122,7 +113,7 @@ def _equation(eqn: JaxprEqn, operands: list[Operand], context: _Context) -> list
     case 'cond':
       return _cond(eqn, origins, inside)
     case 'call_hi_primitive':
-      return _walk(_expand(eqn), origins, inside)
+      return _walk(jaxprs.expand(eqn), origins, inside)
     case _:
       raise UnknownPrimitiveError(
         f'cannot count the multiply-accumulates of {_where(context, eqn)}: a layer table knows '
@@ -130,8 +121,11 @@ def _equation(eqn: JaxprEqn, operands: list[Operand], context: _Context) -> list
       )
 
 
-def _compute(eqn: JaxprEqn, operands: list[Operand], context: _Context) -> list[Origin]:
-  rule = compute_rule(eqn)
+def _operands(eqn: JaxprEqn, origins: list[Origin]) -> list[Operand]:
+  return [Operand(origin, _size(atom)) for origin, atom in zip(origins, eqn.invars)]
+
+
+def _compute(eqn: JaxprEqn, rule: Rule, operands: list[Operand], context: _Context) -> list[Origin]:
   kernel, leaf = provenance.find_weight(operands[:2], rule.kernels, _where(context, eqn))
   operation = rule.describe(eqn, kernel)
   activation = eqn.invars[1 - kernel].aval
@@ -139,7 +133,7 @@ def _compute(eqn: JaxprEqn, operands: list[Operand], context: _Context) -> list[
   context.found.append(
     Found(
       kind='matmul' if rule.kind == 'dense' and leaf is None else rule.kind,
-      scopes=context.scopes + parse_scopes(str(eqn.source_info.name_stack)),
+      scopes=jaxprs.scopes_of(eqn, context.scopes),
       operation=operation,
       leaf=leaf,
       sources=operands[kernel].origin.sources if leaf is not None else frozenset(),
@@ -154,21 +148,11 @@ def _compute(eqn: JaxprEqn, operands: list[Operand], context: _Context) -> list[
   return [provenance.compute_origin(operands, _size(var)) for var in eqn.outvars]
 
 
-def _expand(eqn: JaxprEqn) -> Any:
-  """The program that defines one of the primitives JAX writes in terms of its own functions."""
-  definition = eqn.params['_prim']
-
-  def function(*operands):
-    return definition.expand(*jax.tree.unflatten(definition.in_tree, operands))
-
-  return jax.make_jaxpr(function)(
-    *(jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in eqn.invars)
-  )
-
-
-def _settle(body: Any, fixed: list[Origin], carry: list[Origin], xs: list[Origin]) -> list[Origin]:
+def _settle(
+  body: jaxprs.Program, fixed: list[Origin], carry: list[Origin], xs: list[Origin]
+) -> list[Origin]:
   """The origins of a loop's carried values that hold before every step."""
-  variables = getattr(body, 'jaxpr', body).invars[len(fixed) :]
+  variables = jaxprs.opened(body).invars[len(fixed) :]
   step = 0
   while True:
     results = _walk(body, fixed + carry + xs, _Context((), 1, []))
@@ -186,7 +170,7 @@ def _settle(body: Any, fixed: list[Origin], carry: list[Origin], xs: list[Origin
 
 def _scan(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[Origin]:
   body, length = eqn.params['jaxpr'], eqn.params['length']
-  inner = getattr(body, 'jaxpr', body)
+  inner = jaxprs.opened(body)
   # How a scan stores the split of its operands differs between JAX's versions. What it runs over
   # and what it stacks has one axis more outside than inside, so the shapes tell.
   stacks = [len(i.aval.shape) < len(o.aval.shape) for i, o in zip(inner.outvars, eqn.outvars)]

@@ -8,8 +8,9 @@ import pytest
 
 from cnnopt_jax import models
 from experiments import pretrained
-from tests.experiments import configs, runs
+from tests.experiments import runs
 
+CONFIGS = sorted(path.stem for path in (runs.REPO / 'configs').glob('[a-z]*.py'))
 # What runs a config's small form: a test of this repository, as file::name.
 TESTED = {
   'codesign': 'tests/experiments/test_nvm_eval.py::test_codesign_joins_accuracies',
@@ -32,13 +33,13 @@ TESTED = {
 }
 
 
-@pytest.mark.parametrize('name', configs.NAMES)
+@pytest.mark.parametrize('name', CONFIGS)
 def test_every_config_is_allowed(name):
-  shipped = configs.load_config(name)
-  assert set(shipped) == set(configs.experiment_of(name).SPEC)
+  shipped = runs.load_config(name)
+  assert set(shipped) == set(runs.experiment_of(name).SPEC)
 
 
-@pytest.mark.parametrize('name', configs.NAMES)
+@pytest.mark.parametrize('name', CONFIGS)
 def test_every_config_is_run_by_a_test(name):
   path, _, function = TESTED[name].partition('::')
   assert f'\ndef {function}(' in (runs.REPO / path).read_text()
@@ -47,8 +48,8 @@ def test_every_config_is_run_by_a_test(name):
 @pytest.mark.parametrize('name', ['nvm_iso_area', 'nvm_batch'])
 def test_analyses_of_caches(name, tmp_path):
   small = dict(workloads=('resnet8',), inference_batches=(1,), training_batches=(2,))
-  config = configs.load_config(name, **small)
-  rows = configs.experiment_of(name).run(config, tmp_path)
+  config = runs.load_config(name, **small)
+  rows = runs.experiment_of(name).run(config, tmp_path)
   assert {row['mode'] for row in rows} == {'inference', 'training'}
   assert all(row['edp_js'] > 0 for row in rows)
   figure = {'nvm_iso_area': 'iso_area.png', 'nvm_batch': 'batch.png'}[name]
@@ -63,7 +64,7 @@ def test_codesign_vgg8(tmp_path):
     'vgg8,32,0.5,none,0.9\nvgg8,32,0.5,conv1_1+conv1_2,0.89\n'
     'vgg8,4,0.5,none,0.88\nvgg8,4,0.5,conv1_1+conv1_2,0.87\n'
   )
-  config = configs.load_config(
+  config = runs.load_config(
     'codesign_vgg8',
     results=str(finished),
     bits=(4, 32),
@@ -71,14 +72,14 @@ def test_codesign_vgg8(tmp_path):
     capacities_mib=(1,),
     batch=1,
   )
-  rows = configs.experiment_of('codesign_vgg8').run(config, tmp_path)
+  rows = runs.experiment_of('codesign_vgg8').run(config, tmp_path)
   assert sorted(row['test_accuracy'] for row in rows) == [0.87, 0.88, 0.89, 0.9]
   assert any(row['pareto'] for row in rows)
 
 
 def test_vip_bench(tmp_path, monkeypatch):
   """With VGG-16's channels cut to a sixteenth, and a small ResNet for the other networks."""
-  bench = configs.experiment_of('vip_bench')
+  bench = runs.experiment_of('vip_bench')
   create = models.create
 
   def small(name, *, num_classes, **options):
@@ -93,7 +94,7 @@ def test_vip_bench(tmp_path, monkeypatch):
   monkeypatch.setattr(
     bench, 'NETWORKS', [network._replace(plan='all') for network in bench.NETWORKS]
   )
-  config = configs.load_config(
+  config = runs.load_config(
     'vip_bench', batch_size=1, image_size=32, rounds=1, training_rounds=1, form_rounds=1
   )
   rows = {row['name']: row for row in bench.run(config, tmp_path)}
@@ -115,8 +116,8 @@ def test_vip_sensitivity(tmp_path, monkeypatch):
   monkeypatch.setattr(
     pretrained, 'read_photo', lambda name: rng.integers(0, 256, (80, 90, 3), np.uint8)
   )
-  experiment = configs.experiment_of('vip_sensitivity')
-  config = configs.load_config('vip_sensitivity', crops=1)
+  experiment = runs.experiment_of('vip_sensitivity')
+  config = runs.load_config('vip_sensitivity', crops=1)
   found = experiment.run(config, tmp_path)
   assert [record['name'] for record in found] == list(models.unit_names(model))
   assert all(0 <= r['agreement'] <= 1 and r['probability_kept'] > 0 for r in found)

@@ -9,11 +9,10 @@ import pytest
 from cnnopt_jax.kernels import pallas, rows
 from experiments import kernel_bench
 from tests.experiments import runs
-from tests.experiments.configs import load_config
 
 
 def test_on_a_cpu_it_times_xla_and_says_so(tmp_path, capsys):
-  config = load_config('kernel_bench', batches=(1,), layers=('cifar_3',), rounds=1)
+  config = runs.load_config('kernel_bench', batches=(1,), layers=('cifar_3',), rounds=1)
   found = kernel_bench.run(config, tmp_path)
   assert 'No NVIDIA GPU of capability 9.0 was there' in capsys.readouterr().out
   text = (tmp_path / 'report.md').read_text()

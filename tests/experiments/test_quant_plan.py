@@ -8,7 +8,7 @@ from cnnopt_jax import data
 from experiments import quant_sweep, sweep_bench
 from experiments.common import fields
 from experiments.quant_sweep import plan, report
-from tests.experiments.configs import load_config
+from tests.experiments import runs
 
 
 @pytest.fixture(scope='module')
@@ -17,7 +17,7 @@ def dataset():
 
 
 def plan_of(dataset, **changes):
-  return plan.make_plan(load_config('quant_sweep', **changes), dataset)
+  return plan.make_plan(runs.load_config('quant_sweep', **changes), dataset)
 
 
 def test_shipped_config_compares_equal_sizes(dataset):
@@ -100,13 +100,13 @@ def test_diverged_groups_stand_last_and_are_counted():
   ],
 )
 def test_wrong_types_are_named(changes, message):
-  config = {**load_config('quant_sweep').to_dict(), **changes}
+  config = {**runs.load_config('quant_sweep').to_dict(), **changes}
   with pytest.raises(fields.ConfigError, match=message):
     fields.check(config, quant_sweep.SPEC)
 
 
 def test_missing_and_unknown_fields_are_named():
-  config = load_config('quant_sweep').to_dict()
+  config = runs.load_config('quant_sweep').to_dict()
   with pytest.raises(fields.ConfigError, match='config.width=1: unknown field; allowed: model'):
     fields.check({**config, 'width': 1}, quant_sweep.SPEC)
   del config['seeds']
@@ -115,12 +115,14 @@ def test_missing_and_unknown_fields_are_named():
 
 
 def test_ints_pass_for_floats_and_nothing_else_changes():
-  config = fields.check({**load_config('quant_sweep').to_dict(), 'momentum': 0}, quant_sweep.SPEC)
+  config = fields.check(
+    {**runs.load_config('quant_sweep').to_dict(), 'momentum': 0}, quant_sweep.SPEC
+  )
   assert type(config.momentum) is float
 
 
 def test_bench_writes_its_table(tmp_path, capsys):
-  config = load_config(
+  config = runs.load_config(
     'sweep_bench', members=2, rounds=2, batch_size=4, image_size=8, width_multiplier=0.1
   )
   rows = sweep_bench.run(config, tmp_path)

@@ -60,6 +60,7 @@ def test_results(whole):
   assert {'git', 'versions', 'device', 'cores'} <= config['environment'].keys()
 
 
+@pytest.mark.default_flags
 def test_recorded_members_load_and_evaluate_to_the_recorded_accuracy(whole):
   workdir, _ = whole
   for r in rows(workdir):

@@ -15,7 +15,6 @@ from experiments import vip_bench
 from experiments.common import fields
 from experiments.vip import plan, records, stages
 from tests.experiments import runs
-from tests.experiments.configs import load_config
 from tests.vip.maps import compiled
 
 TINY = dict(
@@ -107,7 +106,7 @@ def test_wrong_input_is_one_line(tmp_path, wrong, words):
 
 
 def test_members_infer_with_weights_of_their_bits(tmp_path):
-  config = load_config('vip_vgg', model='plain', width_multiplier=0.5, bits=2, seeds=(0, 1))
+  config = runs.load_config('vip_vgg', model='plain', width_multiplier=0.5, bits=2, seeds=(0, 1))
   setting = plan.make_setting(config, tmp_path, report.Progress(), stop=lambda: False)
   x = jnp.zeros((1, *setting.dataset.image_shape))
   variables = compiled(jax.vmap(lambda key: setting.model.init(key, x)))(

@@ -118,7 +118,9 @@ def test_products_by_hand():
 
 
 def test_a_small_product_splits_its_reduction():
-  g = implicit_gemm.Geometry(8, 1, 16, 4096, *[implicit_gemm.Axis(1, 1, 1, 1)] * 2, 16 * 4096)
+  g = implicit_gemm.Geometry(
+    8, 1, 16, 4096, *[implicit_gemm.SpatialAxis(1, 1, 1, 1)] * 2, 16 * 4096
+  )
   assert implicit_gemm.map_tiling(SMALL, g).splits == 3 == SMALL.slots
   # Three times the output is written and read again besides the operands: one tile, 16 x 32.
   written = 8 * 16 / 8
@@ -156,8 +158,8 @@ def test_dram_against_a_simulated_write_back_cache(training):
   table = models.layer_table(models.create('resnet8', num_classes=10), (32, 32, 3), train=training)
   block = 2048
   found = traffic.predict_traffic(table, SMALL, 4, training=training, block_bytes=block)
-  plan = schedule(table, training=training)
-  accesses = stream.access_stream(table, plan, SMALL, plan.tensor_bytes(batch=4), 4, block)
+  launched = schedule(table, training=training)
+  accesses = stream.access_stream(table, launched, SMALL, launched.tensor_bytes(batch=4), 4, block)
   assert len(np.unique(accesses.blocks)) > 200
   for capacity in (1, 7, 32, 100, 256, 10_000):
     reads, writes = found.dram(capacity * block)
@@ -173,14 +175,14 @@ def test_dram_against_a_simulated_write_back_cache(training):
 @pytest.mark.parametrize('training', [False, True])
 def test_every_kernel_touches_its_arrays_and_nothing_else(training):
   table = models.layer_table(models.create('squeezenet1_1', num_classes=100), (64, 64, 3))
-  plan = schedule(table, training=training)
-  sizes = plan.tensor_bytes(batch=2)
+  launched = schedule(table, training=training)
+  sizes = launched.tensor_bytes(batch=2)
   found = [
-    [r for r in stream._step_ranges(table, step, SMALL, np.append(sizes, 0), 2, 4096)]
-    for step in plan.steps
+    [r for r in stream._launch_ranges(table, launch, SMALL, np.append(sizes, 0), 2, 4096)]
+    for launch in launched.launches
   ]
-  for step, ranges in zip(plan.steps, found):
-    for tensors, write in ((step.reads, False), (step.writes, True)):
+  for launch, ranges in zip(launched.launches, found):
+    for tensors, write in ((launch.reads, False), (launch.writes, True)):
       for tensor in set(tensors):
         covered = np.zeros(sizes[tensor], bool)
         for r in ranges:
@@ -189,7 +191,7 @@ def test_every_kernel_touches_its_arrays_and_nothing_else(training):
             for start, end in zip(r.start, r.end):
               covered[start:end] = True
         # A strided window may skip the rows at the end of a map.
-        assert covered.mean() > (0.9 if step.layer >= 0 else 0.999), (step, tensor)
+        assert covered.mean() > (0.9 if launch.layer >= 0 else 0.999), (launch, tensor)
 
 
 def test_totals_and_layers_agree_and_bits_save_weights():

@@ -33,6 +33,7 @@ def whole(setting, dataset, tmp_path_factory):
   return run(setting, dataset, tmp_path_factory.mktemp('whole'))
 
 
+@pytest.mark.default_flags
 @pytest.mark.parametrize('stops', [(3, 11), (8, 24)])
 def test_stopped_and_resumed_equals_uninterrupted(setting, dataset, whole, tmp_path, stops):
   for stop in stops:

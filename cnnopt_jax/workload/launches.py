@@ -1,4 +1,4 @@
-"""What a network's inference or training step executes, kernel by kernel, and on which arrays."""
+"""Which kernels a network's inference or training step launches, and which arrays they touch."""
 
 import dataclasses
 import math
@@ -11,11 +11,10 @@ from cnnopt_jax.workload.dataflow import Dataflow, Tensor
 from cnnopt_jax.workload.table import Layer, LayerTable
 
 KINDS = ('forward', 'data_gradient', 'weight_gradient', 'elementwise', 'update')
-BATCHED_ROLES = ('input', 'activation', 'gradient')
 
 
-class Step(NamedTuple):
-  """One kernel.
+class KernelLaunch(NamedTuple):
+  """A kernel as inference or a training step runs it.
 
   Attributes:
     kind: one of `KINDS`; 'elementwise' are all but those of layers and the optimizer.
@@ -36,22 +35,20 @@ class Step(NamedTuple):
 
 
 class Schedule(NamedTuple):
-  """Steps in order, and the arrays they share.
+  """Launches in order, and the arrays they share.
 
   Attributes:
-    tensors: elements are those of the traced call; those whose role is one of `BATCHED_ROLES` grow
-      with the batch. Roles 'gradient' (of an activation), 'parameter_gradient' and 'momentum' are
-      added to those of a dataflow.
-    steps: in order of execution.
+    tensors: those of the dataflow; in training also gradients and momenta.
+    launches: in order of execution.
   """
 
   tensors: tuple[Tensor, ...]
-  steps: tuple[Step, ...]
+  launches: tuple[KernelLaunch, ...]
 
   @property
   def macs(self) -> int:
-    """Multiply-accumulates of all steps."""
-    return sum(step.macs for step in self.steps)
+    """Multiply-accumulates of all launches."""
+    return sum(launch.macs for launch in self.launches)
 
   @property
   def activations(self) -> int:
@@ -84,7 +81,7 @@ class Schedule(NamedTuple):
         raise KeyError(f'{unknown[0]!r} is the path of no parameter that a kernel reads')
 
     def size(tensor):
-      if tensor.role in BATCHED_ROLES:
+      if tensor.batched:
         return batch * tensor.elements * activation_bits
       if tensor.role != 'parameter':
         return 32 * tensor.elements
@@ -95,7 +92,7 @@ class Schedule(NamedTuple):
 
 
 def schedule(table: LayerTable, *, training: bool = False) -> Schedule:
-  """Lists the steps of inference, or of a training step with stochastic gradient descent.
+  """Lists the launches of inference, or of a training step with stochastic gradient descent.
 
   A training step runs the forward pass, then in reverse order: for each layer the gradient of its
   weight, and that of its input unless it is the data; for each other kernel the gradient of its
@@ -119,8 +116,8 @@ def schedule(table: LayerTable, *, training: bool = False) -> Schedule:
       'without loops and branches'
     )
   tensors = list(table.dataflow.tensors)
-  steps = [
-    Step(
+  launches = [
+    KernelLaunch(
       'elementwise' if k.layer < 0 else 'forward',
       k.path if k.layer < 0 else table.layers[k.layer].path,
       k.layer,
@@ -131,17 +128,19 @@ def schedule(table: LayerTable, *, training: bool = False) -> Schedule:
     for k in table.dataflow.kernels
   ]
   if training:
-    steps += _backward(table, steps, tensors) + _update(table, tensors)
-  return Schedule(tuple(tensors), tuple(steps))
+    launches += _backward(table, launches, tensors) + _update(table, tensors)
+  return Schedule(tuple(tensors), tuple(launches))
 
 
-def _backward(table: LayerTable, forward: list[Step], tensors: list[Tensor]) -> list[Step]:
+def _backward(
+  table: LayerTable, forward: list[KernelLaunch], tensors: list[Tensor]
+) -> list[KernelLaunch]:
   gradient_of = {}
   # Nothing flows back to what only the data, or what a constant, has decided.
   needed = {i for i, t in enumerate(tensors) if t.role == 'parameter' and t.path}
-  for step in forward:
-    if step.kind == 'forward' or needed.intersection(step.reads):
-      needed.update(step.writes)
+  for launch in forward:
+    if launch.kind == 'forward' or needed.intersection(launch.reads):
+      needed.update(launch.writes)
 
   def gradient(i):
     """The tensor of a gradient, and those that an addition to it has to read."""
@@ -152,45 +151,47 @@ def _backward(table: LayerTable, forward: list[Step], tensors: list[Tensor]) -> 
       tensors.append(tensors[i]._replace(role=role))
     return gradient_of[i], () if known is None else (known,)
 
-  steps = []
-  for step in reversed(forward):
-    sources = tuple(gradient_of[i] for i in step.writes if i in gradient_of)
-    if not sources and step.writes:
+  launches = []
+  for launch in reversed(forward):
+    sources = tuple(gradient_of[i] for i in launch.writes if i in gradient_of)
+    if not sources and launch.writes:
       # The end of the network: the loss writes the first gradient.
-      sources = tuple(gradient(i)[0] for i in step.writes)
-    if step.layer >= 0:
-      data, weight = step.reads[:2]
+      sources = tuple(gradient(i)[0] for i in launch.writes)
+    if launch.layer >= 0:
+      data, weight = launch.reads[:2]
       for kind, target, other in (
         ('weight_gradient', weight, data),
         ('data_gradient', data, weight),
       ):
         if target in needed:
           written, added = gradient(target)
-          steps.append(
-            Step(kind, step.path, step.layer, (*sources, other, *added), (written,), step.macs)
+          launches.append(
+            KernelLaunch(
+              kind, launch.path, launch.layer, (*sources, other, *added), (written,), launch.macs
+            )
           )
       continue
-    targets = [gradient(i) for i in step.reads if i in needed]
+    targets = [gradient(i) for i in launch.reads if i in needed]
     if targets:
       added = [i for _, more in targets for i in more]
-      steps.append(
-        Step(
+      launches.append(
+        KernelLaunch(
           'elementwise',
-          step.path,
+          launch.path,
           -1,
-          (*sources, *step.reads, *added),
+          (*sources, *launch.reads, *added),
           tuple(written for written, _ in targets),
           0,
         )
       )
-  return steps
+  return launches
 
 
-def _update(table: LayerTable, tensors: list[Tensor]) -> list[Step]:
-  """One step for each parameter; those that no kernel reads as a map get their arrays here."""
+def _update(table: LayerTable, tensors: list[Tensor]) -> list[KernelLaunch]:
+  """One launch for each parameter; those that no kernel reads as a map get their arrays here."""
   index = {t.path: i for i, t in enumerate(tensors) if t.role == 'parameter' and t.path}
   gradients = {t.path: i for i, t in enumerate(tensors) if t.role == 'parameter_gradient'}
-  steps = []
+  launches = []
 
   def added(role, parameter):
     tensors.append(Tensor(parameter.size, role, parameter.path))
@@ -201,8 +202,10 @@ def _update(table: LayerTable, tensors: list[Tensor]) -> list[Step]:
     value = index[path] if path in index else added('parameter', parameter)
     gradient = gradients[path] if path in gradients else added('parameter_gradient', parameter)
     momentum = added('momentum', parameter)
-    steps.append(Step('update', path, -1, (value, gradient, momentum), (value, momentum), 0))
-  return steps
+    launches.append(
+      KernelLaunch('update', path, -1, (value, gradient, momentum), (value, momentum), 0)
+    )
+  return launches
 
 
 def with_virtual_maps(table: LayerTable, paths: Collection[str]) -> LayerTable:

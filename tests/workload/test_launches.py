@@ -1,4 +1,4 @@
-"""Kernels of small programs by hand, steps of inference and training, virtual maps, bytes."""
+"""Kernels of small programs by hand, launches of inference and training, virtual maps, bytes."""
 
 import jax
 import jax.numpy as jnp
@@ -94,18 +94,19 @@ def test_loops_have_no_dataflow():
     schedule(table)
 
 
-def test_inference_steps():
-  plan = schedule(trace_layers(_two_layers, TWO, _leaf(5, 6)))
-  assert [step.kind for step in plan.steps] == ['forward', 'elementwise', 'forward']
-  assert plan.macs == 5 * (48 + 24) and plan.activations == 30 + 40 + 40 + 15
+def test_launches_of_inference():
+  launched = schedule(trace_layers(_two_layers, TWO, _leaf(5, 6)))
+  assert [launch.kind for launch in launched.launches] == ['forward', 'elementwise', 'forward']
+  assert launched.macs == 5 * (48 + 24) and launched.activations == 30 + 40 + 40 + 15
 
 
-def test_training_steps():
+def test_launches_of_a_training_step():
   table = trace_layers(_two_layers, TWO, _leaf(5, 6))
-  plan = schedule(table, training=True)
-  role = lambda i: (plan.tensors[i].role, plan.tensors[i].elements)
+  launched = schedule(table, training=True)
+  role = lambda i: (launched.tensors[i].role, launched.tensors[i].elements)
   backward = [
-    (s.kind, [role(i) for i in s.reads], [role(i) for i in s.writes]) for s in plan.steps[3:7]
+    (s.kind, [role(i) for i in s.reads], [role(i) for i in s.writes])
+    for s in launched.launches[3:7]
   ]
   output, hidden = ('gradient', 15), ('activation', 40)
   assert backward == [
@@ -115,12 +116,14 @@ def test_training_steps():
     # The input is data: no gradient of it.
     ('weight_gradient', [('gradient', 40), ('input', 30)], [('parameter_gradient', 48)]),
   ]
-  assert [(s.path, [role(i)[1] for i in s.reads], len(s.writes)) for s in plan.steps[7:]] == [
+  assert [
+    (s.path, [role(i)[1] for i in s.reads], len(s.writes)) for s in launched.launches[7:]
+  ] == [
     ('a', [48] * 3, 2),
     ('b', [24] * 3, 2),
     ('bias', [8] * 3, 2),
   ]
-  assert plan.macs == 3 * table.macs - table.layers[0].macs
+  assert launched.macs == 3 * table.macs - table.layers[0].macs
 
 
 def test_gradients_of_an_array_with_two_readers_are_added():
@@ -128,23 +131,25 @@ def test_gradients_of_an_array_with_two_readers_are_added():
     y = x @ params['a']
     return y @ params['b'] + y @ params['c']
 
-  plan = schedule(trace_layers(net, {k: _leaf(4, 4) for k in 'abc'}, _leaf(3, 4)), training=True)
-  to_y = [s for s in plan.steps if s.kind == 'data_gradient']
+  launched = schedule(
+    trace_layers(net, {k: _leaf(4, 4) for k in 'abc'}, _leaf(3, 4)), training=True
+  )
+  to_y = [s for s in launched.launches if s.kind == 'data_gradient']
   assert len(to_y) == 2 and to_y[0].writes == to_y[1].writes
   assert len(to_y[0].reads) == 2 and to_y[1].reads[2:] == to_y[0].writes
 
 
 def test_bytes_at_bits():
-  plan = schedule(trace_layers(_two_layers, TWO, _leaf(5, 6)), training=True)
+  launched = schedule(trace_layers(_two_layers, TWO, _leaf(5, 6)), training=True)
   by_role = lambda sizes, role: sorted(
-    {(t.path, int(s)) for t, s in zip(plan.tensors, sizes) if t.role == role}
+    {(t.path, int(s)) for t, s in zip(launched.tensors, sizes) if t.role == role}
   )
-  sizes = plan.tensor_bytes(batch=3, weight_bits={'a': 3}, activation_bits=16)
+  sizes = launched.tensor_bytes(batch=3, weight_bits={'a': 3}, activation_bits=16)
   assert ('a', 18) in by_role(sizes, 'parameter') and ('b', 96) in by_role(sizes, 'parameter')
   assert by_role(sizes, 'input') == [('', 3 * 30 * 2)]
   assert ('a', 4 * 48) in by_role(sizes, 'parameter_gradient')
   with pytest.raises(KeyError, match="'z'"):
-    plan.tensor_bytes(weight_bits={'z': 3})
+    launched.tensor_bytes(weight_bits={'z': 3})
 
 
 def test_virtual_maps_joined_by_path():
@@ -182,22 +187,22 @@ def test_training_table_has_the_statistics_of_batch_norm():
 )
 def test_every_kernel_reads_what_was_written_before(name, side):
   table = models.layer_table(models.create(name, num_classes=1000), (side, side, 3))
-  plan = schedule(table, training=True)
+  launched = schedule(table, training=True)
   written = set()
-  for step in plan.steps:
-    for tensor in step.reads:
-      role = plan.tensors[tensor].role
+  for launch in launched.launches:
+    for tensor in launch.reads:
+      role = launched.tensors[tensor].role
       assert (
         tensor in written
         or role in ('input', 'parameter', 'momentum')
         or (role in ('gradient', 'parameter_gradient'))
       )
       if role == 'activation':
-        assert tensor in written, step
-    written.update(step.writes)
-  layers = {step.layer for step in plan.steps if step.kind == 'weight_gradient'}
+        assert tensor in written, launch
+    written.update(launch.writes)
+  layers = {launch.layer for launch in launched.launches if launch.kind == 'weight_gradient'}
   assert layers == set(range(len(table)))
-  assert plan.macs == 3 * table.macs - table.layers[0].macs
-  sizes = plan.tensor_bytes()
+  assert launched.macs == 3 * table.macs - table.layers[0].macs
+  sizes = launched.tensor_bytes()
   assert sizes.dtype == np.int64 and (sizes > 0).all()
-  assert isinstance(plan, workload.Schedule)
+  assert isinstance(launched, workload.Schedule)

@@ -19,10 +19,6 @@ def float64():
   return jax.enable_x64(True)
 
 
-# For programs that are compiled for a few designs: half the time to compile, twice the time to run.
-COMPILE_QUICKLY = {'xla_backend_optimization_level': 0}
-
-
 def in_float64(function: Callable[..., Any]) -> Callable[..., Any]:
   """Runs `function` inside `float64()`."""
 

@@ -1,4 +1,4 @@
-"""AlexNet at batch sizes from 1 to 256 on caches of 3 MB.
+"""AlexNet at batch sizes from 1 to 256 on caches of 3 MiB.
 
     python -m experiments.nvm_eval --config configs/nvm_batch.py --workdir runs/batch
 

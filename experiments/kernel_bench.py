@@ -1,37 +1,40 @@
 """Speed of the interpolation ops: each kernel beside its XLA forms, against copy bandwidth.
 
-    python -m experiments.kernel_bench --workdir runs/kernel_bench
+    python -m experiments.kernel_bench --config configs/kernel_bench.py --workdir runs/kernel_bench
 
 On an NVIDIA GPU of capability 9.0 or newer it times the Mosaic kernels (`mosaic`), the XLA forms
 (`xla`), the map materialised before the op (`materialised`), and `jax.image.resize`, which is
 another function of the same traffic, at batch 32 and 256 in bfloat16: about ten minutes. Elsewhere
 it times what is there and says so; on a CPU at batch 4 in float32, about four minutes on two cores.
-`--tune` also times every candidate tile and prints entries for `kernels/<op>/tuned.py`.
+`--config.tune=true` also times every candidate tile and prints entries for `kernels/<op>/tuned.py`.
 
 Every row is the median of interleaved rounds of back-to-back calls on rotating inputs. `share` is
-the least bytes the op must move, over its time, over the bandwidth of a copy in the same run. Needs
-jax, flax, numpy and absl only, for machines where nothing can be installed.
+the least bytes the op must move, over its time, over the bandwidth of a copy in the same run. The
+ops need jax, flax, numpy, absl and ml_collections only, for machines where little can be installed;
+the whole network, which is timed on a GPU alone, needs what `cnnopt_jax.models` does.
 """
 
 import functools
-import json
+import importlib
 import pathlib
-import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
+from ml_collections import config_dict
 
+from cnnopt_jax import measure
 from cnnopt_jax.kernels import dispatch, pallas, rows
 from cnnopt_jax.kernels.border_pad import border_pad
 from cnnopt_jax.kernels.interp2x import interp2x
 from cnnopt_jax.kernels.interp2x_add_relu import interp2x_add_relu
 from cnnopt_jax.kernels.interp2x_max_pool import interp2x_max_pool
+from experiments.common import fields, launch, reports
+from experiments.common.fields import boolean, integer, one_of, tuple_of
 
 # Name: size of the map (square), channels, and the ops that read such a map in the network.
 LAYERS = {
@@ -55,17 +58,16 @@ OPS = {
   'add_relu': interp2x_add_relu,
   'add_relu_map': functools.partial(interp2x_add_relu, b_virtual=False),
 }
-ROUND_SECONDS = 0.02  # Back-to-back calls of a round on a GPU, so that launches overlap.
 ROTATED_BYTES = 256 << 20  # Inputs of a form together: several times the 60 MB of an H200's L2.
+DTYPES = ('float32', 'bfloat16')
 
-flags.DEFINE_string('workdir', 'runs/kernel_bench', 'Folder for bench.json and report.md.')
-flags.DEFINE_multi_integer(
-  'batch', None, 'Batch sizes; default 32 and 256, on a CPU 4.', lower_bound=1
-)
-flags.DEFINE_enum('dtype', None, ['float32', 'bfloat16'], 'Default bfloat16, on a CPU float32.')
-flags.DEFINE_multi_enum('layer', list(LAYERS), list(LAYERS), 'Layers to time.')
-flags.DEFINE_integer('rounds', 9, 'Interleaved rounds.', lower_bound=1)
-flags.DEFINE_bool('tune', False, 'Time every candidate tile of the kernels; GPU only.')
+SPEC = {
+  'batches': tuple_of(integer(1), min_length=0),
+  'dtype': one_of('auto', *DTYPES),
+  'layers': tuple_of(one_of(*LAYERS), min_length=0),
+  'rounds': integer(1),
+  'tune': boolean(),
+}
 
 
 class Case(NamedTuple):
@@ -82,63 +84,45 @@ class Case(NamedTuple):
 def forms(case: Case, gpu: bool) -> dict[str, Callable[..., jax.Array]]:
   """What is compared: functions of the op's operands."""
   op = functools.partial(OPS[case.op], size=case.size)
-  full = lambda x: jax.lax.optimization_barrier(interp2x(x, case.size, implementation='xla'))
-  materialised = {
-    'interp2x': lambda x: jax.image.resize(x, (x.shape[0], *case.size, x.shape[3]), 'linear'),
-    'max_pool': lambda x: nn.max_pool(full(x), (2, 2), (2, 2)),
-    'add_relu': lambda x, y: nn.relu(full(x) + full(y)),
-    'add_relu_map': lambda x, y: nn.relu(full(x) + y),
-  }
   found = {'mosaic': functools.partial(op, implementation='mosaic')} if gpu else {}
   found['xla'] = functools.partial(op, implementation='xla')
-  if case.op in materialised:
-    found['resize' if case.op == 'interp2x' else 'materialised'] = materialised[case.op]
-  return found
+  return {**found, **_other_forms(case)}
+
+
+def _other_forms(case: Case) -> dict[str, Callable[..., jax.Array]]:
+  """The map written in full before the op reads it; for the interpolation itself, JAX's resize."""
+
+  def full(x):
+    # The barrier keeps XLA from fusing the interpolation into what reads it.
+    return jax.lax.optimization_barrier(interp2x(x, case.size, implementation='xla'))
+
+  def resize(x):
+    return jax.image.resize(x, (x.shape[0], *case.size, x.shape[3]), 'linear')
+
+  return {
+    'interp2x': {'resize': resize},
+    'max_pool': {'materialised': lambda x: nn.max_pool(full(x), (2, 2), (2, 2))},
+    'add_relu': {'materialised': lambda x, y: nn.relu(full(x) + full(y))},
+    'add_relu_map': {'materialised': lambda x, y: nn.relu(full(x) + y)},
+  }.get(case.op, {})
 
 
 def operands(case: Case, rng) -> list[jax.Array]:
+  """Random samples, and the second operand of an addition."""
   samples = tuple(-(-n // 2) for n in case.size)
   sizes = [samples] + {'add_relu': [samples], 'add_relu_map': [case.size]}.get(case.op, [])
   return [jax.random.normal(rng, (case.batch, *s, case.channels), case.dtype) for s in sizes]
 
 
 def least_bytes(inputs, outputs) -> int:
+  """Bytes that an op must read and write."""
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((inputs, outputs)))
 
 
-def seconds(functions: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, float]:
-  """Median seconds of a call of each, in turn; calls of a round follow each other on the device.
-
-  Args:
-    functions: by name; they take the number of the call, to rotate their inputs.
-    rounds: that the median is over.
-  """
-  calls = {}
-  for name, function in functions.items():
-    jax.block_until_ready(function(0))
-    start = time.perf_counter()
-    jax.block_until_ready(function(0))
-    once = time.perf_counter() - start
-    cpu = jax.default_backend() == 'cpu'
-    calls[name] = 1 if cpu else int(np.clip(ROUND_SECONDS / once, 1, 999))
-  times = {name: [] for name in functions}
-  for _ in range(rounds):
-    for name, function in functions.items():
-      start = time.perf_counter()
-      for i in range(calls[name]):
-        out = function(i)
-      jax.block_until_ready(out)
-      times[name].append((time.perf_counter() - start) / calls[name])
-  return {name: float(np.median(t)) for name, t in times.items()}
-
-
-def copy_bandwidth(rounds: int) -> float:
-  """Bytes read and written a second by the fastest simple copy, of far more than the caches."""
-  # A CPU's copy of more pays for fresh pages instead.
-  count = 1 << (26 if jax.default_backend() == 'cpu' else 30)
-  x = jnp.ones(count // 4, jnp.float32)
-  negate = jax.jit(lambda x: -x)
-  return 2 * count / seconds({'copy': lambda i: negate(x)}, rounds)['copy']
+def medians(functions: dict[str, Callable[[int], Any]], rounds: int) -> dict[str, float]:
+  """Median seconds of a call of each, in turn."""
+  seconds = measure.back_to_back_seconds(functions, rounds=rounds)
+  return {name: float(np.median(s)) for name, s in seconds.items()}
 
 
 def bench(case: Case, gpu: bool, bandwidth: float, rounds: int) -> list[dict]:
@@ -161,7 +145,7 @@ def bench(case: Case, gpu: bool, bandwidth: float, rounds: int) -> list[dict]:
       extra = {'max_pool': first, 'add_relu': out, 'add_relu_map': out}.get(case.op, [])
       least = least_bytes((out, first), extra)
     error = distance(functions['mosaic'](0), functions['xla'](0)) if gpu else None
-    for name, took in seconds(functions, rounds).items():
+    for name, took in medians(functions, rounds).items():
       rows_.append(
         dict(
           name=f'{case.layer}_{case.op}_{direction}_{name}',
@@ -184,6 +168,7 @@ def bench(case: Case, gpu: bool, bandwidth: float, rounds: int) -> list[dict]:
 
 
 def rotated(function: Callable, inputs: list) -> Callable[[int], Any]:
+  """The function of a call's number that takes the next inputs each time."""
   return lambda i: function(*inputs[i % len(inputs)])
 
 
@@ -207,7 +192,7 @@ def distance(ours, theirs) -> float:
 def tune(case: Case, rounds: int) -> str:
   """The fastest tile, forward and backward together, as an entry of the op's table."""
   op = getattr(OPS[case.op], 'func', OPS[case.op])
-  mosaic = __import__(op.__module__.replace('.api', '.mosaic'), fromlist=['OP'])
+  mosaic = importlib.import_module(op.__module__.replace('.api', '.mosaic'))
   arrays = operands(case, jax.random.key(0))
   width = arrays[0].shape[2]
   functions = {}
@@ -219,60 +204,62 @@ def tune(case: Case, rounds: int) -> str:
         return pull(out)
 
     functions[str(tile)] = rotated(jax.jit(both), [arrays])
-  took = seconds(functions, rounds)
+  took = medians(functions, rounds)
   best = min(took, key=took.get)
   return f'{op.__name__}: ({width}, {case.channels}, {case.dtype!r}): {best},  # {took[best]:.3g} s'
 
 
-def run(
-  workdir: pathlib.Path,
-  *,
-  batches=None,
-  dtype=None,
-  layers=tuple(LAYERS),
-  rounds=9,
-  tune_tiles=False,
-) -> list[dict]:
-  """Times, prints, and writes `bench.json` and `report.md` to `workdir`; returns the rows."""
+def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """Times and prints everything, and writes bench.json and report.md.
+
+  Args:
+    config: with the fields of `SPEC`, checked.
+    workdir: folder of the result.
+
+  Returns:
+    The rows of bench.json.
+  """
   platform, kind = pallas.target()
   gpu = platform == 'cuda' and pallas.capability() >= 9
-  batches = batches or ([32, 256] if gpu else [4])
-  dtype = dtype or ('bfloat16' if gpu else 'float32')
-  bandwidth = copy_bandwidth(rounds)
-  rows_, entries = [dict(name='copy_bandwidth', value=bandwidth / 1e9, unit='GB/s')], []
-  notes = [
-    f'{kind}, JAX {jax.__version__}, revision {revision()}, '
-    f'{time.strftime("%Y-%m-%d")}; a copy moves {bandwidth / 1e9:.4g} GB/s.'
-  ]
+  dtype = config.dtype if config.dtype != 'auto' else 'bfloat16' if gpu else 'float32'
+  bandwidth = measure.copy_bandwidth(config.rounds)
+  found, entries = [dict(name='copy_bandwidth', value=bandwidth / 1e9, unit='GB/s')], []
+  notes = [f'{kind}: a copy moves {bandwidth / 1e9:.4g} GB/s.']
   if not gpu:
     notes.append('No NVIDIA GPU of capability 9.0 was there: only the XLA forms were timed.')
   print('\n'.join(notes), flush=True)
-  for layer in layers:
-    size, channels, ops = LAYERS[layer]
-    for batch in batches:
-      for op in ops:
-        case = Case(op, layer, batch, (size, size), channels, dtype)
-        new = bench(case, gpu, bandwidth, rounds)
-        rows_ += new
-        print(table(new, header=len(rows_) == len(new) + 1), flush=True)
-        if tune_tiles and gpu:
-          entries.append(tune(case, rounds))
-          print(entries[-1], flush=True)
+  for case in cases(config.layers or LAYERS, config.batches or ((32, 256) if gpu else (4,)), dtype):
+    new = bench(case, gpu, bandwidth, config.rounds)
+    print(table(new, header=len(found) == 1), flush=True)
+    found += new
+    if config.tune and gpu:
+      entries.append(tune(case, config.rounds))
+      print(entries[-1], flush=True)
+  ops = found[1:]
   if gpu:
-    network = end_to_end(32, 224, dtype, rounds)
-    rows_ += network
+    network = end_to_end(32, 224, dtype, config.rounds)
+    found += network
     notes.append(
       f'VGG-16 with its head, {dtype}, batch 32, in one jit: '
       + ', '.join(f'{row["name"]} {row["value"]:.4g} {row["unit"]}' for row in network)
     )
     print(notes[-1], flush=True)
-  workdir.mkdir(parents=True, exist_ok=True)
-  (workdir / 'bench.json').write_text(json.dumps(rows_, indent=1) + '\n')
-  parts = ['# Interpolation ops', *notes, table([row for row in rows_ if 'op' in row])]
-  if entries:
-    parts.append('\n'.join(['```', *entries, '```']))
-  (workdir / 'report.md').write_text('\n\n'.join(parts) + '\n')
-  return rows_
+  reports.write_bench(workdir, found, show=False)
+  tiles = ['\n'.join(['```', *entries, '```\n'])] if entries else []
+  notes = [note + '\n' for note in notes]
+  reports.write(workdir, ['# Interpolation ops\n', *notes, table(ops) + '\n', *tiles])
+  return found
+
+
+def cases(layers: Sequence[str], batches: Sequence[int], dtype: str) -> list[Case]:
+  """Every op that reads such a map, of each layer at each batch."""
+  found = []
+  for layer in layers:
+    size, channels, ops = LAYERS[layer]
+    found += [
+      Case(op, layer, batch, (size, size), channels, dtype) for batch in batches for op in ops
+    ]
+  return found
 
 
 def end_to_end(
@@ -301,7 +288,7 @@ def end_to_end(
     )
     for name, model in (('dense', dense), ('all_virtual', virtual))
   }
-  took = seconds(
+  took = medians(
     {
       name: lambda i, program=program: program[0](program[1], images)
       for name, program in programs.items()
@@ -322,57 +309,67 @@ def end_to_end(
   ]
 
 
+# Of the printed table: name and width. Fixed, for rows are printed as they are measured.
+COLUMNS = {
+  'layer': 11,
+  'op': 13,
+  'direction': 9,
+  'form': 13,
+  'batch': 6,
+  'size': 5,
+  'channels': 9,
+  'dtype': 9,
+  'least_mb': 10,
+  'value': 10,
+  'share': 7,
+}
+
+
 def table(rows_: list[dict], header: bool = True) -> str:
   """Markdown, in columns."""
-  columns = dict(
-    layer=11,
-    op=13,
-    direction=9,
-    form=13,
-    batch=6,
-    size=5,
-    channels=9,
-    dtype=9,
-    least_mb=10,
-    value=10,
-    share=7,
-  )
-  widths = columns.values()
-  line = lambda cells: f'| {" | ".join(str(c).rjust(w) for c, w in zip(cells, widths))} |'
-  lines = (
-    [
-      line(['us' if name == 'value' else name for name in columns]),
-      line(['-' * (w - 1) + ':' for w in widths]),
-    ]
-    if header
-    else []
-  )
-  lines += [line([f'{row[c]:.1f}' if c == 'value' else row[c] for c in columns]) for row in rows_]
+
+  def line(cells):
+    shown = (str(cell).rjust(width) for cell, width in zip(cells, COLUMNS.values()))
+    return f'| {" | ".join(shown)} |'
+
+  lines = []
+  if header:
+    lines.append(line(['us' if name == 'value' else name for name in COLUMNS]))
+    lines.append(line(['-' * (width - 1) + ':' for width in COLUMNS.values()]))
+  for row in rows_:
+    lines.append(line([f'{row[c]:.1f}' if c == 'value' else row[c] for c in COLUMNS]))
   return '\n'.join(lines)
 
 
-def revision() -> str:
-  done = subprocess.run(
-    ['git', '-C', str(pathlib.Path(__file__).parent), 'describe', '--always', '--dirty'],
-    capture_output=True,
-    text=True,
-  )
-  return done.stdout.strip() or 'unknown'
+# Flags from before there was a config, and the fields that they set.
+_OLD_FLAGS = {
+  'batch': 'batches',
+  'dtype': 'dtype',
+  'layer': 'layers',
+  'rounds': 'rounds',
+  'tune': 'tune',
+}
 
 
-def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'argument {argv[1]!r}: not a flag')
-  values = flags.FLAGS
-  run(
-    pathlib.Path(values.workdir),
-    batches=values.batch,
-    dtype=values.dtype,
-    layers=values.layer,
-    rounds=values.rounds,
-    tune_tiles=values.tune,
-  )
+def _define_old_flags() -> None:
+  now = {flag: f'Now --config.{field}.' for flag, field in _OLD_FLAGS.items()}
+  flags.DEFINE_multi_integer('batch', None, now['batch'])
+  flags.DEFINE_string('dtype', None, now['dtype'])
+  flags.DEFINE_multi_string('layer', None, now['layer'])
+  flags.DEFINE_integer('rounds', None, now['rounds'])
+  flags.DEFINE_bool('tune', None, now['tune'])
+
+
+def _run_with_old_flags(config: config_dict.ConfigDict, workdir: pathlib.Path):
+  given = {field: flags.FLAGS[flag].value for flag, field in _OLD_FLAGS.items()}
+  changes = {
+    field: tuple(value) if isinstance(value, list) else value
+    for field, value in given.items()
+    if value is not None
+  }
+  return run(fields.check({**config, **changes}, SPEC), workdir)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  _define_old_flags()
+  launch.main(_run_with_old_flags, SPEC, 'configs/kernel_bench.py', 'runs/kernel_bench')

@@ -17,17 +17,15 @@ import numpy as np
 from ml_collections import config_dict
 
 from cnnopt_jax import nvm, traffic
-from cnnopt_jax.nvm import system
-from cnnopt_jax.nvm.circuit import array
-from cnnopt_jax.nvm.search import exploration, programs
+from cnnopt_jax.nvm import circuit, search
 from experiments.common import fields, launch, reports, run_folder
 
 SPEC = {
   'cell': fields.one_of(*nvm.CELLS),
-  'capacity_mb': fields.integer(1, 1024),
+  'capacity_mib': fields.integer(1, 1024).formerly('capacity_mb'),
   'repeats': fields.integer(1, 1000),
   'sweep_cells': fields.tuple_of(fields.one_of(*nvm.CELLS)),
-  'sweep_capacities_mb': fields.tuple_of(fields.integer(1, 1024)),
+  'sweep_capacities_mib': fields.tuple_of(fields.integer(1, 1024)).formerly('sweep_capacities_mb'),
   'stream_accesses': fields.integer(1000, 100_000_000),
 }
 NVSIM_S = (15, 75)  # One mode on one core, by the reference runs.
@@ -37,7 +35,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   """Measures, writes and returns the rows of `bench.json`."""
   tech = nvm.technology_node(22)
   cells = {config.cell: nvm.CELLS[config.cell]}
-  capacity = config.capacity_mb << 20
+  capacity = config.capacity_mib << 20
   rows = []
   add = lambda name, value, unit, **notes: rows.append(
     {'name': name, 'value': value, 'unit': unit, **notes}
@@ -57,7 +55,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
     organisations=count,
     targets=9,
     modes=3,
-    capacity_mb=config.capacity_mb,
+    capacity_mb=config.capacity_mib,  # MiB; the name is that of older files.
     nvsim_ms=[3e3 * seconds for seconds in NVSIM_S],
   )
   add('organisations_per_s', count / again, '1/s', organisations=count)
@@ -72,7 +70,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   )
 
   sweep_cells = {name: nvm.CELLS[name] for name in config.sweep_cells}
-  capacities = [mb << 20 for mb in config.sweep_capacities_mb]
+  capacities = [mib << 20 for mib in config.sweep_capacities_mib]
   sweep = lambda: nvm.explore(sweep_cells, tech, capacities)
   found, cold = timed(sweep)
   _, warm = timed(sweep)
@@ -93,27 +91,27 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   return rows
 
 
-def enumerate_problems(capacity: int) -> list[exploration.Problem]:
+def enumerate_problems(capacity: int) -> list[search.Problem]:
   """Data arrays of the three modes, and the tags."""
   spec = nvm.CacheSpec(capacity)
   with nvm.float64():
     modes = [mode for mode in nvm.Mode if mode != nvm.Mode.RAM]
-    return [exploration.problem(spec, mode, nvm.CACTI_SPACE, False, False) for mode in modes] + [
-      exploration.problem(spec, nvm.Mode.SEQUENTIAL, nvm.TAG_SPACE, True, False)
+    return [search.problem(spec, mode, nvm.CACTI_SPACE, False, False) for mode in modes] + [
+      search.problem(spec, nvm.Mode.SEQUENTIAL, nvm.TAG_SPACE, True, False)
     ]
 
 
 def data_only(config, tech, problems) -> tuple[float, int]:
   """Seconds for evaluating all data arrays and picking their winners, and how many."""
   with nvm.float64():
-    cell, technology = jax.tree.map(array.as_array, (nvm.CELLS[config.cell], tech))
+    cell, technology = jax.tree.map(circuit.as_array, (nvm.CELLS[config.cell], tech))
 
     def search_data():
       return jax.block_until_ready(
         [
-          programs.pick_alone(
-            programs.evaluate_arrays(cell, technology, problem.padded, False),
-            programs.picked_size(problem.padded),
+          search.pick_alone(
+            search.evaluate_arrays(cell, technology, problem.padded, False),
+            search.picked_size(problem.padded),
           )
           for problem in problems
         ]
@@ -128,14 +126,14 @@ def growth(config, tech) -> list[dict]:
   """Time against the number of data organisations, by searching ever larger caches."""
   rows = []
   with nvm.float64():
-    cell, technology = jax.tree.map(array.as_array, (nvm.CELLS[config.cell], tech))
+    cell, technology = jax.tree.map(circuit.as_array, (nvm.CELLS[config.cell], tech))
     for fraction in (1, 2, 4, 8):
-      spec = nvm.CacheSpec(config.capacity_mb << 20)
-      whole = exploration.problem(spec, nvm.Mode.SEQUENTIAL, nvm.CACTI_SPACE, False, False)
+      spec = nvm.CacheSpec(config.capacity_mib << 20)
+      whole = search.problem(spec, nvm.Mode.SEQUENTIAL, nvm.CACTI_SPACE, False, False)
       counts = tuple(max(1, count // fraction) for count in whole.padded.counts)
       part = whole.padded._replace(counts=counts)
       evaluate = lambda part=part: jax.block_until_ready(
-        programs.evaluate_arrays(cell, technology, part, False)
+        search.evaluate_arrays(cell, technology, part, False)
       )
       evaluate()
       _, seconds = best_of(evaluate, config.repeats)
@@ -153,13 +151,13 @@ def growth(config, tech) -> list[dict]:
 def system_evaluations(repeats: int) -> list[dict]:
   """Workloads x caches x DRAMs evaluated per second, after compilation."""
   rng, rows = np.random.default_rng(0), []
-  evaluate = jax.jit(system.system_totals_grid)
+  evaluate = jax.jit(nvm.system_totals_grid)
   for workloads, caches in ((10, 50), (100, 500), (400, 1000)):
-    demand = system.Demand(
+    demand = nvm.Demand(
       *rng.uniform(1e6, 1e9, (2, workloads)), rng.uniform(1e6, 1e9, (workloads, caches))
     )
-    figures = system.CacheFigures(*rng.uniform(0.1, 10, (6, caches)))
-    drams = system.Dram(*rng.uniform(1, 5, (2, 2)))
+    figures = nvm.CacheFigures(*rng.uniform(0.1, 10, (6, caches)))
+    drams = nvm.Dram(*rng.uniform(1, 5, (2, 2)))
     call = lambda args=(demand, figures, drams): jax.block_until_ready(evaluate(*args))
     call()
     _, seconds = best_of(call, repeats)

@@ -1,10 +1,10 @@
-"""Caches of SRAM, STT, SOT and any `.cell` from 1 to 64 MB: table, plots, iso-area capacities.
+"""Caches of SRAM, STT, SOT and any `.cell` from 1 to 64 MiB: table, plots, iso-area capacities.
 
     python -m experiments.nvm_cache --config configs/nvm_cache.py --workdir runs/nvm_cache
 
 Every cache is EDAP-tuned as in DeepNVM (`nvm.edap_tuned`). Writes `results.csv`, `report.md` and
 `caches.png`. The report ends with DeepNVM++'s table, AS RECALLED AND UNVERIFIED, beside ours, and
-with the cell parameter that most reduces the energy-delay product at `sensitivity_mb`.
+with the cell parameter that most reduces the energy-delay product at `sensitivity_mib`.
 """
 
 import csv
@@ -16,7 +16,8 @@ from ml_collections import config_dict
 
 from cnnopt_jax import nvm
 from cnnopt_jax import report as formats
-from experiments.common import fields, launch, reports, run_folder
+from cnnopt_jax.nvm import validation
+from experiments.common import caches, fields, launch, reports, run_folder
 
 matplotlib.use('Agg')
 
@@ -27,9 +28,9 @@ SPEC = {
   'node_nm': fields.integer(16, 120),
   'roadmap': fields.one_of('HP', 'LSTP', 'LOP'),
   'temperature_k': fields.integer(300, 400),
-  'capacities_mb': fields.tuple_of(fields.integer(1, 1024)),
-  'iso_area_mb': fields.integer(1, 64),
-  'sensitivity_mb': fields.integer(1, 1024),
+  'capacities_mib': fields.tuple_of(fields.integer(1, 1024)).formerly('capacities_mb'),
+  'iso_area_mib': fields.integer(1, 64).formerly('iso_area_mb'),
+  'sensitivity_mib': fields.integer(1, 1024).formerly('sensitivity_mb'),
   'nvsim_compatible': fields.boolean(),
 }
 
@@ -41,43 +42,26 @@ FIGURES = {
   'leakage_mw': 'leakage, mW',
   'area_mm2': 'area, mm$^2$',
 }
-# DeepNVM++ (arXiv 2012.04559), caches after EDAP tuning at 16 nm: recalled, unverified.
+# DeepNVM++'s caches, recalled and unverified, by the names that its cells have here.
+PAPER_CELLS = {'sram': 'sram', 'stt': 'paper_stt', 'sot': 'paper_sot'}
 RECALLED = {
-  ('sram', 3): (2.91, 1.53, 0.35, 0.32, 6442, 5.53),
-  ('paper_stt', 3): (2.98, 9.31, 0.81, 0.31, 748, 2.34),
-  ('paper_sot', 3): (3.71, 1.38, 0.49, 0.22, 527, 1.95),
-  ('paper_stt', 7): (4.58, 10.06, 0.93, 0.43, 1706, 5.12),
-  ('paper_sot', 10): (6.69, 2.47, 0.51, 0.40, 1434, 5.64),
+  (PAPER_CELLS[name], mib): figures for (name, mib), figures in validation.RECALLED_CACHES.items()
 }
-MB = 1 << 20
+MIB = 1 << 20
 
 
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
   """Explores, writes the files and returns `{(cell, capacity in bytes): winner}`."""
   cells = {name: nvm.CELLS[name] for name in config.cells}
-  for path in map(pathlib.Path, filter(None, config.cell_files.split(','))):
-    try:
-      cells[path.stem] = nvm.read_cell(path)
-    except (OSError, nvm.OptionFileError) as error:
-      raise fields.ConfigError(
-        f'config.cell_files={str(path)!r}: {error}; allowed: a readable .cell file'
-      ) from None
-  try:
-    tech = nvm.technology_node(
-      config.node_nm, config.roadmap, config.temperature_k, nvsim_compatible=config.nvsim_compatible
-    )
-  except ValueError as error:
-    raise fields.ConfigError(f'config.{error}') from None
-  options = {
-    'tag_cell': None if config.tag_cell == 'same' else nvm.CELLS[config.tag_cell],
-    'nvsim_compatible': config.nvsim_compatible,
-  }
-  tuned = nvm.edap_tuned(cells, tech, [mb * MB for mb in config.capacities_mb], **options)
-  iso = iso_area(cells, tech, config.iso_area_mb, options)
+  cells |= caches.read_cells(config.cell_files, 'config.cell_files')
+  tech = caches.technology_of(config, nvsim_compatible=config.nvsim_compatible)
+  options = caches.options_of(config) | {'nvsim_compatible': config.nvsim_compatible}
+  tuned = nvm.edap_tuned(cells, tech, [mib * MIB for mib in config.capacities_mib], **options)
+  iso = iso_area(cells, tech, config.iso_area_mib, options)
   paper = nvm.edap_tuned(
     {name: nvm.CELLS[name] for name, _ in RECALLED},
     tech,
-    sorted({mb * MB for _, mb in RECALLED}),
+    sorted({mib * MIB for _, mib in RECALLED}),
     **options,
   )
   slopes = {name: steepest(name, cell, tech, config, options) for name, cell in cells.items()}
@@ -89,22 +73,25 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
   return tuned
 
 
-def iso_area(cells: dict, tech: nvm.Technology, sram_mb: int, options: dict) -> dict:
-  """`{cell: (MB, winner)}`: the largest whole number of MB in the area of an SRAM cache."""
-  budget = nvm.edap_tuned({'sram': nvm.CELLS['sram']}, tech, [sram_mb * MB], **options)
-  area = budget['sram', sram_mb * MB].totals.area_mm2
-  others = {name: cell for name, cell in cells.items() if name != 'sram'}
-  capacities = [mb * MB for mb in range(sram_mb, 6 * sram_mb + 1)]
-  fits = {'sram': (sram_mb, budget['sram', sram_mb * MB])}
-  for (name, capacity), winner in nvm.edap_tuned(others, tech, capacities, **options).items():
-    if winner.totals.area_mm2 <= area and capacity >= fits.get(name, (0,))[0] * MB:
-      fits[name] = capacity // MB, winner
-  return fits
+def iso_area(
+  cells: dict[str, nvm.Cell], tech: nvm.Technology, sram_mib: int, options: dict
+) -> dict[str, nvm.Winner]:
+  """The largest cache of each cell in the area of an SRAM cache, of at least its capacity."""
+  capacity = sram_mib * MIB
+  budget = nvm.edap_tuned({'sram': nvm.CELLS['sram']}, tech, [capacity], **options)
+  found = {'sram': budget['sram', capacity]}
+  area = found['sram'].totals.area_mm2
+  for name, cell in cells.items():
+    if name != 'sram':
+      winner = nvm.largest_within_area(cell, tech, area, least_mib=sram_mib, name=name, **options)
+      if winner is not None:
+        found[name] = winner
+  return found
 
 
 def steepest(name: str, cell: nvm.Cell, tech: nvm.Technology, config, options: dict):
   """EDP of the tuned cache and its elasticities in the cell's parameters, largest first."""
-  capacity = config.sensitivity_mb * MB
+  capacity = config.sensitivity_mib * MIB
   winner = nvm.edap_tuned({name: cell}, tech, [capacity], **options).get((name, capacity))
   if winner is None:
     return None
@@ -127,6 +114,7 @@ def as_csv(tuned: dict) -> str:
   """One line per cell and capacity."""
   out = io.StringIO()
   writer = csv.writer(out, lineterminator='\n')
+  # `capacity_mb` is in MiB; the name is that of older files.
   writer.writerow(
     ['cell', 'capacity_mb', *FIGURES, 'edap', 'mode', 'target', 'rows', 'columns', 'mats']
   )
@@ -135,7 +123,7 @@ def as_csv(tuned: dict) -> str:
     writer.writerow(
       [
         name,
-        capacity // MB,
+        capacity // MIB,
         *(f'{getattr(winner.totals, f):.6g}' for f in FIGURES),
         f'{winner.edap:.6g}',
         winner.mode.value,
@@ -154,8 +142,11 @@ def report(config, tuned: dict, iso: dict, paper: dict, slopes: dict) -> list[st
   heads = [name.replace('$^2$', '2') for name in FIGURES.values()]
   recalled = [
     row
-    for (name, mb), values in RECALLED.items()
-    for row in ([name, mb, 'recalled', *values], [name, mb, 'ours', *figures(paper[name, mb * MB])])
+    for (name, mib), values in RECALLED.items()
+    for row in (
+      [name, mib, 'recalled', *(f'{value:g}' for value in values)],
+      [name, mib, 'ours', *figures(paper[name, mib * MIB])],
+    )
   ]
   moved = [
     [
@@ -174,20 +165,21 @@ def report(config, tuned: dict, iso: dict, paper: dict, slopes: dict) -> list[st
     + '\n',
     formats.to_markdown(
       [
-        [name, capacity // MB, *figures(winner), winner.mode.value]
+        [name, capacity // MIB, *figures(winner), winner.mode.value]
         for (name, capacity), winner in tuned.items()
       ],
       ['cell', 'MB', *heads, 'mode'],
     ),
     '![figures against capacity](caches.png)\n',
-    f'## In the area of {config.iso_area_mb} MB of SRAM\n',
+    f'## In the area of {config.iso_area_mib} MB of SRAM\n',
     formats.to_markdown(
-      [[name, mb, *figures(winner)] for name, (mb, winner) in iso.items()], ['cell', 'MB', *heads]
+      [[name, w.capacity_bytes // MIB, *figures(w)] for name, w in iso.items()],
+      ['cell', 'MB', *heads],
     ),
     '## DeepNVM++ (recalled, unverified) beside ours\n',
     formats.to_markdown(recalled, ['cell', 'MB', 'whose', *heads]),
     *(differences(paper) if config.node_nm == 16 else []),
-    f'## What moves the energy-delay product at {config.sensitivity_mb} MB\n',
+    f'## What moves the energy-delay product at {config.sensitivity_mib} MB\n',
     'Relative change of EDP per relative change of a cell parameter, organisation fixed.\n',
     formats.to_markdown(moved, ['cell', 'EDP, nJ ns', 'first', 'second', 'third']),
   ]
@@ -195,15 +187,15 @@ def report(config, tuned: dict, iso: dict, paper: dict, slopes: dict) -> list[st
 
 def differences(paper: dict) -> list[str]:
   """Why the recalled figures are not ours at 16 nm, the node they are said to be of."""
-  of = lambda name, mb: dict(zip(FIGURES, RECALLED[name, mb]))
+  of = lambda name, mib: dict(zip(FIGURES, RECALLED[name, mib]))
   sram, stt = of('sram', 3), of('paper_stt', 3)
-  bits = 3 * MB * 8
+  bits = 3 * MIB * 8
   cells_mm2 = bits * nvm.CELLS['sram'].area_f2 * (16e-6) ** 2  # F in mm.
   feature = 16 * (sram['area_mm2'] / cells_mm2) ** 0.5
-  ours = paper['sram', 3 * MB].totals
+  ours = paper['sram', 3 * MIB].totals
   line_pj = 512 * nvm.CELLS['paper_stt'].set_energy_pj
-  at_22 = nvm.edap_tuned({'sram': nvm.CELLS['sram']}, nvm.technology_node(22), [4 * MB])
-  leak = at_22['sram', 4 * MB].totals.leakage_mw / 4
+  at_22 = nvm.edap_tuned({'sram': nvm.CELLS['sram']}, nvm.technology_node(22), [4 * MIB])
+  leak = at_22['sram', 4 * MIB].totals.leakage_mw / 4
   return [
     'Nothing is tuned towards the recalled table. What explains the differences:\n',
     f'- Area. The cells alone of 3 MB of SRAM take {cells_mm2:.2f} mm2 at 16 nm '
@@ -211,7 +203,7 @@ def differences(paper: dict) -> list[str]:
     'nm without any periphery. That F is not 16 nm, or that table holds more than the cache. '
     'The ratio of STT to SRAM compares better: '
     f'{stt["area_mm2"] / sram["area_mm2"]:.2f} recalled, '
-    f'{paper["paper_stt", 3 * MB].totals.area_mm2 / ours.area_mm2:.2f} ours.\n'
+    f'{paper["paper_stt", 3 * MIB].totals.area_mm2 / ours.area_mm2:.2f} ours.\n'
     f'- Latency and read energy follow the area: wires are bare, their delay grows with the '
     'square of their length, so with the area, and that is '
     f'{sram["area_mm2"] / ours.area_mm2:.1f} times ours.\n'
@@ -219,7 +211,7 @@ def differences(paper: dict) -> list[str]:
     f'at 350 K leak {leak:.0f} in our model, and our 16 nm table puts their off-currents at a '
     'third. The ratio of SRAM to STT is '
     f'{sram["leakage_mw"] / stt["leakage_mw"]:.1f} recalled, '
-    f'{ours.leakage_mw / paper["paper_stt", 3 * MB].totals.leakage_mw:.1f} ours.\n'
+    f'{ours.leakage_mw / paper["paper_stt", 3 * MIB].totals.leakage_mw:.1f} ours.\n'
     f'- STT write energy. 512 bits of {nvm.CELLS["paper_stt"].set_energy_pj} pJ are '
     f'{line_pj * 1e-3:.2f} nJ, more than the recalled {stt["write_energy_nj"]} nJ for a line: '
     "that figure must divide by something, as NVSim's normal mode divides by the ways. Ours "
@@ -235,13 +227,13 @@ def plot(tuned: dict, config, path: pathlib.Path) -> None:
   for axis, (field, label) in zip(axes.flat, FIGURES.items()):
     for name in dict.fromkeys(name for name, _ in tuned):
       points = sorted(
-        (capacity / MB, getattr(winner.totals, field))
+        (capacity / MIB, getattr(winner.totals, field))
         for (other, capacity), winner in tuned.items()
         if other == name
       )
       axis.plot(*zip(*points), marker='o', markersize=3, label=name)
     axis.set(xscale='log', yscale='log', xlabel='capacity, MB', ylabel=label)
-    axis.set_xticks(config.capacities_mb, config.capacities_mb)
+    axis.set_xticks(config.capacities_mib, config.capacities_mib)
     axis.minorticks_off()
     axis.grid(alpha=0.3)
   axes[0, 0].legend()

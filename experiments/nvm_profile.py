@@ -20,8 +20,6 @@ import jax.numpy as jnp
 from ml_collections import config_dict
 
 from cnnopt_jax import models, report, traffic
-from cnnopt_jax.traffic import profiles
-from experiments import nvm_eval
 from experiments.common import fields, launch, reports, run_folder
 
 SPEC = {
@@ -33,6 +31,8 @@ SPEC = {
 }
 COLUMNS = ('workload', 'mode', 'batch', 'counter', 'measured', 'predicted', 'error')
 NO_COUNTERS = 1
+# What both a profile and the traffic model have of a kernel.
+_COUNTERS = ('l2_reads', 'l2_writes', 'dram_reads', 'dram_writes')
 _METRICS = {
   'ncu': (
     'lts__t_sectors_op_read.sum',
@@ -131,8 +131,8 @@ def measure_all(config, workdir: pathlib.Path) -> dict:
       text=True,
     )
     try:
-      measured[case] = profiles.read_profile(path)
-    except (OSError, profiles.ProfileError) as error:
+      measured[case] = traffic.read_profile(path)
+    except (OSError, traffic.ProfileError) as error:
       log = path.read_text(errors='replace') if path.exists() else ''
       why = (
         'no right to read the counters (ERR_NVGPUCTRPERM)'
@@ -155,19 +155,19 @@ def read_all(config) -> dict:
         'WORKLOAD.inference.BATCH.csv or WORKLOAD.training.BATCH.csv'
       )
     try:
-      measured[name, mode, int(batch)] = profiles.read_profile(path)
-    except (OSError, profiles.ProfileError) as error:
+      measured[name, mode, int(batch)] = traffic.read_profile(path)
+    except (OSError, traffic.ProfileError) as error:
       raise fields.ConfigError(f'config.profiles: {error}') from None
   return measured
 
 
 def compare(config, name: str, mode: str, batch: int, kernels) -> list[dict[str, Any]]:
   """Measured and predicted sums, for each counter that the profile has."""
-  training, side = mode == 'training', nvm_eval.IMAGE_SIZES.get(name, 224)
-  table = models.layer_table(models.create(name, num_classes=1000), (side, side, 3), train=training)
+  training, shape = mode == 'training', models.default_image_shape(name)
+  table = models.layer_table(models.create(name, num_classes=1000), shape, train=training)
   found = traffic.predict_traffic(table, traffic.GPUS[config.gpu], batch, training=training)
   rows = []
-  for counter in profiles.FIELDS:
+  for counter in _COUNTERS:
     values = [value for kernel in kernels if (value := getattr(kernel, counter)) is not None]
     if values and sum(values) > 0:
       predicted = sum(getattr(row, counter) for row in found.rows)
@@ -187,8 +187,8 @@ def compare(config, name: str, mode: str, batch: int, kernels) -> list[dict[str,
 
 def execute(name: str, mode: str, batch: int) -> None:
   """Runs one step, the second one between the profiler's marks."""
-  model, side = models.create(name, num_classes=1000), nvm_eval.IMAGE_SIZES.get(name, 224)
-  images = jnp.ones((batch, side, side, 3))
+  model = models.create(name, num_classes=1000)
+  images = jnp.ones((batch, *models.default_image_shape(name)))
   variables = jax.jit(model.init)(jax.random.key(0), images)
   params = variables['params']
   rest = {key: value for key, value in variables.items() if key != 'params'}

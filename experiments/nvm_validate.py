@@ -4,8 +4,8 @@
         --reference tests/nvm/reference/nvsim_cache_search.csv --workdir runs/nvm_validate
 
 `--reference` may be repeated; without it all files of tests/nvm/reference are read. Writes
-`comparison.json`, `{group: {median, p95, worst, rows}}`, and `report.md`, and prints the worst
-rows. Groups and errors are those of `cnnopt_jax/nvm/validation.py`. The exit code is 1 if a row's
+`validation.json`, `{group: {median, p95, worst, rows}}`, and `report.md`, and prints the worst
+rows. Groups and errors are those of `cnnopt_jax.nvm.validation`. The exit code is 1 if a row's
 cell or quantity is unknown or its design outside the model, or if a reference of zero is not met.
 """
 
@@ -20,8 +20,8 @@ from rich import console, table
 
 from cnnopt_jax import nvm
 from cnnopt_jax import report as formats
-from cnnopt_jax.nvm.validation import comparison, reference
-from experiments.common import fields, launch, reports, run_folder
+from cnnopt_jax.nvm import validation
+from experiments.common import caches, fields, launch, reports, run_folder
 
 REFERENCES = run_folder.REPO_ROOT / 'tests' / 'nvm' / 'reference'
 ZERO_LIMIT = 1e-6
@@ -43,7 +43,7 @@ def run(
   rows = []
   for path in map(pathlib.Path, references or sorted(map(str, REFERENCES.glob('*.csv')))):
     try:
-      rows += reference.read_reference(path)
+      rows += validation.read_reference(path)
     except (OSError, ValueError) as error:
       raise fields.ConfigError(
         f'reference={str(path)!r}: {error}; allowed: a CSV in a format of tests/nvm/reference'
@@ -51,7 +51,7 @@ def run(
   started = time.time()
   known, unknown = split_known(rows, cells)
   comparisons = compare(known, cells, config.associativity)
-  groups = comparison.summarize(comparisons)
+  groups = validation.summarize(comparisons)
   run_folder.write_atomically(workdir / 'validation.json', json.dumps(groups, indent=1) + '\n')
   reports.write(workdir, markdown(groups, unknown))
   report(groups, comparisons, config.worst_rows)
@@ -71,14 +71,7 @@ def run(
 def load_cells(paths: str) -> dict[str, nvm.Cell]:
   """The library's cells by name and alias, and the files' by their stems."""
   cells = {name: nvm.named_cell(name) for name in (*nvm.CELLS, *nvm.ALIASES)}
-  for path in map(pathlib.Path, filter(None, paths.split(','))):
-    try:
-      cells[path.stem] = nvm.read_cell(path)
-    except (OSError, nvm.OptionFileError) as error:
-      raise fields.ConfigError(
-        f'config.cells={str(path)!r}: {error}; allowed: a readable .cell file'
-      ) from None
-  return cells
+  return cells | caches.read_cells(paths, 'config.cells')
 
 
 def split_known(rows: list, cells: dict[str, nvm.Cell]) -> tuple[list, collections.Counter]:
@@ -87,9 +80,9 @@ def split_known(rows: list, cells: dict[str, nvm.Cell]) -> tuple[list, collectio
   for row in rows:
     if row.design.cell not in cells:
       unknown[f'cell {row.design.cell}'] += 1
-    elif isinstance(row, reference.Figure) and row.quantity not in comparison.QUANTITIES:
+    elif isinstance(row, validation.Figure) and row.quantity not in validation.QUANTITIES:
       unknown[f'quantity {row.quantity}'] += 1
-    elif problem := comparison.unmodelled(row):
+    elif problem := validation.unmodelled(row):
       unknown[f'design: {problem}'] += 1
     else:
       known.append(row)
@@ -98,13 +91,13 @@ def split_known(rows: list, cells: dict[str, nvm.Cell]) -> tuple[list, collectio
 
 def compare(
   rows: list, cells: dict[str, nvm.Cell], associativity: int
-) -> list[comparison.Comparison]:
+) -> list[validation.Comparison]:
   """All comparisons of all kinds of rows."""
   of_kind = lambda kind: [row for row in rows if isinstance(row, kind)]
   return (
-    comparison.compare_figures(of_kind(reference.Figure), cells)
-    + comparison.compare_caches(of_kind(reference.CacheRow), cells, associativity)
-    + comparison.compare_cacti(of_kind(reference.CactiRow), cells, associativity)
+    validation.compare_figures(of_kind(validation.Figure), cells)
+    + validation.compare_caches(of_kind(validation.CacheRow), cells, associativity)
+    + validation.compare_cacti(of_kind(validation.CactiRow), cells, associativity)
   )
 
 
@@ -115,7 +108,7 @@ def limits(group: str) -> tuple[float, float] | None:
     return LIMITS['winner']
   if kind != 'forced':
     return None
-  return LIMITS['total' if quantity in comparison.TOTALS else 'part']
+  return LIMITS['total' if quantity in validation.TOTALS else 'part']
 
 
 def verdict(group: str, entry: dict) -> str:
@@ -155,7 +148,7 @@ def markdown(groups: dict, unknown: collections.Counter) -> list[str]:
   ]
 
 
-def report(groups: dict, comparisons: list[comparison.Comparison], worst_rows: int) -> None:
+def report(groups: dict, comparisons: list[validation.Comparison], worst_rows: int) -> None:
   """Prints the groups with their limits, and the worst rows."""
   out = table.Table('group', 'median', 'p95', 'worst', 'rows', 'within limits')
   for group, entry in groups.items():

@@ -17,7 +17,7 @@ from ml_collections import config_dict
 from PIL import Image
 from rich import console, table
 
-from cnnopt_jax import models
+from cnnopt_jax import models, report
 from experiments.common import fields, launch, run_folder
 
 SPEC = {'top': fields.integer(1, 1000)}
@@ -45,10 +45,10 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
     raise fields.ConfigError(str(error)) from None
   images = np.stack([models.prepare_image(photo) for photo in photos.values()])
   probabilities = np.asarray(jax.nn.softmax(jax.jit(model.apply)(variables, images)))
-  records = [record(name, row, config.top) for name, row in zip(photos, probabilities)]
+  records = [_record(name, row, config.top) for name, row in zip(photos, probabilities)]
   content = {'environment': run_folder.describe_environment(), 'photos': records}
-  run_folder.write_atomically(workdir / 'photos.json', json.dumps(content, indent=1) + '\n')
-  report(records)
+  report.write_atomically(workdir / 'photos.json', json.dumps(content, indent=1) + '\n')
+  _show(records)
   return int(not all(r['found'] for r in records))
 
 
@@ -61,7 +61,7 @@ def read_photo(name: str) -> np.ndarray:
   return np.asarray(Image.open(path).convert('RGB'))
 
 
-def record(name: str, probabilities: np.ndarray, top: int) -> dict[str, Any]:
+def _record(name: str, probabilities: np.ndarray, top: int) -> dict[str, Any]:
   """The likeliest classes of a photo, and whether one that it shows is among them."""
   listed = np.argsort(-probabilities, kind='stable')[:top].tolist()
   return {
@@ -71,7 +71,7 @@ def record(name: str, probabilities: np.ndarray, top: int) -> dict[str, Any]:
   }
 
 
-def report(records: list[dict[str, Any]]) -> None:
+def _show(records: list[dict[str, Any]]) -> None:
   """Prints the records; classes that no photo shows have no names here."""
   names = {index: name for classes in PHOTOS.values() for index, name in classes.items()}
   out = table.Table('photo', 'classes, likeliest first', 'found')

@@ -18,7 +18,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from cnnopt_jax import models, report, vip
-from experiments import pretrained, vip_report
+from experiments import pretrained
 from experiments.common import fields, launch, reports, run_folder
 from experiments.common.fields import integer
 
@@ -57,32 +57,21 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   images = np.stack([crop for photo in photos for crop in crops_of(photo, config.crops, rng)])
   environment = run_folder.claim(workdir, config)
   units = models.unit_names(model)
-  records = {r['name']: r for r in report.records.read(workdir / run_folder.RECORDS)}
+  records = {r['name']: r for r in run_folder.read_records(workdir)}
 
   @jax.jit
   def probabilities(mask, images):
-    logits = model.apply({**variables, **vip.masks(units, mask)}, images)
+    logits = model.apply({**variables, **vip.mask_variables(units, mask)}, images)
     return jax.nn.softmax(logits)
 
   dense = np.asarray(probabilities(jnp.zeros(len(units)), images))
-  best = dense.argmax(-1)
-  sizes = {
-    layer.path.removesuffix('/conv'): layer.kernel_shape[0]
-    for layer in models.layer_table(model, images.shape[1:])
-    if layer.kind == 'conv'
-  }
-  progress = vip_report.Progress()
-  with progress, progress.stage('agreement of each unit', len(units)) as at:
+  sizes = _kernel_sizes(model, images.shape[1:])
+  with report.Progress() as progress:
+    at = progress.bar('agreement of each unit', len(units))
     for i, unit in enumerate(units):
       if unit not in records:
         found = np.asarray(probabilities(jnp.asarray(np.eye(len(units))[i]), images))
-        rows = np.arange(len(images))
-        records[unit] = dict(
-          name=unit,
-          kernel_size=sizes[unit],
-          agreement=float((found.argmax(-1) == best).mean()),
-          probability_kept=float(np.mean(found[rows, best] / dense[rows, best])),
-        )
+        records[unit] = dict(name=unit, kernel_size=sizes[unit], **_agreement(found, dense))
         report.records.append(workdir / run_folder.RECORDS, [records[unit]])
       at(i + 1)
   ordered = [records[unit] for unit in units]
@@ -90,8 +79,26 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   return ordered
 
 
+def _kernel_sizes(model, image_shape) -> dict[str, int]:
+  """Rows of each unit's kernel, by its name."""
+  return {
+    layer.path.removesuffix('/conv'): layer.kernel_shape[0]
+    for layer in models.layer_table(model, image_shape)
+    if layer.kind == 'conv'
+  }
+
+
+def _agreement(found: np.ndarray, dense: np.ndarray) -> dict[str, float]:
+  """What of the dense network's predictions is left, from probabilities [images, classes]."""
+  best, rows = dense.argmax(-1), np.arange(len(dense))
+  return dict(
+    agreement=float((found.argmax(-1) == best).mean()),
+    probability_kept=float(np.mean(found[rows, best] / dense[rows, best])),
+  )
+
+
 def _write(records, config, environment, images: int, workdir: pathlib.Path) -> None:
-  run_folder.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
+  report.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
   best_first = sorted(records, key=lambda r: (-r['agreement'], -r['probability_kept']))
   rows = [
     (r['name'], str(r['kernel_size']), f'{r["agreement"]:.3f}', f'{r["probability_kept"]:.3f}')

@@ -23,16 +23,18 @@ _CROP_SHARE = 224 / 256
 _IMAGENET_MEAN = (255 * 0.485, 255 * 0.456, 255 * 0.406)
 _IMAGENET_STD = (255 * 0.229, 255 * 0.224, 255 * 0.225)
 _IMAGENET_CLASSES = 1000
-_READ_AT_ONCE = 1000
 
 
-def load_cifar(name: str, data_dir: pathlib.Path | None, download: bool) -> Dataset:
+def load_cifar(
+  name: str, data_dir: pathlib.Path | None, download: bool, *, read_at_once: int = 1000
+) -> Dataset:
   """Reads CIFAR into memory, 32x32 RGB.
 
   Args:
     name: `cifar10`, or `cifar100` with its 100 fine labels.
     data_dir: of TFDS; None for its default, `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
     download: whether TFDS may fetch and prepare what is missing.
+    read_at_once: images of one read; bounds the memory for the decoded copies.
 
   Returns:
     The data set.
@@ -43,7 +45,7 @@ def load_cifar(name: str, data_dir: pathlib.Path | None, download: bool) -> Data
   root, sources = _open(name, ('train', 'test'), data_dir, download)
   where = f'data_dir={str(root)!r}'
   try:
-    splits = [_read_all(source) for source in sources]
+    splits = [_read_all(source, read_at_once) for source in sources]
   except Exception as error:  # As many types as TFDS has libraries below it.
     raise DataError(
       f'{where}: {name} is damaged ({_line(error)}); allowed: a folder prepared anew'
@@ -213,12 +215,12 @@ def _reason(root: pathlib.Path, name: str, error: Exception, prepares: bool) -> 
   return f'{name} cannot be read ({_line(error)}); allowed: a folder prepared anew by {build}'
 
 
-def _read_all(source: Any) -> ArraySplit:
+def _read_all(source: Any, at_once: int) -> ArraySplit:
   """Reads a TFDS source of images of one shape into memory."""
   count = len(source)
   images, labels = None, np.empty(count, np.int32)
-  for start in range(0, count, _READ_AT_ONCE):
-    stop = min(start + _READ_AT_ONCE, count)
+  for start in range(0, count, at_once):
+    stop = min(start + at_once, count)
     examples = source.__getitems__(list(range(start, stop)))
     if images is None:
       images = np.empty((count, *examples[0]['image'].shape), np.uint8)

@@ -1,5 +1,7 @@
-"""Measured time and energy, and modelled energy, which is never called measured."""
+"""Measured time, bandwidth and energy, and modelled energy, which is never called measured."""
 
+from cnnopt_jax.measure.bandwidth import copy_bandwidth
+from cnnopt_jax.measure.cores import SPLIT, WHOLE, over_cores
 from cnnopt_jax.measure.energy import MeasuredEnergy, measure_energy
 from cnnopt_jax.measure.energy_model import (
   EnergyCosts,
@@ -10,9 +12,16 @@ from cnnopt_jax.measure.energy_model import (
   model_energy,
 )
 from cnnopt_jax.measure.meters import Meter, NotMeasured, find_meter, nvml_meter, rapl_meter
-from cnnopt_jax.measure.timing import Timing, interleaved_seconds, summarize
+from cnnopt_jax.measure.timing import (
+  Timing,
+  back_to_back_seconds,
+  interleaved_seconds,
+  summarize,
+)
 
 __all__ = [
+  'SPLIT',
+  'WHOLE',
   'EnergyCosts',
   'MeasuredEnergy',
   'Meter',
@@ -20,6 +29,8 @@ __all__ = [
   'NotMeasured',
   'Timing',
   'Work',
+  'back_to_back_seconds',
+  'copy_bandwidth',
   'find_meter',
   'horowitz_costs',
   'interleaved_seconds',
@@ -27,6 +38,7 @@ __all__ = [
   'measure_energy',
   'model_energy',
   'nvml_meter',
+  'over_cores',
   'rapl_meter',
   'summarize',
 ]

@@ -1,5 +1,6 @@
 """Hardware that counts the energy it takes: processors through RAPL, NVIDIA GPUs through NVML."""
 
+import importlib
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -141,7 +142,7 @@ def nvml_meter(library: ModuleType | None = None) -> Meter | NotMeasured:
   """
   if library is None:
     try:
-      import pynvml as library  # Comes with the extra `cuda`.
+      library = importlib.import_module('pynvml')  # Comes with the extra `cuda`.
     except ImportError:
       return NotMeasured("NVML: the package 'nvidia-ml-py' is not installed")
   try:

@@ -70,3 +70,43 @@ def interleaved_seconds(
       jax.block_until_ready(functions[name]())
       seconds[name][i] = time.perf_counter() - start
   return seconds
+
+
+def back_to_back_seconds(
+  functions: Mapping[str, Callable[[int], Any]],
+  *,
+  rounds: int,
+  platform: str | None = None,
+  round_seconds: float = 0.02,
+) -> dict[str, np.ndarray]:
+  """Times functions in turn, where a call is shorter than its launch.
+
+  On an accelerator the calls of a round follow each other on the device and only the last is
+  waited for, so that launches overlap with work. On a CPU a round is one call.
+
+  Args:
+    functions: each takes the number of the call, to rotate its inputs, and returns arrays.
+    rounds: measured rounds of each.
+    platform: that the functions run on; None for JAX's default backend.
+    round_seconds: about how long a round of one function is.
+
+  Returns:
+    Seconds of one call, the mean of each round, [rounds], by name.
+  """
+  on_cpu = (platform or jax.default_backend()) == 'cpu'
+  calls = {}
+  for name, function in functions.items():
+    jax.block_until_ready(function(0))  # Compiles.
+    start = time.perf_counter()
+    jax.block_until_ready(function(0))
+    once = time.perf_counter() - start
+    calls[name] = 1 if on_cpu else int(np.clip(round_seconds / once, 1, 999))
+  seconds = {name: np.zeros(rounds) for name in functions}
+  for i in range(rounds):
+    for name, function in functions.items():
+      start = time.perf_counter()
+      for call in range(calls[name]):
+        out = function(call)
+      jax.block_until_ready(out)
+      seconds[name][i] = (time.perf_counter() - start) / calls[name]
+  return seconds

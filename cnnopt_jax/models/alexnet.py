@@ -47,7 +47,11 @@ class AlexNet(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]; both sides at least 11."""
-    even = lambda channels: 2 * scaled(channels // 2, self.width_multiplier)
+
+    def even(channels: int) -> int:
+      # Two groups divide every channel count.
+      return 2 * scaled(channels // 2, self.width_multiplier)
+
     for i, (channels, kernel_size, stride, padding, groups) in enumerate(CONVS, 1):
       x = ConvUnit(
         even(channels),

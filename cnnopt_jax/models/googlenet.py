@@ -39,9 +39,10 @@ class Inception(nn.Module):
   def __call__(self, x: Map, *, train: bool) -> jax.Array:
     """Maps [N, H, W, C] to [N, H, W, sum of the branches' channels]."""
     one, three_reduced, three, five_reduced, five, pooled = self.channels
-    unit = lambda name, features, kernel_size, x: ConvUnit(
-      features, kernel_size, virtual=name in self.plan, name=name
-    )(x, train=train)
+
+    def unit(name, features, kernel_size, x):
+      return ConvUnit(features, kernel_size, virtual=name in self.plan, name=name)(x, train=train)
+
     middle = unit('three', three, 3, unit('three_reduced', three_reduced, 1, x))
     large = unit('five', five, self.large_kernel, unit('five_reduced', five_reduced, 1, x))
     pool = vip.max_pool(x, 3, 1, padding=((1, 1), (1, 1)))
@@ -69,10 +70,15 @@ class GoogLeNet(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
-    width = lambda channels: scaled(channels, self.width_multiplier)
-    unit = lambda name, features, kernel_size, stride, x: ConvUnit(
-      width(features), kernel_size, stride, virtual=name in self.plan, name=name
-    )(x, train=train)
+
+    def width(channels):
+      return scaled(channels, self.width_multiplier)
+
+    def unit(name, features, kernel_size, stride, x):
+      return ConvUnit(width(features), kernel_size, stride, virtual=name in self.plan, name=name)(
+        x, train=train
+      )
+
     x = ceil_max_pool(unit('stem0', 64, 7, 2, x))
     x = unit('stem2', 192, 3, 1, unit('stem1', 64, 1, 1, x))
     for stage, blocks in enumerate(STAGES, 3):

@@ -16,7 +16,7 @@ def scaled(channels: int, width_multiplier: float) -> int:
   return max(1, round(channels * width_multiplier))
 
 
-class Kernel(nn.Module):
+class ConvParameters(nn.Module):
   """The kernel of a convolution, as `flax.linen.Conv` would keep it, and perhaps a bias.
 
   Attributes:
@@ -28,8 +28,10 @@ class Kernel(nn.Module):
   use_bias: bool = False
 
   @nn.compact
-  def __call__(self) -> tuple[jax.Array | vip.FoldedKernel, jax.Array | None]:
-    """The kernel, folded if the variables hold a folded one, and the bias or None."""
+  def __call__(
+    self,
+  ) -> tuple[jax.Array | vip.FoldedKernel | vip.WinogradKernel, jax.Array | None]:
+    """The kernel, prepared if the variables hold a prepared one, and the bias or None."""
     kernel = self.param('kernel', nn.initializers.he_normal(), self.shape, jnp.float32)
     if not self.use_bias:
       return kernel, None
@@ -72,7 +74,7 @@ class ConvUnit(nn.Module):
     epsilon: of the batch norm.
     padding: ((top, bottom), (left, right)); None for half a kernel on every side.
     virtual: computes every other row and column and gives a `vip.VirtualMap`; norm and activation
-      act on what was computed. `vip.masks` does the same by data.
+      act on what was computed. `vip.mask_variables` does the same by data.
   """
 
   features: int
@@ -90,23 +92,29 @@ class ConvUnit(nn.Module):
     """Maps [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), features]."""
     side = self.kernel_size
     shape = side, side, x.shape[-1] // self.groups, self.features
-    kernel, bias = Kernel(shape, use_bias=not self.norm, name='conv')()
+    kernel, bias = ConvParameters(shape, use_bias=not self.norm, name='conv')()
     dtype = jnp.result_type(jax.tree.leaves(x)[0], kernel.dtype)
     x, kernel = jax.tree.map(lambda leaf: leaf.astype(dtype), (x, kernel))
     padding = self.padding or ((side // 2, side // 2),) * 2
     y = vip.conv(
       x, kernel, stride=self.stride, padding=padding, groups=self.groups, virtual=self.virtual
     )
-    norm = (
-      nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=self.epsilon, name='norm')
-      if self.norm
-      else lambda y: y + bias
-    )
-    activation = self.activation or (lambda y: y)
-    y = vip.on_samples(lambda y: activation(norm(y)), y)
-    mask = self.get_variable(vip.MASKS, vip.MASK)
+
+    def norm_and_activation(y):
+      if self.norm:
+        y = nn.BatchNorm(
+          use_running_average=not train, momentum=0.9, epsilon=self.epsilon, name='norm'
+        )(y)
+      else:
+        y = y + bias
+      return self.activation(y) if self.activation else y
+
+    y = vip.on_samples(norm_and_activation, y)
+    mask = self.get_variable(vip.MASK_COLLECTION, vip.MASK_NAME)
     if mask is None or self.virtual:
       return y
+    # Under a plan that is data both are computed: the dense map, and what a virtual one would stand
+    # for; the mask takes one.
     y = vip.materialize(y)
     restored = vip.VirtualMap(y[:, ::2, ::2], y.shape[1:3]).materialize()
     return jnp.where(mask != 0, restored, y)

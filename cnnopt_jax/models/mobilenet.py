@@ -32,13 +32,15 @@ class InvertedResidual(nn.Module):
   def __call__(self, x: Map, *, train: bool) -> Map:
     """Maps [N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), features]."""
     y, hidden = x, self.expansion * x.shape[-1]
-    virtual = lambda name: {'virtual': name in self.plan, 'name': name}
+
+    def unit(name, features, kernel_size, x, **options):
+      virtual = name in self.plan
+      return ConvUnit(features, kernel_size, virtual=virtual, name=name, **options)(x, train=train)
+
     if self.expansion != 1:
-      y = ConvUnit(hidden, 1, activation=nn.relu6, **virtual('expand'))(y, train=train)
-    y = ConvUnit(
-      hidden, stride=self.stride, groups=hidden, activation=nn.relu6, **virtual('depthwise')
-    )(y, train=train)
-    y = ConvUnit(self.features, 1, activation=None, **virtual('project'))(y, train=train)
+      y = unit('expand', hidden, 1, y, activation=nn.relu6)
+    y = unit('depthwise', hidden, 3, y, stride=self.stride, groups=hidden, activation=nn.relu6)
+    y = unit('project', self.features, 1, y, activation=None)
     return vip.add(x, y) if x.shape == y.shape else y
 
 

@@ -57,20 +57,26 @@ def weights_path() -> pathlib.Path:
   return pathlib.Path(spec.submodule_search_locations[0], _FILE)
 
 
-def load_efficientnet_lite0() -> tuple[EfficientNetLite0, dict[str, Any]]:
+def load_efficientnet_lite0(
+  weights: str | pathlib.Path | None = None,
+) -> tuple[EfficientNetLite0, dict[str, Any]]:
   """Loads the network with its ImageNet weights.
 
       model, variables = load_efficientnet_lite0()
       logits = jax.jit(model.apply)(variables, prepare_image(photo)[None])
 
+  Args:
+    weights: the published file, wherever it lies; None for the one that the package holds.
+
   Returns:
     The module, for 1000 classes in the order of ILSVRC2012, and its variables, float32.
 
   Raises:
-    MissingExtraError: if the package with the weights is not installed.
+    MissingExtraError: if no file is given and the package with the weights is not installed.
     TorchFileError: if the file is not the published one.
+    OSError: if the file cannot be read.
   """
-  path = weights_path()
+  path = pathlib.Path(weights) if weights is not None else weights_path()
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
   if digest != _SHA256:
     raise TorchFileError(f'{path}: not the published file: SHA-256 {digest}; allowed: {_SHA256}')

@@ -30,9 +30,12 @@ class Fire(nn.Module):
   @nn.compact
   def __call__(self, x: Map, *, train: bool) -> jax.Array:
     """Maps [N, H, W, C] to [N, H, W, 2 expanded]."""
-    unit = lambda name, features, kernel_size, x: ConvUnit(
-      features, kernel_size, norm=False, virtual=name in self.plan, name=name
-    )(x, train=train)
+
+    def unit(name, features, kernel_size, x):
+      return ConvUnit(features, kernel_size, norm=False, virtual=name in self.plan, name=name)(
+        x, train=train
+      )
+
     x = unit('squeeze', self.squeezed, 1, x)
     return jnp.concatenate(
       [

@@ -55,7 +55,7 @@ class VGG(nn.Module):
       return x
     if not self.hidden:
       return Classifier(self.num_classes, name='head')(x)
-    return Head(
+    return VGGHead(
       self.num_classes,
       tuple(scaled(n, self.width_multiplier) for n in self.hidden),
       self.dropout,
@@ -63,7 +63,7 @@ class VGG(nn.Module):
     )(x, train=train)
 
 
-class Head(nn.Module):
+class VGGHead(nn.Module):
   """Dense layers with ReLU on the flattened map, and a last one.
 
   Attributes:

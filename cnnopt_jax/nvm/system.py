@@ -81,6 +81,7 @@ class Dram(NamedTuple):
 GDDR5X = Dram(1e-3 * SECTOR_BITS * _GDDR5_PJ_PER_BIT, _GDDR5X_ACCESS_NS)
 HBM = Dram(1e-3 * SECTOR_BITS * _HBM_PJ_PER_BIT, _HBM_ACCESS_NS)
 NO_DRAM = Dram(0.0, 0.0)
+DRAMS = {'none': NO_DRAM, 'gddr5x': GDDR5X, 'hbm': HBM}
 
 
 class SystemTotals(NamedTuple):
@@ -127,6 +128,9 @@ def system_totals(traffic: Demand, cache: CacheFigures, dram: Dram = NO_DRAM) ->
     + traffic.l2_writes * cache.write_ns
     + traffic.dram_accesses * dram.access_ns
   )
+  if isinstance(delay, jax.Array):
+    # XLA would fold the two unit factors of power times time into one, which rounds differently.
+    delay = jax.lax.optimization_barrier(delay)
   leakage = 1e-3 * cache.leakage_mw * delay
   off_chip = 1e-9 * traffic.dram_accesses * dram.access_nj
   total = dynamic + leakage + off_chip

@@ -85,8 +85,10 @@ class Quantizer(NamedTuple):
   step: str = 'gaussian'
   clip_gradient: bool = False
 
-  def __call__(self, params: Any, bits: chex.Numeric) -> Any:
-    """The parameters that the network computes with, at `bits` bits, a scalar."""
+  def __call__(self, params: Any, bits: chex.Numeric | None) -> Any:
+    """The parameters that the network computes with at `bits` bits, a scalar; None for float."""
+    if bits is None:
+      return params
     quantized = quantize_params(
       params,
       bits,
@@ -98,6 +100,11 @@ class Quantizer(NamedTuple):
     if all(rule.bits is None for rule in self.rules):
       return quantized
     return jax.tree.map(lambda p, q: jnp.where(bits == IDENTITY_BITS, p, q), params, quantized)
+
+  def leaf_bits(self, params: Any, bits: int) -> dict[str, chex.Numeric]:
+    """The bitwidth of each leaf of a member of `bits` bits, by path: what `model_size` reads."""
+    found = bits_by_path(params, bits, rules=self.rules)
+    return dict.fromkeys(found, IDENTITY_BITS) if bits == IDENTITY_BITS else found
 
 
 def bits_by_path(

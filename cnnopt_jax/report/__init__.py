@@ -1,7 +1,17 @@
-"""What a run leaves behind: records, tables, plots."""
+"""What a run leaves behind and shows: records, tables, plots, progress."""
 
 from cnnopt_jax.report import records
+from cnnopt_jax.report.files import write_atomically
 from cnnopt_jax.report.plots import Series, tradeoff
+from cnnopt_jax.report.progress import Progress
 from cnnopt_jax.report.tables import to_csv, to_markdown
 
-__all__ = ['Series', 'records', 'to_csv', 'to_markdown', 'tradeoff']
+__all__ = [
+  'Progress',
+  'Series',
+  'records',
+  'to_csv',
+  'to_markdown',
+  'tradeoff',
+  'write_atomically',
+]

@@ -4,8 +4,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from matplotlib import figure, transforms
-
 
 class Series(NamedTuple):
   """One line of a plot.
@@ -37,6 +35,8 @@ def tradeoff(
     ylabel: quantity and unit.
     title: above the axes.
   """
+  from matplotlib import figure, transforms  # Late: a benchmark's report has no plot to wait for.
+
   fig = figure.Figure(figsize=(5.2, 3.6), layout='constrained')
   axes = fig.add_subplot()
   for i, one in enumerate(series):

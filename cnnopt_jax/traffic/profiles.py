@@ -94,9 +94,11 @@ class _Table(NamedTuple):
     text = self.cell(line, cells, column)
     match = re.match(r'^([+-]?[\d,.]+(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)$', text.strip())
     try:
-      value = float(match[1].replace(',', ''))
-    except (TypeError, ValueError):
-      raise self.error(line, column, f'{text!r} is no number') from None
+      value = float(match[1].replace(',', '')) if match else None
+    except ValueError:  # More than one point.
+      value = None
+    if match is None or value is None:
+      raise self.error(line, column, f'{text!r} is no number')
     if value < 0:
       raise self.error(line, column, f'{text!r} is negative; a count is not')
     return value * self.scale(line, column, match[2])

@@ -1,6 +1,12 @@
-"""Training of sweeps: one jitted step over members, atomic checkpoints, evaluation."""
+"""Training of sweeps: one jitted step over members, atomic checkpoints, testing, reading back."""
 
 from cnnopt_jax.training.checkpoints import Checkpoints, load_variables, save_variables
+from cnnopt_jax.training.finished import (
+  FinishedMember,
+  load_member,
+  member_folder,
+  quantizer_from_config,
+)
 from cnnopt_jax.training.loop import Stopped, Trained, train
 from cnnopt_jax.training.step import (
   Members,
@@ -11,20 +17,25 @@ from cnnopt_jax.training.step import (
   make_train_step,
   train_step,
 )
-from cnnopt_jax.training.testing import accuracy
+from cnnopt_jax.training.testing import accuracy, correct_predictions
 
 __all__ = [
   'Checkpoints',
+  'FinishedMember',
   'Members',
   'Recipe',
   'Stopped',
   'TrainState',
   'Trained',
   'accuracy',
+  'correct_predictions',
   'init_state',
+  'load_member',
   'load_variables',
   'make_optimizer',
   'make_train_step',
+  'member_folder',
+  'quantizer_from_config',
   'save_variables',
   'train',
   'train_step',

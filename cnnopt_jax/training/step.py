@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from cnnopt_jax import data
+from cnnopt_jax import compilation, data
+from cnnopt_jax.kernels import platforms
 from cnnopt_jax.quant import Quantizer
 
 
@@ -46,12 +47,13 @@ class Members(NamedTuple):
 
   Attributes:
     seed: of initial weights, batch order and augmentation, int32 [M].
-    bits: weight bitwidth, int32 [M].
+    bits: weight bitwidth, int32 [M]; None where all are float, so that nothing is quantized only to
+      be put back.
     learning_rate: at the first step, float32 [M].
   """
 
   seed: jax.Array
-  bits: jax.Array
+  bits: jax.Array | None
   learning_rate: jax.Array
 
 
@@ -103,10 +105,8 @@ def init_state(
   Returns:
     The state, every leaf with a leading axis [M].
   """
-  # Random bits compile ten times as fast unoptimised, and initial weights are drawn once.
-  quickly = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
   init = functools.partial(_init, model, recipe, image_shape)
-  return jax.jit(init, compiler_options=quickly)(members.seed)
+  return jax.jit(init, compiler_options=compilation.QUICKLY)(members.seed)  # Drawn once.
 
 
 def abstract_state(
@@ -134,53 +134,58 @@ def _init(model, recipe, image_shape, seeds) -> TrainState:
   return jax.vmap(init)(seeds)
 
 
-@functools.cache
-def make_train_step(model: nn.Module, recipe: Recipe) -> Callable[..., TrainState]:
+def make_train_step(
+  model: nn.Module, recipe: Recipe, *, unroll: bool | None = None
+) -> Callable[..., TrainState]:
   """The jitted step of all members; their bitwidths and learning rates are data.
 
-  The same model and recipe give the same function, which compiles once for each number of members.
+  The same arguments give the same function, which compiles once for each number of members.
 
   Args:
     model: as in `init_state`.
     recipe: how it trains.
+    unroll: whether the members run one after the other inside the program, each computed as if it
+      were alone, to the last bit, or as one batch (convolutions as `kernels.conv.batching_rule`
+      has them). None for True where `jax.default_backend()` is a CPU, on which it costs no time.
 
   Returns:
     `step(state, members, images, labels, batch_of) -> state`. The old state's memory is donated.
     images are uint8 [U, B, H, W, C] and labels int32 [U, B], U different batches; `batch_of`,
     int32 [M], says which of them each member sees.
   """
+  return _train_step_of(model, recipe, platforms.is_cpu() if unroll is None else unroll)
 
-  @_unrolled_on_cpu
+
+@functools.cache
+def _train_step_of(model, recipe, unroll):
   def one(state, member, images, labels):
     return train_step(state, member, images, labels, model=model, recipe=recipe)
 
+  member_step = _unrolled(one) if unroll else one
+
   def step(state, members, images, labels, batch_of):
-    return jax.vmap(one)(state, members, images[batch_of], labels[batch_of])
+    return jax.vmap(member_step)(state, members, images[batch_of], labels[batch_of])
 
   return jax.jit(step, donate_argnums=0)
 
 
-def _unrolled_on_cpu(fn: Callable[..., Any]) -> Callable[..., Any]:
-  """Makes `jax.vmap(fn)` run the members one after the other inside one program, on a CPU.
+def _unrolled(fn: Callable[..., Any]) -> Callable[..., Any]:
+  """Makes `jax.vmap(fn)` run the members one after the other inside one program.
 
-  The convolutions unroll anyway. With the rest unrolled too, which costs no time, each member is
-  computed as if it were alone, to the last bit: a batched sum is rounded in another order, and one
-  flipped bit of a weight grows into another accuracy. So what a member learns does not depend on
-  who trains beside it.
+  On a CPU the convolutions unroll anyway. With the rest unrolled too, which costs no time there,
+  each member is computed as if it were alone, to the last bit: a batched sum is rounded in another
+  order, and one flipped bit of a weight grows into another accuracy. So what a member learns does
+  not depend on who trains beside it.
   """
   mapped = jax.custom_batching.custom_vmap(fn)
 
   @mapped.def_vmap
   def rule(axis_size, in_batched, *args):
-    if jax.default_backend() != 'cpu':
-      axes = jax.tree.map(lambda batched: 0 if batched else None, in_batched)
-      out = jax.vmap(fn, in_axes=tuple(axes), axis_size=axis_size)(*args)
-    else:
-      pick = lambda i: jax.tree.map(
-        lambda x, batched: x[i] if batched else x, args, tuple(in_batched)
-      )
-      members = [mapped(*pick(i)) for i in range(axis_size)]
-      out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    def pick(i):
+      return jax.tree.map(lambda x, batched: x[i] if batched else x, args, tuple(in_batched))
+
+    members = [mapped(*pick(i)) for i in range(axis_size)]
+    out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
     return out, jax.tree.map(lambda _: True, out)
 
   return mapped

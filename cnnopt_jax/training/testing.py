@@ -1,7 +1,7 @@
-"""Accuracy of one member."""
+"""What a trained network gets right."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import chex
@@ -16,17 +16,46 @@ from cnnopt_jax.quant import Quantizer
 _BATCH_SIZE = 500
 
 
+def correct_predictions(
+  predict: Callable[[np.ndarray], jax.Array],
+  split: data.Split,
+  *,
+  count: int | None = None,
+  batch_size: int = _BATCH_SIZE,
+) -> np.ndarray:
+  """Whether each image of a split is classified correctly.
+
+  Args:
+    predict: maps images uint8 [batch_size, H, W, C] to their classes, int [batch_size]; each image
+      on its own, for the last batch is padded with zeros.
+    split: the images.
+    count: of the first images; None for all.
+    batch_size: images at once.
+
+  Returns:
+    bool [count].
+  """
+  correct = np.zeros(len(split) if count is None else count, bool)
+  for start in range(0, len(correct), batch_size):
+    indices = np.arange(start, min(start + batch_size, len(correct)))
+    images, labels = split.get(indices)
+    # One shape, one compilation.
+    images = np.pad(images, ((0, batch_size - len(indices)),) + ((0, 0),) * 3)
+    correct[indices] = np.asarray(predict(images))[: len(indices)] == labels
+  return correct
+
+
 @functools.partial(jax.jit, static_argnames=('model', 'quantizer', 'mean', 'std'))
-def _correct(variables, bits, images, labels, *, model, quantizer, mean, std):
+def _predict(variables, bits, images, *, model, quantizer, mean, std):
   params = quantizer(variables['params'], bits)
   logits = model.apply({**variables, 'params': params}, data.normalize(images, mean, std))
-  return jnp.sum(jnp.argmax(logits, -1) == labels)
+  return jnp.argmax(logits, -1)
 
 
 def accuracy(
   model: nn.Module,
   variables: Mapping[str, Any],
-  bits: chex.Numeric,
+  bits: chex.Numeric | None,
   dataset: data.Dataset,
   quantizer: Quantizer = Quantizer(),
   *,
@@ -39,7 +68,7 @@ def accuracy(
   Args:
     model: the network.
     variables: its variables, 'params' in float.
-    bits: weight bitwidth, a scalar.
+    bits: weight bitwidth, a scalar; None to take the weights as they are.
     dataset: its test split is read.
     quantizer: applied to the parameters.
     batch_size: images at once; the last batch is padded.
@@ -47,25 +76,14 @@ def accuracy(
   Returns:
     Accuracy in 0..1.
   """
-  count = len(dataset.test)
-  correct = 0
-  for start in range(0, count, batch_size):
-    indices = np.arange(start, min(start + batch_size, count))
-    images, labels = dataset.test.get(indices)
-    missing = batch_size - len(indices)
-    if missing:  # One shape, one compilation: a label of -1 is never predicted.
-      images = np.pad(images, ((0, missing),) + ((0, 0),) * 3)
-      labels = np.pad(labels, (0, missing), constant_values=-1)
-    correct += int(
-      _correct(
-        variables,
-        jnp.asarray(bits, jnp.int32),
-        images,
-        labels,
-        model=model,
-        quantizer=quantizer,
-        mean=dataset.mean,
-        std=dataset.std,
-      )
-    )
-  return correct / count
+  predict = functools.partial(
+    _predict,
+    variables,
+    None if bits is None else jnp.asarray(bits, jnp.int32),
+    model=model,
+    quantizer=quantizer,
+    mean=dataset.mean,
+    std=dataset.std,
+  )
+  correct = correct_predictions(predict, dataset.test, batch_size=batch_size)
+  return int(correct.sum()) / len(correct)

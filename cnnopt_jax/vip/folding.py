@@ -1,16 +1,18 @@
 """Kernels prepared once for reading virtual maps."""
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from cnnopt_jax.kernels import winograd
+from cnnopt_jax.kernels import platforms, winograd
 from cnnopt_jax.vip.reading import fold_taps
 
-# With fewer channels the sums around the products outweigh what they save.
+# With fewer channels the sums around the products outweigh what they save. Measured on 2 CPU cores;
+# on other platforms nothing has been, and XLA's convolution there has fast forms of its own.
 _TRANSFORMED_FROM_CHANNELS = 32
 
 
@@ -67,43 +69,53 @@ class WinogradKernel(_Prepared):
   transformed: jax.Array
 
 
-def fold_kernel(kernel: jax.Array) -> FoldedKernel:
+def fold_kernel(kernel: jax.Array, *, platform: str | None = None) -> FoldedKernel:
   """Folds a 3x3 kernel; with its transform, where that may serve.
 
   Args:
     kernel: [3, 3, Cin / groups, Cout].
+    platform: that the result is for, one of `kernels.platforms.PLATFORMS`; None for
+      `jax.default_backend()`. Only a CPU's kernels get a transform, and only from 32 channels on.
 
   Returns:
     The folded kernel.
 
   Raises:
-    ValueError: if the kernel is not 3x3.
+    ValueError: if the kernel is not 3x3, or the platform unknown.
   """
   if tuple(kernel.shape[:2]) != (3, 3):
     raise ValueError(f'kernel of shape {tuple(kernel.shape)}; allowed: [3, 3, Cin / groups, Cout]')
   taps = fold_taps(fold_taps(kernel, 0, 1), 1, 1)
-  return FoldedKernel(taps, winograd.transform_kernel(taps) if _may_serve(kernel) else None)
+  return FoldedKernel(
+    taps, winograd.transform_kernel(taps) if _may_serve(kernel, platform) else None
+  )
 
 
-def winograd_kernel(kernel: jax.Array) -> WinogradKernel | jax.Array:
+def winograd_kernel(
+  kernel: jax.Array, *, platform: str | None = None
+) -> WinogradKernel | jax.Array:
   """A 3x3 kernel with its transform, where that may serve; elsewhere the kernel itself.
 
   Args:
     kernel: [kh, kw, Cin, Cout], read without groups.
+    platform: as in `fold_kernel`.
 
   Returns:
     What `conv` takes as a kernel.
+
+  Raises:
+    ValueError: if the platform is unknown.
   """
-  if tuple(kernel.shape[:2]) != (3, 3) or not _may_serve(kernel):
+  if not _may_serve(kernel, platform) or tuple(kernel.shape[:2]) != (3, 3):
     return kernel
   return WinogradKernel(kernel, winograd.transform_kernel(kernel))
 
 
-def _may_serve(kernel) -> bool:
-  return jax.default_backend() == 'cpu' and min(kernel.shape[2:]) >= _TRANSFORMED_FROM_CHANNELS
+def _may_serve(kernel, platform) -> bool:
+  return platforms.is_cpu(platform) and min(kernel.shape[2:]) >= _TRANSFORMED_FROM_CHANNELS
 
 
-def fold(params: Any, plan: Iterable[str]) -> Any:
+def fold(params: Any, plan: Iterable[str], *, platform: str | None = None) -> Any:
   """Turns trained parameters into inference parameters: kernels that read virtual maps are folded.
 
   The result goes where the parameters went and computes the same, without folding at every call.
@@ -114,37 +126,40 @@ def fold(params: Any, plan: Iterable[str]) -> Any:
     plan: names of the units to fold, such as 'stage1_block0/unit1': those whose *input* is a
       virtual map (`models.virtual_inputs` lists them). Others compute the same, but unfold at every
       call.
+    platform: as in `fold_kernel`.
 
   Returns:
     A new tree; everything else in it is shared with `params`.
 
   Raises:
-    ValueError: if a name leads to no kernel.
+    ValueError: if a name leads to no kernel, or the platform is unknown.
   """
-  return _prepare(
-    params,
-    plan,
-    lambda kernel: fold_kernel(kernel) if tuple(kernel.shape[:2]) == (3, 3) else kernel,
-  )
+
+  def fold_3x3(kernel):
+    return fold_kernel(kernel, platform=platform) if tuple(kernel.shape[:2]) == (3, 3) else kernel
+
+  return _prepare(params, plan, fold_3x3)
 
 
-def winograd_transform(params: Any, names: Iterable[str]) -> Any:
+def winograd_transform(params: Any, names: Iterable[str], *, platform: str | None = None) -> Any:
   """The same for units that read an array at stride 1, without groups: `winograd_kernel`.
 
   Args:
     params: a nested dict.
     names: of units, as in `fold`.
+    platform: as in `fold_kernel`.
 
   Returns:
     A new tree; everything else in it is shared with `params`.
 
   Raises:
-    ValueError: if a name leads to no kernel.
+    ValueError: if a name leads to no kernel, or the platform is unknown.
   """
-  return _prepare(params, names, winograd_kernel)
+  return _prepare(params, names, functools.partial(winograd_kernel, platform=platform))
 
 
-def _prepare(params, names, function):
+def _prepare(params: Any, names: Iterable[str], function: Callable[[jax.Array], Any]) -> Any:
+  """`params` with `function` of the kernel of each named unit; prepared kernels stay."""
   for name in names:
     params = _prepare_at(params, name.split('/'), name, function)
   return params

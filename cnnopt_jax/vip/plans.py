@@ -15,9 +15,9 @@ import numpy as np
 
 Plan = tuple[str, ...]
 
-# Collection of masks in a network's variables, and the name of each unit's.
-MASKS = 'vip'
-MASK = 'virtual'
+# Collection of masks in a network's variables, and the name of each unit's mask in it.
+MASK_COLLECTION = 'vip'
+MASK_NAME = 'virtual'
 
 
 def _vgg(*units: str) -> Plan:
@@ -89,10 +89,10 @@ def subplan(plan: Plan, name: str) -> Plan:
   return tuple(unit.removeprefix(name + '/') for unit in plan if unit.startswith(name + '/'))
 
 
-def masks(units: Sequence[str], values: jax.Array) -> Mapping[str, Any]:
+def mask_variables(units: Sequence[str], values: jax.Array) -> Mapping[str, Any]:
   """A plan as data: the variable collection that makes units virtual where a value is not zero.
 
-      logits = model.apply({**variables, **vip.masks(units, values)}, images)
+      logits = model.apply({**variables, **vip.mask_variables(units, values)}, images)
 
   Args:
     units: names of the network's units.
@@ -108,8 +108,8 @@ def masks(units: Sequence[str], values: jax.Array) -> Mapping[str, Any]:
     node = tree
     for part in name.split('/'):
       node = node.setdefault(part, {})
-    node[MASK] = value
-  return {MASKS: tree}
+    node[MASK_NAME] = value
+  return {MASK_COLLECTION: tree}
 
 
 def random_plans(

@@ -40,7 +40,7 @@ def max_pool(
   Raises:
     ValueError: if no window fits.
   """
-  window, stride, padding = _pair(window), _pair(stride), reading.resolved(padding)
+  window, stride, padding = _pair(window), _pair(stride), reading.padding_pairs(padding)
   out = _output_size(x, window, stride, padding)
   if not isinstance(x, VirtualMap):
     return nn.max_pool(x, window, stride, padding)
@@ -127,14 +127,14 @@ def avg_pool(
     y = _averaged(
       y,
       axis,
-      reading.Axis(
+      reading.WindowAxis(
         y.shape[axis], x.size[axis - 1], window[axis - 1], stride[axis - 1], 0, out[axis - 1]
       ),
     )
   return y
 
 
-def _averaged(s: jax.Array, axis: int, geometry: reading.Axis) -> jax.Array:
+def _averaged(s: jax.Array, axis: int, geometry: reading.WindowAxis) -> jax.Array:
   """Mean over windows of one interpolated axis."""
   k, stride, out = geometry.taps, geometry.stride // 2, geometry.out
   taps = reading.fold_taps(jnp.full(k, 1 / k, s.dtype), 0, 0)

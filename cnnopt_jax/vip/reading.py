@@ -18,13 +18,16 @@ window of folded taps at stride S/2 over the samples,
 and a few single products at the ends. Both axes of an image are read so, one after the other.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
 
-class Edge(NamedTuple):
+
+class EdgeTerm(NamedTuple):
   """One product that the folded window lacks: `o[position] += weight * w[tap] * s[source]`."""
 
   source: int
@@ -33,7 +36,7 @@ class Edge(NamedTuple):
   weight: float
 
 
-class Axis(NamedTuple):
+class WindowAxis(NamedTuple):
   """A window sliding over one axis of a virtual map.
 
   Attributes:
@@ -60,7 +63,7 @@ class Axis(NamedTuple):
     return -before, (self.out - 1) * (self.stride // 2) + after - (self.samples - 1)
 
   @property
-  def edges(self) -> tuple[Edge, ...]:
+  def edges(self) -> tuple[EdgeTerm, ...]:
     """What D s adds."""
     last = self.samples - 1
     at_end = 0.5 if self.size % 2 == 0 else -0.5
@@ -69,7 +72,7 @@ class Axis(NamedTuple):
       for position in range(self.out):
         tap = place + self.low - self.stride * position
         if 0 <= tap < self.taps:
-          found.append(Edge(source, position, tap, weight))
+          found.append(EdgeTerm(source, position, tap, weight))
     return tuple(found)
 
 
@@ -84,7 +87,7 @@ def fold_taps(taps: jax.Array, axis: int, low: int) -> jax.Array:
   Args:
     taps: any shape, k taps along `axis`.
     axis: of the taps.
-    low: as in `Axis`.
+    low: as in `WindowAxis`.
 
   Returns:
     The same shape but for `axis`, which has one entry for each folded tap.
@@ -103,22 +106,22 @@ def fold_taps(taps: jax.Array, axis: int, low: int) -> jax.Array:
   return jnp.moveaxis(jnp.stack(folded), 0, axis)
 
 
-def axes_of(
+def window_axes(
   samples: tuple[int, int],
   size: tuple[int, int],
   window: tuple[int, int],
   stride: int,
-  padding,
+  padding: Padding,
   out: tuple[int, int],
-) -> tuple[Axis, Axis]:
-  """Both axes of an image; `padding` is ((low, high), (low, high))."""
+) -> tuple[WindowAxis, WindowAxis]:
+  """A window's way over both axes of an image, from pairs of what `WindowAxis` holds."""
   return tuple(
-    Axis(n, h, k, stride, low, o)
+    WindowAxis(n, h, k, stride, low, o)
     for n, h, k, (low, _), o in zip(samples, size, window, padding, out)
   )
 
 
-def resolved(padding) -> tuple[tuple[int, int], tuple[int, int]]:
+def padding_pairs(padding: Sequence[Sequence[int]]) -> Padding:
   """Padding as ((top, bottom), (left, right)).
 
   Raises:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnopt_jax.vip.plans import Plan, masks
+from cnnopt_jax.vip.plans import Plan, mask_variables
 
 
 def plan_masks(units: Sequence[str], plans: Sequence[Plan]) -> np.ndarray:
@@ -22,7 +22,7 @@ def make_predictor(
 
   Args:
     apply: maps (variables, images [B, H, W, C]) to logits [B, K]; a network whose conv units honour
-      `masks`.
+      `mask_variables`.
     units: names of its units.
 
   Returns:
@@ -32,7 +32,7 @@ def make_predictor(
 
   @jax.jit
   def predict(variables, mask, images):
-    logits = apply({**variables, **masks(units, mask)}, images)
+    logits = apply({**variables, **mask_variables(units, mask)}, images)
     return jnp.argmax(logits, -1).astype(jnp.int32)
 
   return predict

@@ -1,6 +1,7 @@
 """What the fields of a config may hold, and the one line that says what is wrong with one."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,12 +20,21 @@ class Field(NamedTuple):
     check: predicate on the value (for tuples: on the whole tuple, after `element`).
     allowed: the words that follow "allowed:" in the error.
     element: for tuples, the `Field` of each element.
+    old_names: names that the field had in older configs, still accepted.
   """
 
   kind: type
   check: Callable[[Any], bool]
   allowed: str
   element: 'Field | None' = None
+  old_names: tuple[str, ...] = ()
+
+  def formerly(self, *names: str) -> 'Field':
+    """The same field, which older configs and command lines know by other names.
+
+    SPEC = {'capacities_mib': fields.tuple_of(fields.integer(1)).formerly('capacities_mb')}
+    """
+    return self._replace(old_names=names)
 
 
 def one_of(*values) -> Field:
@@ -66,7 +76,7 @@ def check(config: Mapping[str, Any], spec: Mapping[str, Field]) -> config_dict.C
   """Checks every field, element by element, and returns the config frozen with exact types.
 
   Args:
-    config: a `ConfigDict` or dict with exactly the keys of `spec`.
+    config: a `ConfigDict` or dict with exactly the keys of `spec`, or old names of them.
     spec: the allowed fields.
 
   Returns:
@@ -75,6 +85,7 @@ def check(config: Mapping[str, Any], spec: Mapping[str, Field]) -> config_dict.C
   Raises:
     ConfigError: naming the first offending field, its value and what is allowed.
   """
+  config = _with_new_names(config, spec)
   unknown = [key for key in config if key not in spec]
   if unknown:
     raise ConfigError(
@@ -86,6 +97,24 @@ def check(config: Mapping[str, Any], spec: Mapping[str, Field]) -> config_dict.C
       raise ConfigError(f'config.{name}: missing; allowed: {field.allowed}')
     checked[name] = _checked(f'config.{name}', config[name], field)
   return checked.lock()
+
+
+def renamed(spec: Mapping[str, Field]) -> dict[str, str]:
+  """`{old name: name}` of all fields that were called otherwise."""
+  return {old: name for name, field in spec.items() for old in field.old_names}
+
+
+def _with_new_names(config: Mapping[str, Any], spec: Mapping[str, Field]) -> dict[str, Any]:
+  """The fields by the names that they have now; says so on stderr where one was given by an old."""
+  names, found = renamed(spec), {}
+  for key in config:
+    name = names.get(key, key)
+    if name in found:
+      raise ConfigError(f'config.{key}={_show(config[key])}: given twice; allowed: {name} alone')
+    if name != key:
+      print(f'note: config.{key} is called config.{name} now', file=sys.stderr)
+    found[name] = config[key]
+  return found
 
 
 def _checked(name: str, value: Any, field: Field) -> Any:

@@ -11,6 +11,8 @@ the field, the value and what is allowed, and in exit code 2, before any work.
 """
 
 import pathlib
+import re
+import runpy
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -45,8 +47,10 @@ def main(
     try:
       for argument in argv[1:]:
         name = argument.partition('=')[0].lstrip('-').removeprefix('config.')
-        if argument.lstrip('-').startswith('config.') and name not in spec:
+        known = (*spec, *fields.renamed(spec))
+        if argument.lstrip('-').startswith('config.') and name not in known:
           raise fields.ConfigError(f'config.{name}: unknown field; allowed: ' + ', '.join(spec))
+      _rename_overrides(argv, spec, str(run_folder.REPO_ROOT / default_config))
       # The flag looks at the command line already while it is defined.
       config_flags.DEFINE_config_file(
         'config',
@@ -85,6 +89,30 @@ def main(
     sys.exit(result if type(result) is int else 0)
 
   app.run(start, flags_parser=parse)
+
+
+def _rename_overrides(
+  argv: list[str], spec: Mapping[str, fields.Field], default_config: str
+) -> None:
+  """Gives `--config.FIELD` the name that the config file has for a renamed field, in place."""
+  names = fields.renamed(spec)
+  pattern = re.compile(r'--?config\.(\w+)')
+  given = [(i, match[1]) for i, argument in enumerate(argv) if (match := pattern.match(argument))]
+  given = [(i, name) for i, name in given if name in names or name in names.values()]
+  if not given:
+    return
+  file = default_config
+  for argument, following in zip(argv, [*argv[1:], '']):
+    if match := re.fullmatch(r'--?config(?:=(.*))?', argument):
+      file = match[1] or following
+  # Not `fields.check`: a config file of the user may have the old names itself.
+  has = runpy.run_path(file)['get_config']()
+  for i, name in given:
+    others = {names.get(name), *(old for old, new in names.items() if new == name)}
+    if name not in has and (there := next((other for other in others if other in has), None)):
+      if name in names:
+        print(f'note: config.{name} is called config.{there} now', file=sys.stderr)
+      argv[i] = argv[i].replace(name, there, 1)
 
 
 def _die(message: str) -> None:

@@ -7,6 +7,8 @@ import shlex
 import sys
 from typing import Any
 
+from rich import console, table
+
 from cnnopt_jax import report
 from experiments.common import run_folder
 
@@ -21,9 +23,7 @@ def write(
     parts: Markdown, set a line apart.
     environment: where the numbers were made; that of this process where it is not given.
   """
-  run_folder.write_atomically(
-    workdir / run_folder.REPORT, '\n'.join([*parts, made_by(environment)])
-  )
+  report.write_atomically(workdir / run_folder.REPORT, '\n'.join([*parts, made_by(environment)]))
 
 
 def made_by(environment: dict[str, Any] | None = None) -> str:
@@ -32,32 +32,40 @@ def made_by(environment: dict[str, Any] | None = None) -> str:
   versions = environment.pop('versions')
   words = ', '.join(f'{key} {value}' for key, value in {**environment, **versions}.items())
   spec = sys.modules['__main__'].__spec__
-  program = ['-m', spec.name] if spec else sys.argv[:1]
+  program = ['-m', spec.name.removesuffix('.__main__')] if spec else sys.argv[:1]
   command = shlex.join(['python', *program, *sys.argv[1:]])
   return f'Made by `{command}` on {datetime.date.today()}: {words}.\n'
 
 
 def bench_table(rows: list[dict[str, Any]]) -> str:
   """The rows of a bench.json as a Markdown table."""
-  notes = lambda row: ', '.join(
-    f'{key} {value}' for key, value in row.items() if key not in ('name', 'value', 'unit')
-  )
   return report.to_markdown(
-    [(row['name'], f'{row["value"]:.4g}', row['unit'], notes(row)) for row in rows],
+    [(row['name'], f'{row["value"]:.4g}', row['unit'], _notes(row, ' ')) for row in rows],
     ('what', 'value', 'unit', 'notes'),
   )
 
 
-def write_bench(workdir: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-  """Writes `bench.json`, a list of `{name, value, unit, ...}`, and prints it as a table."""
-  from rich import console, table  # Late, as above.
+def write_bench(workdir: pathlib.Path, rows: list[dict[str, Any]], *, show: bool = True) -> None:
+  """Writes `bench.json`, a list of `{name, value, unit, ...}`, and prints it as a table.
 
-  run_folder.write_atomically(workdir / 'bench.json', json.dumps(rows, indent=1) + '\n')
+  Args:
+    workdir: of the run.
+    rows: of the list.
+    show: False for a benchmark that has printed its rows as it went.
+  """
+  report.write_atomically(workdir / 'bench.json', json.dumps(rows, indent=1) + '\n')
+  if not show:
+    return
   out = table.Table('name', 'value', 'unit', 'notes')
   for row in rows:
-    notes = ', '.join(f'{k}={v}' for k, v in row.items() if k not in ('name', 'value', 'unit'))
     value = row['value']
-    out.add_row(
-      row['name'], f'{value:.4g}' if type(value) is float else str(value), row['unit'], notes
-    )
+    shown = f'{value:.4g}' if type(value) is float else str(value)
+    out.add_row(row['name'], shown, row['unit'], _notes(row, '='))
   console.Console().print(out)
+
+
+def _notes(row: dict[str, Any], between: str) -> str:
+  """Whatever a row says besides its name, value and unit."""
+  return ', '.join(
+    f'{key}{between}{value}' for key, value in row.items() if key not in ('name', 'value', 'unit')
+  )

@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
+from cnnopt_jax.report import records, write_atomically
 from experiments.common import fields, huge_pages
 
 REPO_ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -25,16 +26,26 @@ def describe_environment() -> dict[str, Any]:
   revision = subprocess.run(
     ['git', '-C', str(REPO_ROOT), 'describe', '--always', '--dirty'], capture_output=True, text=True
   )
-  packages = ('cnnopt-jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
   return {
     'git': revision.stdout.strip() or 'unknown',
     'python': platform.python_version(),
-    'versions': {name: metadata.version(name) for name in packages},
+    'versions': _versions('cnnopt-jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy'),
     'device': jax.devices()[0].device_kind,
     'device_count': jax.device_count(),
     'cores': len(os.sched_getaffinity(0)),
     'huge_pages': huge_pages.SETTING in os.environ.get('GLIBC_TUNABLES', ''),
   }
+
+
+def _versions(*packages: str) -> dict[str, str]:
+  """Of the packages that are installed: `kernel_bench` runs where some are not."""
+  found = {}
+  for name in packages:
+    try:
+      found[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+      continue
+  return found
 
 
 def record(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, Any]:
@@ -88,6 +99,18 @@ def claim(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, An
   return recorded
 
 
+def read_records(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """The records of a run so far, in the order they were written; a torn last one is cut off.
+
+  Raises:
+    ConfigError: naming the line that is no record.
+  """
+  try:
+    return records.read(workdir / RECORDS)
+  except ValueError as error:
+    raise fields.ConfigError(f'{error}; allowed: another --workdir') from None
+
+
 class locked:
   """Makes `folder` and holds it for this process: two runs in one folder would mix their records.
 
@@ -119,13 +142,3 @@ class locked:
 
   def __exit__(self, *exc):
     self._file.close()
-
-
-def write_atomically(path: pathlib.Path, content: str) -> None:
-  """Replaces `path` as a whole, so that a kill leaves the old file or the new one."""
-  temporary = path.with_name(path.name + '.tmp')
-  with open(temporary, 'w') as file:
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)

@@ -23,7 +23,10 @@ def border_pad(samples: jax.Array, *, size: tuple[int, int], tile: Tile) -> tupl
     image, i, block_ = lax.axis_index('image'), lax.axis_index('row'), block(tile, channels)
     sign = jnp.where(i == 0, -1.0, jnp.where(i == height + 1, last_sign(size[0]), 1.0)).astype(F32)
     row = jnp.clip(i - 1, 0, height - 1)
-    read = lambda s: tile.load(x, image, row, pallas.ds(s, columns), block_).astype(F32) * sign
+
+    def read(s):
+      return tile.load(x, image, row, pallas.ds(s, columns), block_).astype(F32) * sign
+
     padded[pallas.ds(0, columns)] = -read(0)
     padded[pallas.ds(width + 2 - columns, columns)] = last_sign(size[1]) * read(width - columns)
     pallas.barrier()

@@ -56,11 +56,15 @@ def transposed_taps(size: int) -> tuple[Tap, Tap, Tap]:
 def border_pad_transposed(cotangent: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array]:
   """Cotangent of the padded map `[N, h + 2, w + 2, C]` to that of the samples `[N, h, w, C]`."""
   rows, columns = map(transposed_taps, size)
-  every = lambda n: (Tap(np.arange(n)),)
   # An axis at a time: six terms instead of nine.
-  g = taps.read(cotangent, rows, every(cotangent.shape[2]))
-  g = taps.read(g, every(g.shape[1]), columns)
+  g = taps.read(cotangent, rows, _as_it_is(cotangent.shape[2]))
+  g = taps.read(g, _as_it_is(g.shape[1]), columns)
   return (g.astype(cotangent.dtype),)
+
+
+def _as_it_is(size: int) -> tuple[Tap]:
+  """Every position of an axis, once."""
+  return (Tap(np.arange(size)),)
 
 
 OP = Linear(border_pad, border_pad_transposed)

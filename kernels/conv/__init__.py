@@ -1,6 +1,15 @@
 """Convolution that keeps its speed under `jax.vmap` over kernels."""
 
 from cnnopt_jax.kernels.conv.api import conv_general_dilated
-from cnnopt_jax.kernels.conv.batching import FORMS, fastest_form
+from cnnopt_jax.kernels.conv.measured import MappedConv, MeasuredForm, measured_forms
+from cnnopt_jax.kernels.conv.rule import BATCHING_RULES, batching_rule, default_batching_rule
 
-__all__ = ['FORMS', 'conv_general_dilated', 'fastest_form']
+__all__ = [
+  'BATCHING_RULES',
+  'MappedConv',
+  'MeasuredForm',
+  'batching_rule',
+  'conv_general_dilated',
+  'default_batching_rule',
+  'measured_forms',
+]

@@ -2,7 +2,7 @@
 
 `jax.vmap` turns a convolution whose kernels are mapped into a grouped one, which XLA's CPU backend
 runs several times slower than the members one by one (`python -m experiments.sweep_bench`). The
-primitive here batches as `batching.py` says, and keeps every other transform of JAX.
+primitive here batches by one of the rules of `rule.py`, and keeps every other transform of JAX.
 
 A convolution is one of three faces of a trilinear form T(lhs, rhs, out) = <conv(lhs, rhs), out>:
 its derivatives by out, lhs and rhs are the convolution, its input transpose and its weight
@@ -22,6 +22,7 @@ from jax.interpreters import ad, batching, mlir
 
 from cnnopt_jax.kernels import sharding
 from cnnopt_jax.kernels.conv.batching import batched
+from cnnopt_jax.kernels.conv.rule import current_rule
 
 # For each target, the two operands that the primitive takes, in order.
 _OPERANDS = {'out': ('lhs', 'rhs'), 'lhs': ('out', 'rhs'), 'rhs': ('lhs', 'out')}
@@ -47,21 +48,39 @@ def conv_general_dilated(
   Hand it to Flax as `nn.Conv(..., conv_general_dilated=conv_general_dilated)`.
 
   Under `jax.vmap`: where only the images are mapped, members join the batch dimension; otherwise
-  the members run one after the other (on a CPU, bit for bit as without `vmap`) or as one grouped
-  convolution, whichever is faster on the platform (see `batching.fastest_form`).
+  the members run one after the other (the default on a CPU: bit for bit as without `vmap`) or as
+  one grouped convolution (the default elsewhere). `batching_rule` asks for another rule.
   """
+  rule = current_rule()
+  if rule == 'lax':
+    return lax.conv_general_dilated(
+      lhs,
+      rhs,
+      window_strides,
+      padding,
+      lhs_dilation,
+      rhs_dilation,
+      dimension_numbers,
+      feature_group_count,
+      batch_group_count,
+      precision,
+      preferred_element_type,
+    )
   dimension_numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
   spatial = len(window_strides)
   lhs_dilation = tuple(lhs_dilation or (1,) * spatial)
   rhs_dilation = tuple(rhs_dilation or (1,) * spatial)
-  if isinstance(padding, str):
-    padding = _resolve_padding(
+  pads = (
+    _resolve_padding(
       padding, lhs.shape, rhs.shape, window_strides, lhs_dilation, rhs_dilation, dimension_numbers
     )
+    if isinstance(padding, str)
+    else padding
+  )
   # Operands of unlike dtype, for one, are refused here, in lax's own words.
   params = dict(
     window_strides=tuple(window_strides),
-    padding=tuple((low, high) for low, high in padding),
+    padding=tuple((low, high) for low, high in pads),
     lhs_dilation=lhs_dilation,
     rhs_dilation=rhs_dilation,
     dimension_numbers=dimension_numbers,
@@ -72,7 +91,7 @@ def conv_general_dilated(
   )
   lhs, rhs = sharding.alike(lhs, rhs)
   return conv_p.bind(
-    lhs, rhs, target='out', lhs_type=_type_of(lhs), rhs_type=_type_of(rhs), **params
+    lhs, rhs, target='out', lhs_type=_type_of(lhs), rhs_type=_type_of(rhs), rule=rule, **params
   )
 
 
@@ -91,8 +110,11 @@ def _type_of(x) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
-def _compute(x: jax.Array, y: jax.Array, *, target: str, lhs_type, rhs_type, **params) -> jax.Array:
+def _compute(
+  x: jax.Array, y: jax.Array, *, target: str, lhs_type, rhs_type, rule: str, **params
+) -> jax.Array:
   """The three faces in terms of lax."""
+  del rule  # Says how the primitive batches, not what it computes.
   conv = functools.partial(lax.conv_general_dilated, **params)
   if target == 'out':
     return conv(x, y)

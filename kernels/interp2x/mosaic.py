@@ -77,7 +77,9 @@ def interpolate(rows, emit, *, height: int, size: tuple[int, int], tile: Tile, r
 
   walk(width, tile, stage)
   pallas.barrier()
-  at = lambda r, s: tile.load(rows, r, pallas.ds(s, columns), slice(None)).astype(F32)
+
+  def at(r, s):
+    return tile.load(rows, r, pallas.ds(s, columns), slice(None)).astype(F32)
 
   def even(s):
     here, below = at(0, s), at(1, s)

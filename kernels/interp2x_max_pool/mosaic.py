@@ -21,7 +21,10 @@ POSITION_BYTES = 20
 def _stage(rows, x, sources, tile: Tile, channels) -> None:
   """Rows of the samples to shared memory, each with its last sample again after it."""
   image, columns, width = lax.axis_index('image'), tile.columns, x.shape[2]
-  read = lambda row, s: tile.load(x, image, row, pallas.ds(s, columns), channels)
+
+  def read(row, s):
+    return tile.load(x, image, row, pallas.ds(s, columns), channels)
+
   for r, row in enumerate(sources):
     rows[r, pallas.ds(width + 1 - columns, columns)] = read(row, width - columns)
   pallas.barrier()
@@ -36,7 +39,10 @@ def _stage(rows, x, sources, tile: Tile, channels) -> None:
 
 def _window(rows, above: int, s: int, tile: Tile) -> tuple[jax.Array, ...]:
   """The four values of the windows between staged rows `above` and `above + 1`, from column s."""
-  at = lambda r, s: tile.load(rows, r, pallas.ds(s, tile.columns), slice(None)).astype(F32)
+
+  def at(r, s):
+    return tile.load(rows, r, pallas.ds(s, tile.columns), slice(None)).astype(F32)
+
   return reference.values(at(above, s), at(above, s + 1), at(above + 1, s), at(above + 1, s + 1))
 
 

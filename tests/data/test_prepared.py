@@ -75,10 +75,13 @@ def in_file_order(images, labels):
   return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels))
 
 
-def test_cifar(cifar, monkeypatch):
+@pytest.mark.parametrize('read_at_once', [None, 4])  # The second: several reads and a remainder.
+def test_cifar(cifar, read_at_once):
   name, root, arrays = cifar
-  monkeypatch.setattr(prepared, '_READ_AT_ONCE', 4)  # Several reads and a remainder.
-  dataset = data.load(name, data_dir=root)
+  if read_at_once is None:
+    dataset = data.load(name, data_dir=root)
+  else:
+    dataset = prepared.load_cifar(name, root, False, read_at_once=read_at_once)
   assert dataset.image_shape == (32, 32, 3) and dataset.num_classes == CIFAR_CLASSES[name]
   for split_name, split in (('train', dataset.train), ('test', dataset.test)):
     images, labels = split.get(np.arange(len(split)))

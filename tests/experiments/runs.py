@@ -1,14 +1,18 @@
-"""Starts experiments as a user does: a process, flags, signals."""
+"""Starts experiments as a user does: a process, flags, signals.
 
-import atexit
-import os
+Programs are compiled as users' are; the processes of one run of the tests share a cache of them.
+"""
+
+import importlib
 import pathlib
-import shutil
+import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
+
+from experiments.common import fields
+from tests import xla_flags
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 
@@ -24,14 +28,20 @@ TINY = dict(
 )
 
 
-# The processes of one run compile the same programs again and again.
-ENVIRONMENT = {
-  'JAX_COMPILATION_CACHE_DIR': tempfile.mkdtemp(prefix='cnnopt_programs_'),
-  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.3',
-  'TF_CPP_MIN_LOG_LEVEL': '3',  # What XLA says of cached programs would fill the pipe.
-}
+def experiment_of(name):
+  """The module of the experiment that a config's docstring starts with it."""
+  text = importlib.import_module(f'configs.{name}').__doc__ or ''
+  found = re.search(rf'python -m (experiments\.\w+) --config configs/{name}\.py', text)
+  assert found, f'configs/{name}.py: its docstring names no command'
+  return importlib.import_module(found[1])
 
-atexit.register(shutil.rmtree, ENVIRONMENT['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
+
+def load_config(name, **changes):
+  """The config of configs/NAME.py with some fields changed, checked as its experiment does."""
+  config = importlib.import_module(f'configs.{name}').get_config()
+  with config.unlocked():
+    config.update(changes)
+  return fields.check(config, experiment_of(name).SPEC)
 
 
 def command(module, workdir, **config):
@@ -44,7 +54,7 @@ def start(module, workdir, **config):
     command(module, workdir, **config),
     cwd=REPO,
     text=True,
-    env={**os.environ, **ENVIRONMENT},
+    env=xla_flags.default_environment(),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
   )

@@ -1,7 +1,6 @@
 """The kernels' benchmark: what it writes, on what it depends, and its GPU path, interpreted."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
@@ -9,14 +8,15 @@ import pytest
 
 from cnnopt_jax.kernels import pallas, rows
 from experiments import kernel_bench
-
-REPO = pathlib.Path(__file__).resolve().parents[2]
+from tests.experiments import runs
 
 
 def test_on_a_cpu_it_times_xla_and_says_so(tmp_path, capsys):
-  found = kernel_bench.run(tmp_path, batches=[1], layers=['cifar_3'], rounds=1)
+  config = runs.load_config('kernel_bench', batches=(1,), layers=('cifar_3',), rounds=1)
+  found = kernel_bench.run(config, tmp_path)
   assert 'No NVIDIA GPU of capability 9.0 was there' in capsys.readouterr().out
-  assert 'No NVIDIA GPU' in (tmp_path / 'report.md').read_text()
+  text = (tmp_path / 'report.md').read_text()
+  assert 'No NVIDIA GPU' in text and 'Made by `' in text
   assert json.loads((tmp_path / 'bench.json').read_text()) == found
   assert {row['form'] for row in found[1:]} == {'xla', 'resize', 'materialised'}
   row = found[1]
@@ -41,11 +41,42 @@ def test_the_whole_network_is_timed():
   assert ratio['value'] == pytest.approx(dense['value'] / virtual['value'])
 
 
+def test_flags_from_before_there_was_a_config_still_set_its_fields(tmp_path):
+  done = subprocess.run(
+    [
+      *(sys.executable, '-m', 'experiments.kernel_bench', f'--workdir={tmp_path}'),
+      *('--batch=1', '--batch', '2', '--layer=cifar_3', '--rounds=1', '--dtype=bfloat16'),
+    ],
+    cwd=runs.REPO,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads((tmp_path / 'bench.json').read_text())[1:]
+  assert {row['batch'] for row in found} == {1, 2}
+  assert {(row['layer'], row['dtype']) for row in found} == {('cifar_3', 'bfloat16')}
+
+
+@pytest.mark.parametrize(
+  'flag, message',
+  [
+    ('--layer=lenet', r"config.layers[0]='lenet'; allowed: one of vgg16_1, "),
+    ('--config.dtype=int8', "config.dtype='int8'; allowed: one of auto, float32, bfloat16"),
+    ('--config.batches=0,', 'config.batches[0]=0; allowed: an integer of at least 1'),
+  ],
+)
+def test_wrong_input_is_one_line(flag, message, tmp_path):
+  command = [*runs.command('kernel_bench', tmp_path / 'run'), flag]
+  done = subprocess.run(command, cwd=runs.REPO, capture_output=True, text=True)
+  assert done.returncode == 2 and done.stderr.startswith(f'error: {message}')
+  assert done.stderr.count('\n') == 1
+
+
 def test_needs_nothing_that_a_gpu_machine_may_lack():
   program = """
 import sys
-for name in ('ml_collections', 'matplotlib', 'chex', 'tensorflow_datasets'):
+for name in ('matplotlib', 'chex', 'tensorflow_datasets', 'scipy', 'PIL'):
   sys.modules[name] = None
 import experiments.kernel_bench
 """
-  subprocess.run([sys.executable, '-c', program], check=True, cwd=REPO)
+  subprocess.run([sys.executable, '-c', program], check=True, cwd=runs.REPO)

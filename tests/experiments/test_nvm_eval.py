@@ -1,7 +1,6 @@
 """The evaluation of small networks, codesign with and without accuracies, and bad input."""
 
 import csv
-import importlib
 import pathlib
 
 import pytest
@@ -14,29 +13,10 @@ REPO = pathlib.Path(__file__).resolve().parents[2]
 
 
 def load(name, **changes):
-  config = importlib.import_module(f'configs.{name}').get_config()
-  with config.unlocked():
-    config.update(changes)
   module = {'codesign': codesign, 'codesign_vgg8': codesign, 'nvm_profile': nvm_profile}.get(
     name, nvm_eval
   )
-  return fields.check(config, module.SPEC)
-
-
-@pytest.mark.parametrize(
-  'name',
-  [
-    'nvm_iso_capacity',
-    'nvm_iso_area',
-    'nvm_scaling',
-    'nvm_batch',
-    'codesign',
-    'codesign_vgg8',
-    'nvm_profile',
-  ],
-)
-def test_configs_are_valid(name):
-  load(name)
+  return fields.check(runs.load_config(name, **changes), module.SPEC)
 
 
 SMALL = dict(workloads=('resnet8',), inference_batches=(1,), training_batches=(2,))

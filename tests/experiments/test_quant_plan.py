@@ -1,23 +1,14 @@
 """What a sweep plans and what it concludes, without training."""
 
-import importlib.util
 import json
 
 import pytest
 
 from cnnopt_jax import data
-from experiments import quant_plan, quant_report, quant_sweep, sweep_bench
+from experiments import quant_sweep, sweep_bench
 from experiments.common import fields
+from experiments.quant_sweep import plan, report
 from tests.experiments import runs
-
-
-def shipped(name, **changes):
-  spec = importlib.util.spec_from_file_location(name, runs.REPO / 'configs' / f'{name}.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config()
-  config.update(changes)
-  return config
 
 
 @pytest.fixture(scope='module')
@@ -26,47 +17,38 @@ def dataset():
 
 
 def plan_of(dataset, **changes):
-  return quant_plan.make_plan(
-    fields.check(shipped('quant_sweep', **changes), quant_sweep.SPEC), dataset
-  )
-
-
-@pytest.mark.parametrize(
-  'name, spec', [('quant_sweep', quant_sweep.SPEC), ('sweep_bench', sweep_bench.SPEC)]
-)
-def test_shipped_configs_are_allowed(name, spec):
-  assert fields.check(shipped(name), spec).to_dict() == shipped(name).to_dict()
+  return plan.make_plan(runs.load_config('quant_sweep', **changes), dataset)
 
 
 def test_shipped_config_compares_equal_sizes(dataset):
-  plan = plan_of(dataset)
-  ranked = [m for m in plan.members if m.role == 'ranked']
+  found = plan_of(dataset)
+  ranked = [m for m in found.members if m.role == 'ranked']
   sizes = {m.bits: m.match.size.total for m in ranked}
   assert set(sizes) == {1, 2, 3, 4, 8}
   assert max(sizes.values()) <= 1.02 * min(sizes.values())
   widths = {m.bits: m.match.width for m in ranked}
   assert sorted(widths, key=widths.get) == [8, 4, 3, 2, 1]
-  references = [m for m in plan.members if m.role == 'reference']
+  references = [m for m in found.members if m.role == 'reference']
   assert {m.match.width for m in references} == {widths[8]} and {m.bits for m in references} == {32}
   # The reference joins the program of the 8-bit members: their shapes are the same.
-  assert [{m.bits for m in program} for program in plan.programs] == [{1}, {2}, {3}, {4}, {8, 32}]
-  assert len({m.name for m in plan.members}) == len(plan.members)
+  assert [{m.bits for m in program} for program in found.programs] == [{1}, {2}, {3}, {4}, {8, 32}]
+  assert len({m.name for m in found.members}) == len(found.members)
 
 
 def test_programs_are_cut_at_max_members(dataset):
-  plan = plan_of(dataset, max_members=2, seeds=(0, 1, 2), bits=(4,), reference=False)
-  assert [len(program) for program in plan.programs] == [2, 1]
+  found = plan_of(dataset, max_members=2, seeds=(0, 1, 2), bits=(4,), reference=False)
+  assert [len(program) for program in found.programs] == [2, 1]
 
 
 def test_layer_bits_count_in_the_size_but_not_in_a_float_reference(dataset):
-  plan = plan_of(
+  found = plan_of(
     dataset, bits=(2,), layer_bits=('unit0=8', 'head=32'), sizes_kib=(8.03,), accounting='weights'
   )
-  member = plan.members[0]
+  member = found.members[0]
   shapes = {p.path: p.size for p in member.match.layers.parameters if p.role == 'weight'}
   bits = {path: 8 if 'unit0' in path else 32 if 'head' in path else 2 for path in shapes}
   assert member.match.size.total == sum(bits[path] * shapes[path] for path in shapes)
-  reference = next(m for m in plan.members if m.role == 'reference')
+  reference = next(m for m in found.members if m.role == 'reference')
   weights = [p.size for p in reference.match.layers.parameters if p.role == 'weight']
   assert reference.match.size.weights == 32 * sum(weights)
 
@@ -91,16 +73,16 @@ def test_verdicts():
     record(4, 0.71, 1),
     record(32, 0.99, role='reference'),
   ]
-  [sentence] = quant_report.verdicts(clear)
+  [sentence] = report.verdicts(clear)
   assert sentence == ('At 8 KiB, 1 bit is best: 0.9050 ± 0.0071; next 4 bits: 0.7050 ± 0.0071.')
   close = [record(1, 0.90, 0), record(1, 0.80, 1), record(4, 0.84, 0), record(4, 0.85, 1)]
-  assert 'the seeds cannot tell' in quant_report.verdicts(close)[0]
-  assert 'one seed' in quant_report.verdicts([record(2, 0.5), record(3, 0.4)])[0]
-  assert quant_report.verdicts([record(2, None)]) == []
+  assert 'the seeds cannot tell' in report.verdicts(close)[0]
+  assert 'one seed' in report.verdicts([record(2, 0.5), record(3, 0.4)])[0]
+  assert report.verdicts([record(2, None)]) == []
 
 
 def test_diverged_groups_stand_last_and_are_counted():
-  groups = quant_report.groups(
+  groups = report.groups(
     [record(2, None), record(3, 0.4), record(3, None, 1), record(32, 0.9, role='reference')]
   )
   assert [(g.bits, g.diverged) for g in groups] == [(3, 1), (2, 1), (32, 0)]
@@ -118,13 +100,13 @@ def test_diverged_groups_stand_last_and_are_counted():
   ],
 )
 def test_wrong_types_are_named(changes, message):
-  config = {**shipped('quant_sweep').to_dict(), **changes}
+  config = {**runs.load_config('quant_sweep').to_dict(), **changes}
   with pytest.raises(fields.ConfigError, match=message):
     fields.check(config, quant_sweep.SPEC)
 
 
 def test_missing_and_unknown_fields_are_named():
-  config = shipped('quant_sweep').to_dict()
+  config = runs.load_config('quant_sweep').to_dict()
   with pytest.raises(fields.ConfigError, match='config.width=1: unknown field; allowed: model'):
     fields.check({**config, 'width': 1}, quant_sweep.SPEC)
   del config['seeds']
@@ -133,14 +115,15 @@ def test_missing_and_unknown_fields_are_named():
 
 
 def test_ints_pass_for_floats_and_nothing_else_changes():
-  config = fields.check({**shipped('quant_sweep').to_dict(), 'momentum': 0}, quant_sweep.SPEC)
+  config = fields.check(
+    {**runs.load_config('quant_sweep').to_dict(), 'momentum': 0}, quant_sweep.SPEC
+  )
   assert type(config.momentum) is float
 
 
 def test_bench_writes_its_table(tmp_path, capsys):
-  config = fields.check(
-    shipped('sweep_bench', members=2, rounds=2, batch_size=4, image_size=8, width_multiplier=0.1),
-    sweep_bench.SPEC,
+  config = runs.load_config(
+    'sweep_bench', members=2, rounds=2, batch_size=4, image_size=8, width_multiplier=0.1
   )
   rows = sweep_bench.run(config, tmp_path)
   written = json.loads((tmp_path / 'bench.json').read_text())

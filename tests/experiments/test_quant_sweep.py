@@ -12,6 +12,7 @@ import pytest
 
 from cnnopt_jax import report
 from experiments import quant_sweep
+from experiments.quant_sweep.report import COLUMNS
 from tests.experiments import runs
 
 SECONDS = 'seconds'
@@ -59,6 +60,7 @@ def test_results(whole):
   assert {'git', 'versions', 'device', 'cores'} <= config['environment'].keys()
 
 
+@pytest.mark.default_flags
 def test_recorded_members_load_and_evaluate_to_the_recorded_accuracy(whole):
   workdir, _ = whole
   for r in rows(workdir):
@@ -210,8 +212,6 @@ def test_two_processes_cannot_share_a_folder(tmp_path):
 
 
 def test_records_name_every_column(whole):
-  from experiments import quant_report
-
   for record in report.records.read(whole[0] / 'records.jsonl'):
-    assert tuple(record) == quant_report.COLUMNS
+    assert tuple(record) == COLUMNS
     assert np.isfinite(record['seconds'])

@@ -14,7 +14,7 @@ from experiments.common import reports, run_folder
 def test_a_report_ends_with_the_command_that_made_it(tmp_path, monkeypatch):
   monkeypatch.setattr(sys, 'argv', ['/where/vip.py', '--config.plans=()', '--workdir', 'runs/a b'])
   monkeypatch.setattr(
-    sys.modules['__main__'], '__spec__', machinery.ModuleSpec('experiments.vip', None)
+    sys.modules['__main__'], '__spec__', machinery.ModuleSpec('experiments.vip.__main__', None)
   )
   reports.write(
     tmp_path,

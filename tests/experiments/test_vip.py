@@ -1,7 +1,8 @@
 """Virtual pooling from training to the knob, as a process: results, stop, resume, wrong input."""
 
 import csv
-import math
+import json
+import shutil
 import types
 
 import jax
@@ -9,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnopt_jax import models, report, vip
-from configs import vip_vgg
-from experiments import vip as vip_experiment
-from experiments import vip_bench, vip_bounds
+from cnnopt_jax import models, report
+from experiments import vip_bench
+from experiments.common import fields
+from experiments.vip import plan, records, stages
 from tests.experiments import runs
 from tests.vip.maps import compiled
 
@@ -105,16 +106,15 @@ def test_wrong_input_is_one_line(tmp_path, wrong, words):
 
 
 def test_members_infer_with_weights_of_their_bits(tmp_path):
-  config = vip_vgg.get_config()
-  config.update(model='plain', width_multiplier=0.5, bits=2, seeds=(0, 1))
-  run = vip_experiment.Run(config, tmp_path, terminated=None)
-  x = jnp.zeros((1, *run.dataset.image_shape))
-  variables = compiled(jax.vmap(lambda key: run.model.init(key, x)))(
+  config = runs.load_config('vip_vgg', model='plain', width_multiplier=0.5, bits=2, seeds=(0, 1))
+  setting = plan.make_setting(config, tmp_path, report.Progress(), stop=lambda: False)
+  x = jnp.zeros((1, *setting.dataset.image_shape))
+  variables = compiled(jax.vmap(lambda key: setting.model.init(key, x)))(
     jax.random.split(jax.random.key(0), 2)
   )
   statistics = {name: v for name, v in variables.items() if name != 'params'}
   state = types.SimpleNamespace(params=variables['params'], statistics=statistics)
-  for i, member in enumerate(run.members(state)):
+  for i, member in enumerate(stages.inference_variables(setting, state)):
     unit = member['params']['unit2']
     kernel = unit['conv']['kernel'].reshape(-1, unit['conv']['kernel'].shape[-1])
     assert all(len(np.unique(filter_)) <= 4 for filter_ in kernel.T)
@@ -141,15 +141,79 @@ def test_units_of_the_bench_are_the_network():
   assert 'batch over cores' not in vip_bench.programs(params, x[:1], steps)
 
 
-def test_bounded_layers_are_the_units_with_folded_norms():
-  model = models.create('resnet8', num_classes=3, width_multiplier=0.2)
-  x = jax.random.normal(jax.random.key(0), (2, 9, 9, 1))
-  variables = compiled(model.init)(jax.random.key(1), x)
-  variables = jax.tree.map(lambda v: v + 0.3, variables)
-  layers = list(vip_bounds.bounded_layers(model, variables, x))
-  assert tuple(layer.name for layer in layers) == models.unit_names(model)
-  layer, after = layers[0], layers[1]
-  got = vip.relu(vip.conv(layer.x, layer.kernel) + layer.bias)
-  np.testing.assert_allclose(got, after.x, rtol=1e-5, atol=1e-5)
-  assert {layer.activation for layer in layers} == {'relu', 'identity'}
-  assert all(math.isfinite(float(jnp.sum(layer.kernel))) for layer in layers)
+def test_a_finished_run_goes_on_and_only_a_lost_stage_is_run_again(finished, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished[0], workdir)
+  path, results = workdir / 'records.jsonl', workdir / 'results.csv'
+  lines, before = path.read_text().splitlines(keepends=True), results.read_bytes()
+  results.unlink()
+  code, _, err = runs.run('vip', workdir, **TINY)
+  assert code == 0, err
+  assert results.read_bytes() == before and path.read_text() == ''.join(lines)
+  path.write_text(''.join(lines[:-1]) + lines[-1][:50])  # Killed while the last was written.
+  code, _, err = runs.run('vip', workdir, **TINY)
+  assert code == 0, err
+  again = path.read_text().splitlines(keepends=True)
+  assert again[:-1] == lines[:-1]
+  timings = {'latency_ms', 'latency_p25_ms', 'latency_p75_ms', 'measured_energy_mj'}
+  for old, new in zip(json.loads(lines[-1])['rows'], json.loads(again[-1])['rows'], strict=True):
+    assert {k: old[k] for k in old if k not in timings} == {
+      k: new[k] for k in new if k not in timings
+    }
+
+
+# Lines as earlier versions wrote them: these are the format.
+RECORDED = {
+  'latency': (records.Latency, '{"name": "latency", "dense_ms": 0.5, "saved_ms": [0.25, -0.125]}'),
+  'random': (
+    records.RandomPlans,
+    '{"name": "random", "plans": [["unit1", "unit2"]], "random_accuracy": [0.5], '
+    '"ordered_accuracy": [0.75], "differences": [{"mean": 0.25, "low": 0.0, "high": 0.5}], '
+    '"difference": {"mean": 0.25, "low": 0.0, "high": 0.5}, "random_ms": [2.0], '
+    '"ordered_ms": [1.0]}',
+  ),
+  'bound': (
+    records.ErrorBounds,
+    '{"name": "bound", "rows": [{"layer": "unit0", "images": 2, "error": 0.5, "a_priori": 5.0, '
+    '"a_posteriori": null, "trivial": 3.0, "ratio": 3.0, "worst": 3.5, "ratio_max": 2.5, '
+    '"violations": 0}], "chain": null}',
+  ),
+  'cost': (
+    records.Cost,
+    '{"name": "cost", "rows": [{"latency_ms": 0.5, "latency_p25_ms": 0.5, "latency_p75_ms": 0.5, '
+    '"macs": 25782.0, "energy_source": "not measured", "measured_energy_mj": null, '
+    '"modelled_energy_mj": 0.25, "written_maps": 1}], "energy_not_measured": "no meter"}',
+  ),
+}
+
+
+@pytest.mark.parametrize('name', RECORDED)
+def test_records_are_typed_and_their_lines_stay_as_they_were(name, tmp_path):
+  kind, line = RECORDED[name]
+  (tmp_path / 'records.jsonl').write_text(line + '\n')
+  found = records.StageRecords(tmp_path).stage(name, kind, compute=None)
+  assert type(found) is kind
+  assert json.dumps({'name': name, **records.to_json(found)}) == line
+  (tmp_path / 'other').mkdir()
+  again = records.StageRecords(tmp_path / 'other')
+  again.stage(name, kind, lambda: found)
+  assert name in again and (tmp_path / 'other' / 'records.jsonl').read_text() == line + '\n'
+
+
+def test_the_fields_of_a_record_have_types():
+  kind, line = RECORDED['random']
+  found = records.from_json(kind, json.loads(line))
+  assert found.plans == (('unit1', 'unit2'),) and found.difference.high == 0.5
+  kind, line = RECORDED['bound']
+  rows = records.from_json(kind, json.loads(line)).rows
+  assert np.isnan(rows[0].a_posteriori) and rows[0].layer == 'unit0'
+
+
+@pytest.mark.parametrize(
+  'line',
+  ['{"name": "latency", "dense_ms": 0.5}', '{"name": "latency", "dense_ms": 1, "saved_ms": 2}'],
+)
+def test_a_record_of_another_kind_is_named(line, tmp_path):
+  (tmp_path / 'records.jsonl').write_text(line + '\n')
+  with pytest.raises(fields.ConfigError, match="records.jsonl: the record 'latency' is no Latency"):
+    records.StageRecords(tmp_path).stage('latency', records.Latency, compute=None)

@@ -1,16 +1,18 @@
 """The convolution primitive against lax's own, under every transform."""
 
 import functools
+import re
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 from jax import lax
 
-from cnnopt_jax.kernels import conv
-from cnnopt_jax.kernels.conv import api, batching
+from cnnopt_jax.kernels import conv, platforms
+from cnnopt_jax.kernels.conv import api, measured
 
 NHWC = ('NHWC', 'HWIO', 'NHWC')
 
@@ -136,14 +138,65 @@ def test_mapped_equals_lax(case, transform):
   assert_equal_programs(run, ours, theirs, x, y, case)
 
 
-@pytest.mark.parametrize('form', conv.FORMS)
-def test_both_forms_of_the_rule_agree(form, monkeypatch):
-  monkeypatch.setattr(batching, '_KNOWN_FORMS', {'cpu': form})
+@pytest.mark.parametrize('rule', [None, *conv.BATCHING_RULES])
+def test_every_batching_rule_agrees(rule):
   x, y, ours, theirs = operands('grouped', members=(3,))
-  for run in (MAPPED['vmap_of_hvp'], MAPPED['kernels_only_grad'], MAPPED['nested']):
-    assert_equal_programs(run, ours, theirs, x, y, 'grouped')
+  with conv.batching_rule(rule):
+    for run in (MAPPED['vmap_of_hvp'], MAPPED['kernels_only_grad'], MAPPED['nested']):
+      assert_equal_programs(run, ours, theirs, x, y, 'grouped')
 
 
+def mapped_program(x, y, ours):
+  """A new function, so that what was traced under another rule is not taken for it."""
+  return jax.jit(lambda x, y: jax.vmap(ours)(x, y)).lower(x, y).as_text()
+
+
+@pytest.mark.parametrize(
+  'options, groups',
+  [
+    (dict(form='unroll'), [1, 1, 1]),
+    (dict(platform='cpu'), [1, 1, 1]),
+    (dict(form='group'), [3]),
+    (dict(form='lax'), [3]),
+    (dict(platform='cuda'), [3]),
+    (dict(form='unroll', platform='cuda'), [1, 1, 1]),
+  ],
+)
+def test_the_default_is_stated_and_nothing_is_timed(options, groups):
+  x, y, ours, _ = operands('plain', members=(3,))
+  before = conv.measured_forms()
+  with conv.batching_rule(**options):
+    text = mapped_program(x, y, ours)
+    found = [int(n) for n in re.findall(r'feature_group_count = (\d+)', text)]
+    jaxpr = jax.make_jaxpr(ours)(x[0], y[0])
+  assert found == groups
+  assert conv.measured_forms() == before
+  lax_s_own = options.get('form') == 'lax'
+  assert [eqn.primitive is lax.conv_general_dilated_p for eqn in jaxpr.eqns] == [lax_s_own]
+
+
+def test_a_convolution_keeps_the_rule_it_was_called_under():
+  """Later transformations, made where another rule holds, do not change it."""
+  x, y, ours, _ = operands('plain', members=(3,))
+  with conv.batching_rule('group'):
+    grouped = jax.make_jaxpr(ours)(x[0], y[0])
+  run = jax.jit(jax.vmap(jax.extend.core.jaxpr_as_fun(grouped)))
+  text = run.lower(x, y).as_text()
+  assert text.count('stablehlo.convolution') == 1 and 'feature_group_count = 3' in text
+
+
+def test_rules_and_platforms_by_name():
+  assert conv.default_batching_rule('cpu') == 'unroll'
+  assert {conv.default_batching_rule(name) for name in ('gpu', 'cuda', 'rocm', 'tpu')} == {'group'}
+  with pytest.raises(ValueError, match="form='grouped'; allowed: None, unroll, group"):
+    with conv.batching_rule('grouped'):
+      pass
+  for wrong in (lambda: conv.default_batching_rule('CPU'), lambda: platforms.is_cpu('CPU')):
+    with pytest.raises(ValueError, match="platform='CPU'; allowed: cpu, gpu, cuda"):
+      wrong()
+
+
+@pytest.mark.default_flags
 def test_unrolled_members_are_bit_identical_to_single_runs():
   x, y, ours, _ = operands('plain', jnp.float32, members=(4,))
   fn = jax.grad(scalar(ours), (0, 1))
@@ -170,18 +223,44 @@ def test_mapped_kernels_unroll_and_mapped_images_fold(run, convolutions, groups)
   assert lowered.count('feature_group_count = 1 ') == convolutions
 
 
-def test_unknown_platform_is_measured_once(monkeypatch):
+def test_measured_forms_are_measured_once_and_recorded():
   x, y, ours, theirs = operands('plain', members=(3,))
-  monkeypatch.setattr(batching, '_KNOWN_FORMS', {})
-  batching._measured_form.cache_clear()
-  assert_close(jax.jit(jax.vmap(ours))(x, y), jax.vmap(theirs)(x, y), 'plain')
-  jax.vmap(ours)(x, y)
-  info = batching._measured_form.cache_info()
-  assert (info.misses, info.hits) == (1, 1)
-  params = dict(target='out', lhs_type=None, rhs_type=None)
-  slow = lambda a, b, **_: jnp.linalg.inv(a @ b) if a.ndim == 2 else a
-  form = conv.fastest_form('a new platform', slow, [x, y], (0, 0), params)
-  assert form in conv.FORMS
+  before = conv.measured_forms()
+  run = lambda: jax.jit(lambda x, y: jax.vmap(ours)(x, y))(x, y)
+  with conv.batching_rule('measured'):
+    assert_close(run(), jax.vmap(theirs)(x, y), 'plain')
+    found = conv.measured_forms()
+    run()
+  assert conv.measured_forms() == found  # Seconds included: not measured again.
+  (key,) = found.keys() - before.keys()
+  assert key.target == 'out' and key.mapped == (True, True)
+  assert [t.shape for t in key.types] == [x.shape, y.shape]
+  assert dict(key.options)['window_strides'] == (1, 1)
+  chosen = found[key]
+  assert chosen.form == ('unroll' if chosen.unroll_s <= chosen.group_s else 'group')
+  assert min(chosen.unroll_s, chosen.group_s) > 0
+
+
+def test_the_faster_form_is_taken():
+  """A function that is slow for one form only, by far."""
+  slow = lambda x: jax.lax.fori_loop(0, 2000, lambda _, x: jnp.sin(x), x)
+  x = jnp.ones((2, 64))
+
+  @jax.custom_batching.custom_vmap
+  def slow_if_grouped(a):
+    return a
+
+  slow_if_grouped.def_vmap(lambda size, batched, a: (slow(a), True))
+
+  @jax.custom_batching.custom_vmap
+  def slow_if_unrolled(a):
+    return slow(a)
+
+  slow_if_unrolled.def_vmap(lambda size, batched, a: (a, True))
+  for function, faster in ((slow_if_grouped, 'unroll'), (slow_if_unrolled, 'group')):
+    compute = lambda a, b, *, target, function=function: function(a) + b
+    params = dict(target=faster)  # Tells the two apart in the record.
+    assert measured.fastest_form(compute, (x, x), (0, 0), params) == faster
 
 
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16, jnp.float32])

@@ -230,20 +230,47 @@ def test_programs_that_write_the_same_row_are_caught():
       interpreted(body)
 
 
-def test_a_wrong_kernel_is_caught(monkeypatch):
-  """A row clamped one early: the comparison of the first test fails."""
-  x = jnp.asarray(operands('interp2x', 1, (3, 6), 64)[0])
-  wrong = functools.partial(mosaic.interp2x, size=(3, 6), tile=rows.heuristic(3, 64, x.dtype, 8))
-  original = mosaic.interpolate
-  monkeypatch.setattr(
-    mosaic,
-    'interpolate',
-    lambda rows_, emit, *, height, **options: original(rows_, emit, height=height - 1, **options),
-  )
+def interp2x_clamped_early(x, size, tile):
+  """`mosaic.interp2x` but for the last row of samples, which is never read."""
+  batch, height, width, channels = x.shape
+
+  def body(x, out, staged):
+    image, block = lax.axis_index('image'), mosaic.block(tile, channels)
+
+    def read(row, s):
+      return tile.load(x, image, jnp.minimum(row, height - 2), pallas.ds(s, tile.columns), block)
+
+    def emit(row, column, values):
+      out[mosaic.every_second(size, image, row, column, tile, block)] = values.astype(out.dtype)
+
+    mosaic.interpolate(staged, emit, height=height, size=size, tile=tile, read=read)
+
+  pairs = pallas.kernel(
+    body,
+    name='clamped_early',
+    out_type=mosaic.pairs_type(batch, size, channels, x.dtype),
+    grid=(batch, height, channels // tile.channels),
+    grid_names=('image', 'row', 'channels'),
+    scratch_types=[pallas.smem((2, width + 1, tile.channels), x.dtype)],
+  )(x)
+  return mosaic.from_pairs(pairs, batch, size)
+
+
+def test_a_wrong_kernel_is_caught():
+  """The comparison of the first test fails; without the mistake it does not."""
+  size, x = (3, 6), jnp.asarray(operands('interp2x', 1, (3, 6), 64)[0])
+  tile = rows.heuristic(3, 64, x.dtype, 8)
   with pallas.interpreted():
-    ours = jax.block_until_ready(jax.jit(wrong)(x))
+    wrong = jax.jit(functools.partial(interp2x_clamped_early, size=size, tile=tile))(x)
+    same_where_read = jax.block_until_ready(wrong)[:, :1]
+    right = jax.block_until_ready(
+      jax.jit(functools.partial(mosaic.interp2x, size=size, tile=tile))(x)
+    )
+  expected = interp2x(x, size)
+  assert_close(right, (expected,))
+  assert_close((same_where_read,), (expected[:, :1],))
   with pytest.raises(AssertionError):
-    assert_close(ours, (interp2x(x, (3, 6)),))
+    assert_close((wrong,), (expected,))
 
 
 def test_a_moved_interpreter_is_named(monkeypatch):

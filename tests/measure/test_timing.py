@@ -1,5 +1,7 @@
 """Summaries of times."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -13,13 +15,19 @@ def test_median_and_quartiles():
   assert measure.summarize(np.array([0.5])) == measure.Timing(0.5, 0.5, 0.5, 1)
 
 
-def test_summarizes_interleaved_calls():
+def test_calls_are_interleaved_in_orders_of_their_own():
   calls = []
-  seconds = measure.interleaved_seconds(
-    {name: lambda name=name: calls.append(name) for name in 'ab'}, rounds=3, warmup=1
-  )
-  assert ''.join(calls) == 'ab' + 'ababab'
-  assert all(measure.summarize(s).calls == 3 for s in seconds.values())
+  functions = {name: lambda name=name: calls.append(name) for name in 'abcd'}
+  seconds = measure.interleaved_seconds(functions, rounds=80, warmup=2)
+  assert ''.join(calls[:8]) == 'aabbccdd'
+  rounds = [calls[i : i + 4] for i in range(8, len(calls), 4)]
+  assert len(rounds) == 80 and all(sorted(order) == list('abcd') for order in rounds)
+  # In a random order a follows b in every fourth round: that one of the twelve pairs never does so
+  # has a probability of 12 * 0.75**80, 1e-9, whatever the seed.
+  pairs = {pair for order in rounds for pair in itertools.pairwise(order)}
+  assert pairs == set(itertools.permutations('abcd', 2))
+  assert {order.index('a') for order in rounds} == {0, 1, 2, 3}
+  assert all(measure.summarize(s).calls == 80 for s in seconds.values())
 
 
 @pytest.mark.parametrize('seconds', [[], [1.0, np.nan], [[1.0]]])

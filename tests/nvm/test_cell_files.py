@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import nvm
-from cnnopt_jax.nvm import specs
+from cnnopt_jax.nvm import specs, structures
 
 STT = """// A cell in the format of NVSim's samples.
 -MemCellType: MRAM
@@ -154,7 +154,7 @@ def test_a_cfg_file(tmp_path):
   assert config.spec == nvm.CacheSpec(8 << 20, 64, 16)
   assert config.mode is nvm.Mode.SEQUENTIAL and config.target is nvm.Target.READ_EDP
   assert config.bank == (8, 4, 1, 4) and config.mat is None and config.cacti
-  assert config.buffering == nvm.Buffering.BALANCED
+  assert config.buffering == structures.Buffering.BALANCED
   assert config.technology() == nvm.technology_node(
     32, 'LOP', 360, local=nvm.WireLayer.LOCAL_CONSERVATIVE
   )

@@ -1,6 +1,5 @@
 """The three experiments: what they write, what they refuse, and their exit codes."""
 
-import importlib
 import json
 import re
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 from cnnopt_jax import nvm
 from experiments import nvm_bench, nvm_cache, nvm_validate
 from experiments.common import fields, launch, run_folder
+from tests.experiments import runs
 
 from .test_cell_files import STT
 
@@ -22,17 +22,7 @@ ROW = 'stt,22,HP,1024,4,4,4,8,'
 
 
 def _config(name, spec, **changes):
-  config = importlib.import_module(f'configs.{name}').get_config()
-  config.update(changes)
-  return fields.check(config, spec)
-
-
-@pytest.mark.parametrize(
-  'name, module',
-  [('nvm_validate', nvm_validate), ('nvm_bench', nvm_bench), ('nvm_cache', nvm_cache)],
-)
-def test_configs_hold_what_their_experiment_allows(name, module):
-  assert _config(name, module.SPEC)
+  return fields.check(runs.load_config(name, **changes), spec)
 
 
 def test_validation_writes_groups_and_names_what_it_does_not_know(tmp_path, capsys):
@@ -117,8 +107,8 @@ def test_bench_writes_its_figures(tmp_path):
     nvm_bench.SPEC,
     repeats=1,
     sweep_cells=('stt',),
-    sweep_capacities_mb=(1,),
-    capacity_mb=1,
+    sweep_capacities_mib=(1,),
+    capacity_mib=1,
     stream_accesses=1000,
   )
   rows = {row['name']: row for row in nvm_bench.run(config, tmp_path)}
@@ -134,9 +124,9 @@ def test_the_cache_table(tmp_path):
     nvm_cache.SPEC,
     cells=('sram', 'stt'),
     cell_files=str(cell),
-    capacities_mb=(1,),
-    iso_area_mb=1,
-    sensitivity_mb=1,
+    capacities_mib=(1,),
+    iso_area_mib=1,
+    sensitivity_mib=1,
     node_nm=22,
   )
   tuned = nvm_cache.run(config, tmp_path)
@@ -147,11 +137,61 @@ def test_the_cache_table(tmp_path):
   assert len((tmp_path / 'results.csv').read_text().splitlines()) == 1 + 3
 
 
-def test_iso_area_capacity_fits():
+def test_iso_area_holds_what_fits_beside_sram():
   tech = nvm.technology_node(22)
-  found = nvm_cache.iso_area({'stt': nvm.CELLS['stt']}, tech, 1, {})
-  mb, winner = found['stt']
-  assert mb > 1 and winner.totals.area_mm2 <= found['sram'][1].totals.area_mm2
+  found = nvm_cache.iso_area({'sram': nvm.CELLS['sram'], 'stt': nvm.CELLS['stt']}, tech, 1, {})
+  assert list(found) == ['sram', 'stt'] and found['sram'].capacity_bytes == 1 << 20
+  assert found['stt'].capacity_bytes > 1 << 20
+  assert found['stt'].totals.area_mm2 <= found['sram'].totals.area_mm2
+  huge = {'huge': nvm.CELLS['sram'].replace(area_f2=400.0)}
+  assert list(nvm_cache.iso_area(huge, tech, 1, {})) == ['sram']
+
+
+def test_old_names_of_fields_are_accepted(capsys):
+  config = runs.load_config('nvm_cache')
+  old = {
+    name.replace('_mib', '_mb') if 'mib' in name else name: value for name, value in config.items()
+  }
+  checked = fields.check(old, nvm_cache.SPEC)
+  assert checked == fields.check(config, nvm_cache.SPEC)
+  notes = capsys.readouterr().err.splitlines()
+  assert notes == [
+    f'note: config.{name}_mb is called config.{name}_mib now'
+    for name in ('capacities', 'iso_area', 'sensitivity')
+  ]
+  with pytest.raises(fields.ConfigError, match='given twice; allowed: iso_area_mib alone'):
+    fields.check({**config, 'iso_area_mb': 1}, nvm_cache.SPEC)
+  with pytest.raises(fields.ConfigError, match='config.iso_area_mib=0; allowed'):
+    fields.check({**old, 'iso_area_mb': 0}, nvm_cache.SPEC)
+
+
+OLD_CONFIG = """
+from configs import nvm_cache
+def get_config():
+  config = nvm_cache.get_config()
+  for name in ('capacities', 'iso_area', 'sensitivity'):
+    config[name + '_mb'] = config[name + '_mib']
+    del config[name + '_mib']
+  return config
+"""
+
+
+@pytest.mark.parametrize('flag', ['capacities_mb', 'capacities_mib'])
+@pytest.mark.parametrize('old_file', [False, True])
+def test_overrides_by_either_name(tmp_path, flag, old_file):
+  """The last field is refused, so nothing is computed; the first was understood before it."""
+  flags = [f'--config.{flag}=1,0', '--workdir', str(tmp_path)]
+  if old_file:
+    (tmp_path / 'old.py').write_text(OLD_CONFIG)
+    flags = [f'--config={tmp_path / "old.py"}', *flags]
+  done = subprocess.run(
+    [sys.executable, '-m', 'experiments.nvm_cache', *flags],
+    cwd=run_folder.REPO_ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == launch.USAGE_EXIT_CODE
+  assert done.stderr.splitlines()[-1].startswith('error: config.capacities_mib[1]=0; allowed')
 
 
 def test_a_bad_cell_file_is_refused_by_line(tmp_path):

@@ -109,7 +109,7 @@ def test_enumeration_agrees_with_loops():
 
 @pytest.mark.parametrize('mb, banks, bank_mb', [(1, 1, 1), (3, 3, 1), (7, 7, 1), (10, 5, 2)])
 def test_capacities_that_are_no_power_of_two(mb, banks, bank_mb):
-  assert nvm.split_capacity(mb * MB) == (banks, bank_mb * MB)
+  assert specs.split_capacity(mb * MB) == (banks, bank_mb * MB)
 
 
 @pytest.mark.parametrize(

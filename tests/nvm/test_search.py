@@ -5,8 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from cnnopt_jax import nvm
-from cnnopt_jax.nvm.search import organizations, programs, tuning
+from cnnopt_jax import nvm, pareto
+from cnnopt_jax.nvm.search import metrics, organizations, programs, tuning
 from cnnopt_jax.nvm.validation import comparison, reference
 
 REFERENCE = pathlib.Path(__file__).parent / 'reference'
@@ -71,7 +71,7 @@ def test_winners_are_those_of_brute_force():
     tag_space=SMALL_TAGS,
   )
   with nvm.float64():
-    found = np.array([float(programs.cache_metrics(row.totals)[row.target]) for row in rows])
+    found = np.array([float(metrics.cache_metrics(row.totals)[row.target]) for row in rows])
   best = _brute_force(cell, tech, spec)
   # Sums and extrema split exactly; the search for a product ends in a local optimum.
   exact = [
@@ -183,7 +183,7 @@ def test_tuning_takes_the_least_edap_of_all_targets_and_modes():
 def test_non_dominated_rows_against_the_definition():
   values = np.random.default_rng(0).integers(0, 6, (60, 3)).astype(float)
   beaten = [any((other <= row).all() and (other < row).any() for other in values) for row in values]
-  assert sorted(tuning.non_dominated(values)) == [i for i, b in enumerate(beaten) if not b]
+  assert sorted(pareto.non_dominated(values)) == [i for i, b in enumerate(beaten) if not b]
 
 
 def test_the_pareto_set_holds_the_best_of_each_objective():
@@ -198,4 +198,4 @@ def test_the_pareto_set_holds_the_best_of_each_objective():
   assert 3 < len(totals.area_mm2) < 500 and (np.diff(totals.hit_latency_ns) >= 0).all()
   assert len(org.rows) == len(totals.area_mm2)
   values = np.stack([totals.hit_latency_ns, totals.leakage_mw, totals.area_mm2], axis=1)
-  assert len(tuning.non_dominated(values)) == len(values)
+  assert len(pareto.non_dominated(values)) == len(values)

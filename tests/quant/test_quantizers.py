@@ -152,13 +152,14 @@ def test_error_falls_with_bits(step):
 @pytest.mark.parametrize('step', STEPS)
 def test_traced_bits_equal_static_bits(step):
   w = weights()
+  static = {bits: fake_quantize(w, bits, step=step) for bits in (*BITS, 32)}
   fn = jax.jit(functools.partial(fake_quantize, step=step))
-  for bits in (*BITS, 32):
-    np.testing.assert_allclose(fn(w, bits), fake_quantize(w, bits, step=step), rtol=1e-6)
+  for bits, expected in static.items():
+    np.testing.assert_allclose(fn(w, bits), expected, rtol=1e-6)
   assert fn._cache_size() == 1
-  swept = jax.vmap(functools.partial(fake_quantize, step=step), (None, 0))(w, jnp.arange(1, 9))
-  for bits in BITS:
-    np.testing.assert_allclose(swept[bits - 1], fake_quantize(w, bits, step=step), rtol=1e-6)
+  swept = jax.vmap(functools.partial(fake_quantize, step=step), (None, 0))(w, jnp.asarray(BITS))
+  for bits, row in zip(BITS, swept, strict=True):
+    np.testing.assert_allclose(row, static[bits], rtol=1e-6)
 
 
 def test_traced_bits_that_are_not_allowed_give_nan():

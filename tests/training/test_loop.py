@@ -33,6 +33,7 @@ def whole(setting, dataset, tmp_path_factory):
   return run(setting, dataset, tmp_path_factory.mktemp('whole'))
 
 
+@pytest.mark.default_flags
 @pytest.mark.parametrize('stops', [(3, 11), (8, 24)])
 def test_stopped_and_resumed_equals_uninterrupted(setting, dataset, whole, tmp_path, stops):
   for stop in stops:
@@ -94,15 +95,44 @@ def test_accuracy_is_the_share_of_right_answers(setting, dataset, whole):
       )
 
 
+def test_correct_predictions_are_those_of_the_first_images(dataset):
+  labels = dataset.test.labels
+  seen = []
+
+  def predict(images):
+    """Right for the classes 0 and 1: tells a thin stripe from a broader one."""
+    assert images.shape == (32, 8, 8, 1)
+    seen.append(images)
+    return np.where((images[:, 2:4] > 120).all((1, 2, 3)), 1, 0)
+
+  for count in (None, 70, 33, 5):
+    correct = training.correct_predictions(predict, dataset.test, count=count, batch_size=32)
+    np.testing.assert_array_equal(correct, labels[:count] != 2)
+  assert [images.any() for images in seen] == [True] * len(seen)
+  assert len(seen) == 3 + 3 + 2 + 1
+
+
+def test_members_without_bits_train_like_those_of_32(setting, dataset):
+  images, labels = dataset.train.get(np.arange(32)[None])
+  step = training.make_train_step(setting.model, setting.recipe)
+  found = []
+  for members in (setting.members([0, 1], [32, 32]), setting.members([0, 1], [0, 0])):
+    if not members.bits.any():
+      members = members._replace(bits=None)
+    state = training.init_state(setting.model, setting.recipe, members, dataset.image_shape)
+    found.append(step(state, members, images, labels, jnp.zeros(2, jnp.int32)).params)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), *found)
+
+
 def test_accuracy_compiles_once_for_all_bitwidths(setting, dataset, whole):
   state = jax.tree.map(lambda x: x[0], whole.state)
-  before = testing._correct._cache_size()
+  before = testing._predict._cache_size()
   quantizer = quant.Quantizer(step='absmax')
   for bits in (1, 2, 8, 32):
     training.accuracy(
       setting.model, {'params': state.params, **state.statistics}, bits, dataset, quantizer
     )
-  assert testing._correct._cache_size() == before + 1
+  assert testing._predict._cache_size() == before + 1
 
 
 def test_a_32_bit_member_is_float_throughout():
@@ -116,6 +146,9 @@ def test_a_32_bit_member_is_float_throughout():
   eight = quantizer(params, jnp.int32(8))
   np.testing.assert_allclose(eight['a']['kernel'], quantize_params(params, 2)['a']['kernel'])
   np.testing.assert_allclose(eight['b']['kernel'], quantize_params(params, 8)['b']['kernel'])
+  assert quantizer(params, None) is params
+  assert quantizer.leaf_bits(params, 8) == {'a/kernel': 2, 'b/kernel': 8}
+  assert quantizer.leaf_bits(params, 32) == {'a/kernel': 32, 'b/kernel': 32}
 
 
 def test_variables_round_trip(setting, dataset, tmp_path):

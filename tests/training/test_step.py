@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from cnnopt_jax import data, training
+from cnnopt_jax.kernels import conv
 from cnnopt_jax.quant import quantize_params
 
 
@@ -113,6 +114,7 @@ def test_the_old_state_is_donated(setting, dataset):
   assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(new))
 
 
+@pytest.mark.default_flags
 def test_vmapped_members_equal_single_runs(setting, dataset):
   """Bit for bit: on a CPU the members of a program unroll."""
   seeds, bits, rates = [5, 6, 5, 7], [1, 4, 32, 3], [0.05, 0.1, 0.05, 0.02]
@@ -124,6 +126,24 @@ def test_vmapped_members_equal_single_runs(setting, dataset):
     assert_same(pick(together, i), pick(alone, 0))
 
 
+def test_unrolled_and_batched_members_learn_the_same(setting, dataset):
+  """One program has the members' convolutions apart, the other in groups; None means a CPU's."""
+  members = setting.members([5, 6], [32, 32], 0.02)
+  batch = dataset.train.get(np.arange(32)[None])
+  found, programs = [], []
+  for unroll in (True, False):
+    state = training.init_state(setting.model, setting.recipe, members, dataset.image_shape)
+    with conv.batching_rule('unroll' if unroll else 'group'):
+      step = training.make_train_step(setting.model, setting.recipe, unroll=unroll)
+      programs.append(step.lower(state, members, *batch, jnp.zeros(2, jnp.int32)).as_text())
+      found.append(step(state, members, *batch, jnp.zeros(2, jnp.int32)))
+  assert 'feature_group_count = 2' in programs[1] and 'feature_group_count = 2' not in programs[0]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *found)
+  default = training.make_train_step(setting.model, setting.recipe)
+  on_cpu = jax.default_backend() == 'cpu'
+  assert default is training.make_train_step(setting.model, setting.recipe, unroll=on_cpu)
+
+
 def test_seed_decides_the_initial_weights_alone(setting, dataset):
   state = training.init_state(
     setting.model, setting.recipe, setting.members([2, 2, 9], [1, 32, 1]), dataset.image_shape
@@ -133,6 +153,7 @@ def test_seed_decides_the_initial_weights_alone(setting, dataset):
   assert np.abs(kernel[0] - kernel[2]).max() > 0.01
 
 
+@pytest.mark.default_flags
 def test_a_diverged_member_is_masked_and_the_others_go_on(setting, dataset):
   members = setting.members([0, 1, 2], [4, 4, 4], [0.05, 1e30, 0.05])
   state, _ = take_steps(setting, dataset, members, 8)

@@ -8,7 +8,8 @@ import pytest
 
 from cnnopt_jax import data
 from cnnopt_jax.vip import bounds
-from cnnopt_jax.vip.bounds import layer
+from cnnopt_jax.vip.bounds.differences import second_differences
+from cnnopt_jax.vip.bounds.layer import worst_norm
 
 # (H, W), Cin, Cout, kernel, stride, padding, groups, activation.
 LAYERS = [
@@ -125,9 +126,7 @@ def test_no_bound_is_violated(layer):
 
 def test_second_differences():
   """Of u^2 at lag 2: 4 between samples, and on the repeated last of eight columns 12^2 - 14^2."""
-  differences = jax.jit(
-    layer.second_differences, static_argnames=('kernel_size', 'stride', 'padding')
-  )
+  differences = jax.jit(second_differences, static_argnames=('kernel_size', 'stride', 'padding'))
   x = np.tile(np.arange(15.0) ** 2, (1, 15, 1))[..., None]
   found = differences(x, np.array([0, 0]), kernel_size=(1, 1), stride=2, padding=0)
   expected = np.array([0, 4, 0, 4, 0, 4, 0, 12.0**2 - 14.0**2])
@@ -177,7 +176,7 @@ def test_gap_and_difference_add_up():
 def test_how_far_an_output_can_go(virtual, z, radius, activation, expected):
   act = bounds.ACTIVATIONS[activation]
   arrays = [np.asarray(a, float) for a in ([virtual], [z], radius)]
-  np.testing.assert_allclose(layer._worst_norm(arrays[0], act, *arrays[1:]), expected)
+  np.testing.assert_allclose(worst_norm(arrays[0], act, *arrays[1:]), expected)
 
 
 def test_the_gap_is_needed_on_real_images():
@@ -231,6 +230,21 @@ def test_every_rank_bounds_and_full_rank_is_exact():
   tolerance = dict(rtol=1e-12, atol=1e-12 * truth.output.max())
   np.testing.assert_allclose(found.a_posteriori, truth.error, **tolerance)
   np.testing.assert_allclose(found.a_posteriori_max, truth.error_max, **tolerance)
+
+
+def test_bounds_can_be_mapped_and_differentiated():
+  x, kernel, bias = random_layer(np.random.default_rng(2), LAYERS[0])
+  kernels = np.stack([kernel, -kernel, 2 * kernel])
+  bound = lambda kernel: bounds.layer_bound(x, kernel, bias, **OPTIONS).a_posteriori
+  mapped = jax.vmap(bound)(kernels)
+  for got, one in zip(mapped, kernels, strict=True):
+    np.testing.assert_allclose(got, bound(one), rtol=1e-10)
+  # The a-priori bound is one of degree 1 in kernel and bias together (Euler's theorem).
+  total = lambda kernel, bias: bounds.layer_bound(x, kernel, bias, **OPTIONS).a_priori.sum()
+  value, gradients = jax.value_and_grad(total, (0, 1))(kernel, bias)
+  np.testing.assert_allclose(
+    sum(np.vdot(a, g) for a, g in zip((kernel, bias), gradients)), value, rtol=1e-10
+  )
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,9 @@ def test_folded_kernel_reads_maps_and_arrays(size):
 def test_prepared_kernels_read_maps_and_arrays():
   x, array = random_map((11, 32), 32), random((2, 11, 16, 32))
   kernel = random((3, 3, 32, 33), 1)
-  folded, transformed = vip.fold_kernel(kernel), vip.winograd_kernel(kernel)
+  folded, transformed = (
+    prepare(kernel, platform='cpu') for prepare in (vip.fold_kernel, vip.winograd_kernel)
+  )
   assert folded.transformed.shape == transformed.transformed.shape == (4, 4, 32, 33)
   assert transformed.shape == kernel.shape and transformed.dtype == kernel.dtype
 
@@ -147,8 +149,8 @@ def test_prepared_kernels_read_maps_and_arrays():
       np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
   for few in (random((3, 3, 32, 31)), random((1, 1, 64, 64))):
-    assert vip.winograd_kernel(few) is few
-  assert vip.fold_kernel(random((3, 3, 31, 32))).transformed is None
+    assert vip.winograd_kernel(few, platform='cpu') is few
+  assert vip.fold_kernel(random((3, 3, 31, 32)), platform='cpu').transformed is None
 
 
 def test_winograd_is_chosen_where_its_kernel_was_prepared_and_it_was_measured_to_pay():
@@ -159,6 +161,7 @@ def test_winograd_is_chosen_where_its_kernel_was_prepared_and_it_was_measured_to
     ((1, 1), (1, 1)),
     1,
     transformed=transformed,
+    platform='cpu',
   )
   assert chosen((4, 28, 28, 256), (256, 256)) == 'winograd'
   assert chosen((4, 56, 56, 256), (256, 256)) == 'winograd'  # Many channels: however large.
@@ -167,8 +170,60 @@ def test_winograd_is_chosen_where_its_kernel_was_prepared_and_it_was_measured_to
   assert chosen((4, 7, 7, 256), (256, 256)) == 'direct'  # Too few rows for sixteen products.
   x = vip.VirtualMap(jnp.zeros((4, 28, 28, 256)), (56, 56))
   setting = x, (3, 3, 256, 256), 2, ((1, 1), (1, 1)), 1, True
-  assert vip.conv_form(*setting, transformed=True) == 'winograd'
-  assert vip.conv_form(*setting) != 'winograd'
+  assert vip.conv_form(*setting, transformed=True, platform='cpu') == 'winograd'
+  assert vip.conv_form(*setting, platform='cpu') != 'winograd'
+
+
+def test_the_form_depends_on_the_platform_that_is_named():
+  """Whatever the tests run on."""
+  one = ((1, 1), (1, 1))
+  small = vip.VirtualMap(jnp.zeros((1, 7, 7, 256)), (14, 14))
+  large = vip.VirtualMap(jnp.zeros((4, 56, 56, 64)), (112, 112))
+  transformed = vip.VirtualMap(jnp.zeros((4, 28, 28, 256)), (56, 56))
+  forms = {
+    platform: (
+      vip.conv_form(small, (3, 3, 256, 256), 2, one, 1, True, platform=platform),
+      vip.conv_form(large, (3, 3, 64, 64), 2, one, 1, True, platform=platform),
+      vip.conv_form(
+        transformed, (3, 3, 256, 256), 2, one, 1, True, transformed=True, platform=platform
+      ),
+    )
+    for platform in ('cpu', 'gpu', 'tpu', None)
+  }
+  assert forms['cpu'] == ('patches', 'ring', 'winograd')
+  assert forms['gpu'] == forms['tpu'] == ('padded', 'padded', 'padded')
+  assert forms[None] == forms['cpu' if jax.default_backend() == 'cpu' else 'gpu']
+  # `conv` takes what `conv_form` names.
+  kernel = jnp.zeros((3, 3, 64, 64))
+  program = lambda **options: str(
+    jax.make_jaxpr(functools.partial(vip.conv, virtual=True, **options))(large, kernel)
+  )
+  assert program(platform='cpu') == program(form='ring')
+  assert program(platform='gpu') == program(form='padded') != program(form='ring')
+  with pytest.raises(ValueError, match="platform='GPU'; allowed: cpu, gpu"):
+    vip.conv(large, kernel, platform='GPU')
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'gpu', 'cuda', 'tpu', None])
+def test_what_is_prepared_depends_on_the_platform_that_is_named(platform):
+  on_cpu = platform == 'cpu' or platform is None and jax.default_backend() == 'cpu'
+  kernel = random((3, 3, 32, 32))
+  assert isinstance(vip.fold_kernel(kernel, platform=platform), vip.FoldedKernel)
+  assert (vip.fold_kernel(kernel, platform=platform).transformed is not None) == on_cpu
+  found = vip.winograd_kernel(kernel, platform=platform)
+  assert isinstance(found, vip.WinogradKernel) if on_cpu else found is kernel
+
+  params = {name: {'conv': {'kernel': kernel}} for name in ('virtual', 'dense')}
+  folded = vip.fold(params, ('virtual',), platform=platform)
+  prepared = vip.winograd_transform(folded, ('virtual', 'dense'), platform=platform)
+  assert (prepared['virtual']['conv']['kernel'].transformed is not None) == on_cpu
+  assert isinstance(prepared['dense']['conv']['kernel'], vip.WinogradKernel) == on_cpu
+
+
+@pytest.mark.parametrize('prepare', [vip.fold_kernel, vip.winograd_kernel])
+def test_an_unknown_platform_is_refused(prepare):
+  with pytest.raises(ValueError, match="platform='nvidia'; allowed: cpu, gpu"):
+    prepare(random((3, 3, 32, 32)), platform='nvidia')
 
 
 @pytest.mark.parametrize(
@@ -238,7 +293,7 @@ def test_transform_leaves_everything_else_alone():
     'a': {'conv': {'kernel': random((3, 3, 32, 32)), 'bias': random((32,))}},
     'b': {'conv': {'kernel': random((3, 3, 4, 4))}},
   }
-  transformed = vip.winograd_transform(vip.fold(params, ('b',)), ('a', 'b'))
+  transformed = vip.winograd_transform(vip.fold(params, ('b',)), ('a', 'b'), platform='cpu')
   assert isinstance(transformed['a']['conv']['kernel'], vip.WinogradKernel)
   assert transformed['a']['conv']['bias'] is params['a']['conv']['bias']
   assert isinstance(transformed['b']['conv']['kernel'], vip.FoldedKernel)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import models, vip
+from cnnopt_jax.kernels import platforms
 from tests.vip.maps import compiled
 
 
@@ -81,7 +82,9 @@ def test_static_plans_and_masks_agree(name, plan, image):
     units = models.unit_names(dense)
     x = jax.random.normal(jax.random.key(1), (2, *image))
     variables = compiled(dense.init)(jax.random.key(0), x)
-    masked = compiled(lambda values: dense.apply({**variables, **vip.masks(units, values)}, x))
+    masked = compiled(
+      lambda values: dense.apply({**variables, **vip.mask_variables(units, values)}, x)
+    )
     values = jnp.array([float(unit in virtual.plan) for unit in units])
     plain = masked(jnp.zeros(len(units)))
     tolerance = 1e-4 * float(jnp.abs(plain).max())
@@ -106,24 +109,30 @@ def test_no_mask_is_the_dense_network_and_folding_changes_nothing():
       rtol=1e-5,
       atol=1e-6,
     )
-    none = dense.apply({**variables, **vip.masks(units, jnp.zeros(len(units)))}, x)
+    none = dense.apply({**variables, **vip.mask_variables(units, jnp.zeros(len(units)))}, x)
     np.testing.assert_allclose(none, dense.apply(variables, x), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize('plan', [(), ('conv1_1', 'conv2_2'), 'all'])
-def test_parameters_for_inference_compute_the_same(plan):
+@pytest.mark.parametrize(
+  'plan, platform',
+  [((), 'cpu'), (('conv1_1', 'conv2_2'), 'cpu'), (('conv1_1',), 'gpu'), ('all', None)],
+)
+def test_parameters_for_inference_compute_the_same(plan, platform):
+  with_transforms = platforms.is_cpu(platform)
   with jax.enable_x64(False):
     model = models.create('vgg8', num_classes=5, plan=plan)
     x = jax.random.normal(jax.random.key(1), (4, 28, 28, 1))
     variables = compiled(model.init)(jax.random.key(0), x)
-    params = models.inference_params(model, variables['params'], (28, 28, 1))
+    params = models.inference_params(model, variables['params'], (28, 28, 1), platform=platform)
     kinds = {name: type(params[name]['conv']['kernel']) for name in models.unit_names(model)}
     for name, kind in kinds.items():
       reads_virtual = name in models.virtual_inputs(model, (28, 28, 1))
       assert (kind is vip.FoldedKernel) == reads_virtual
+      if reads_virtual:
+        assert (params[name]['conv']['kernel'].transformed is not None) == with_transforms
       # The first unit has one input channel.
       assert (kind is vip.WinogradKernel) == (
-        not reads_virtual and name not in model.plan and name != 'conv1_1'
+        with_transforms and not reads_virtual and name not in model.plan and name != 'conv1_1'
       )
     np.testing.assert_allclose(
       compiled(model.apply)({**variables, 'params': params}, x),

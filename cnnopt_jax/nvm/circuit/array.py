@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cnnopt_jax import precision
+from cnnopt_jax import compilation, precision
 from cnnopt_jax.nvm import structures
 from cnnopt_jax.nvm.circuit import cell_model, htree, mats, predecoders, subarray
 from cnnopt_jax.nvm.technology import devices
@@ -260,4 +260,4 @@ def _breakdown(p, model, org, mat, parts, nvsim_compatible):
   )
 
 
-_array_ppa = jax.jit(array_model, static_argnums=3, compiler_options=precision.COMPILE_QUICKLY)
+_array_ppa = jax.jit(array_model, static_argnums=3, compiler_options=compilation.QUICKLY)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cnnopt_jax import precision
+from cnnopt_jax import compilation, precision
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit import array
 
@@ -243,4 +243,4 @@ def cache_model(
   return CachePPA(combine(*totals, mode, bus), data, tag)
 
 
-_cache_ppa = jax.jit(cache_model, static_argnums=8, compiler_options=precision.COMPILE_QUICKLY)
+_cache_ppa = jax.jit(cache_model, static_argnums=8, compiler_options=compilation.QUICKLY)

@@ -83,8 +83,11 @@ def tables(p: devices.Process, nvsim_compatible: bool) -> tuple[FirstLevel, Bloc
   delay, rise = drivers.decoder_delay(p, groups, 0.0)
   some = count > 0
   counted = some if nvsim_compatible else count
+
   # The groups that come first are those of two bits, where there are any.
-  leading = lambda values: jnp.where(some.any(axis=0), jnp.where(some[0], *values), 0.0)
+  def leading(values):
+    return jnp.where(some.any(axis=0), jnp.where(some[0], values[0], values[1]), 0.0)
+
   other_delay = delay[0] if nvsim_compatible else delay[1]
   first = FirstLevel(
     main_delay=leading(delay),

@@ -14,9 +14,8 @@ from cnnopt_jax.nvm.files.option_files import (
   read_options,
   whole,
 )
+from cnnopt_jax.nvm.specs import Mode, Target
 from cnnopt_jax.nvm.technology import nodes, wires
-
-Mode, Target = specs.Mode, specs.Target
 
 
 class Config(NamedTuple):

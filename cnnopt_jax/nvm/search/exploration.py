@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,9 +10,8 @@ import numpy as np
 from cnnopt_jax import precision
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit import array, cache
-from cnnopt_jax.nvm.search import factoring, organizations, programs, tag_wires
-
-Mode, Target = specs.Mode, specs.Target
+from cnnopt_jax.nvm.search import factoring, metrics, organizations, programs, tag_wires
+from cnnopt_jax.nvm.specs import Mode, Target
 
 
 class Winner(NamedTuple):
@@ -40,18 +39,7 @@ class Winner(NamedTuple):
   @property
   def edap(self) -> float:
     """Mean energy of read and write times mean latency times area, nJ ns mm^2."""
-    return edap(self.totals)
-
-
-def edap(totals: cache.CacheTotals) -> Any:
-  """Energy-delay-area product, reads and writes in equal parts, nJ ns mm^2."""
-  return (
-    (totals.hit_energy_nj + totals.write_energy_nj)
-    / 2
-    * (totals.hit_latency_ns + totals.write_latency_ns)
-    / 2
-    * totals.area_mm2
-  )
+    return metrics.edap(self.totals)
 
 
 class Problem(NamedTuple):

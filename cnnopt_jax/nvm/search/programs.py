@@ -15,7 +15,7 @@ import numpy as np
 
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit import array, cache, cell_model, mats, predecoders, subarray
-from cnnopt_jax.nvm.search import factoring
+from cnnopt_jax.nvm.search import factoring, metrics
 from cnnopt_jax.nvm.technology import devices
 
 Array = structures.Array
@@ -130,54 +130,11 @@ def evaluate_arrays(
   return totals._replace(valid=totals.valid & (jnp.arange(totals.valid.size) < counts[2]))
 
 
-def metrics(read_latency, write_latency, read_energy, write_energy, leakage, area) -> Array:
-  """What each `Target` minimises, stacked on a leading axis."""
-  return jnp.stack(
-    [
-      read_latency,
-      write_latency,
-      read_energy,
-      write_energy,
-      read_latency * read_energy,
-      write_latency * write_energy,
-      leakage,
-      area,
-      (read_energy + write_energy) * (read_latency + write_latency) / 4 * area,
-    ]
-  )
-
-
-def array_metrics(totals: cache.ArrayTotals) -> Array:
-  """Targets of an array on its own, `[9, ...]`; infinite where it cannot be built."""
-  values = metrics(
-    totals.read_latency_ns,
-    totals.write_latency_ns,
-    totals.read_energy_pj,
-    totals.write_energy_pj,
-    totals.leakage_mw,
-    totals.area_mm2,
-  )
-  return jnp.where(totals.valid, values, jnp.inf)
-
-
-def cache_metrics(totals: cache.CacheTotals) -> Array:
-  """Targets of a cache, `[9, ...]`; infinite where it cannot be built."""
-  values = metrics(
-    totals.hit_latency_ns,
-    totals.write_latency_ns,
-    totals.hit_energy_nj,
-    totals.write_energy_nj,
-    totals.leakage_mw,
-    totals.area_mm2,
-  )
-  return jnp.where(totals.valid, values, jnp.inf)
-
-
 @functools.partial(jax.jit, static_argnums=1)
 def pick_alone(totals: cache.ArrayTotals, size: int) -> tuple[cache.ArrayTotals, Array]:
   """The best of the first `size` arrays for each target on its own: totals and indices `[9]`."""
   totals = jax.tree.map(lambda field: field[:size], totals)
-  best = jnp.argmin(array_metrics(totals), axis=-1)
+  best = jnp.argmin(metrics.array_metrics(totals), axis=-1)
   return _pick(totals, best), best
 
 
@@ -217,20 +174,23 @@ def pick_pair(
   )
 
   def best_with(tag):
-    values = cache_metrics(cache.combine(data, tag, mode, bus))
+    values = metrics.cache_metrics(cache.combine(data, tag, mode, bus))
     return jnp.argmin(values, axis=-1), values.min(axis=-1)
 
   index, value = jax.lax.map(best_with, _pick(tags, best_tags))  # [candidates, targets]
   candidate = jnp.argmin(value, axis=0)
   index = index[candidate, jnp.arange(len(specs.Target))]
   tag_index = best_tags[candidate]
+
+  def metric(target, data, tag):
+    return metrics.cache_metrics(cache.combine(data, tag, mode, bus))[target]
+
   for target in PRODUCTS:
-    metric = lambda data, tag, target=target: cache_metrics(cache.combine(data, tag, mode, bus))[
-      target
-    ]
     for _ in range(ROUNDS):
-      tag_index = tag_index.at[target].set(jnp.argmin(metric(_pick(data, index[target]), tags)))
-      index = index.at[target].set(jnp.argmin(metric(data, _pick(tags, tag_index[target]))))
+      best_tag = jnp.argmin(metric(target, _pick(data, index[target]), tags))
+      tag_index = tag_index.at[target].set(best_tag)
+      best_data = jnp.argmin(metric(target, data, _pick(tags, tag_index[target])))
+      index = index.at[target].set(best_data)
   return index, tag_index, cache.combine(_pick(data, index), _pick(tags, tag_index), mode, bus)
 
 
@@ -252,8 +212,8 @@ def pick_apart(
     Index of the data array `[9]`, and the caches `[9]`.
   """
   data = jax.tree.map(lambda field: field[:size], data)
-  index = jnp.argmin(array_metrics(data), axis=-1)
-  jointly = cache_metrics(cache.combine(data, _pick(tags, specs.Target.EDAP), mode, bus))
+  index = jnp.argmin(metrics.array_metrics(data), axis=-1)
+  jointly = metrics.cache_metrics(cache.combine(data, _pick(tags, specs.Target.EDAP), mode, bus))
   index = index.at[specs.Target.EDAP].set(jnp.argmin(jointly[specs.Target.EDAP]))
   return index, cache.combine(_pick(data, index), tags, mode, bus)
 

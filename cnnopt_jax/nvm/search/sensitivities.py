@@ -12,11 +12,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cnnopt_jax import precision
+from cnnopt_jax import compilation, precision
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit import array, cache
-
-Mode = specs.Mode
+from cnnopt_jax.nvm.specs import Mode
 
 # What is not a quantity but a choice.
 _CHOICES = (
@@ -47,16 +46,6 @@ class Sensitivity(NamedTuple):
   technology: dict[str, float]
   cell_elasticity: dict[str, float]
   technology_elasticity: dict[str, float]
-
-
-def edp(totals: cache.CacheTotals):
-  """Energy-delay product of reads and writes in equal parts, nJ ns."""
-  return (
-    (totals.hit_energy_nj + totals.write_energy_nj)
-    / 2
-    * (totals.hit_latency_ns + totals.write_latency_ns)
-    / 2
-  )
 
 
 def sensitivity(
@@ -119,7 +108,7 @@ def sensitivity(
   )
 
 
-@functools.partial(jax.jit, static_argnums=(8, 9), compiler_options=precision.COMPILE_QUICKLY)
+@functools.partial(jax.jit, static_argnums=(8, 9), compiler_options=compilation.QUICKLY)
 def _gradients(
   cell_values,
   tech_values,

@@ -12,10 +12,10 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from cnnopt_jax import precision
+from cnnopt_jax import compilation
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit import array, cache
-from cnnopt_jax.nvm.search import programs
+from cnnopt_jax.nvm.search import metrics
 from cnnopt_jax.nvm.technology import wires
 
 Array = structures.Array
@@ -57,7 +57,7 @@ def refine(
   return _refine(jax.tree.map(array.as_array, cell), stacked, jax.tree.map(array.as_array, winners))
 
 
-@functools.partial(jax.jit, compiler_options=precision.COMPILE_QUICKLY)
+@functools.partial(jax.jit, compiler_options=compilation.QUICKLY)
 def _refine(cell, technologies, winners):
   def totals_in(technology):
     ppa = array.array_model(cell, technology, winners, True)
@@ -67,7 +67,7 @@ def _refine(cell, technologies, winners):
 
   totals = jax.vmap(totals_in)(technologies)  # [variants, targets]
   targets = jnp.arange(len(specs.Target))
-  values = programs.array_metrics(totals)[targets, :, targets]
+  values = metrics.array_metrics(totals)[targets, :, targets]
   values = values.reshape(-1, len(LOCALS), len(ROUTINGS))
   local = jnp.argmin(values[:, :, 0], axis=1)  # The first of equal ones.
   choice = local * len(ROUTINGS) + jnp.argmin(values[targets, local], axis=1)

@@ -6,12 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnopt_jax import precision
+from cnnopt_jax import pareto, precision
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit import array, cache
 from cnnopt_jax.nvm.search import exploration, organizations, programs
-
-Mode, Target = specs.Mode, specs.Target
+from cnnopt_jax.nvm.specs import Mode, Target
 
 NVSIM_TARGETS = tuple(target for target in Target if target != Target.EDAP)
 OBJECTIVES = (
@@ -96,22 +95,9 @@ def pareto_set(
   )
   candidates = np.flatnonzero(caches.valid)
   values = np.stack([getattr(caches, name)[candidates] for name in objectives], axis=-1)
-  chosen = candidates[non_dominated(values)]
+  chosen = candidates[pareto.non_dominated(values)]
   chosen = chosen[np.argsort(getattr(caches, objectives[0])[chosen], kind='stable')]
   return (
     cache.CacheTotals(*(field[chosen] for field in caches)),
     organizations.select(data.factored.organizations, chosen),
   )
-
-
-def non_dominated(values: np.ndarray) -> np.ndarray:
-  """Indices of the rows of `[N, K]` that no row beats or equals in all columns and beats in one."""
-  order = np.lexsort(values.T[::-1])  # A dominating row comes before those it dominates.
-  front = np.empty((0, values.shape[1]))
-  kept = []
-  for i in order:
-    row = values[i]
-    if not ((front <= row).all(axis=1) & (front < row).any(axis=1)).any():
-      kept.append(i)
-      front = np.vstack([front, row])
-  return np.array(kept, int)

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cnnopt_jax import precision
+from cnnopt_jax import compilation, precision
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit import array, cache
-from cnnopt_jax.nvm.search import exploration, organizations, programs
+from cnnopt_jax.nvm.search import exploration, metrics, organizations
 from cnnopt_jax.nvm.technology import nodes
 from cnnopt_jax.nvm.validation.reference import CacheRow, CactiRow, Design, Figure
 
@@ -167,7 +167,7 @@ def unmodelled(row: Figure | CacheRow | CactiRow) -> str | None:
   return None
 
 
-@functools.partial(jax.jit, compiler_options=precision.COMPILE_QUICKLY)
+@functools.partial(jax.jit, compiler_options=compilation.QUICKLY)
 def _evaluate(cells, techs, orgs):
   return jax.vmap(lambda *one: array.array_model(*one, True))(cells, techs, orgs)
 
@@ -273,7 +273,7 @@ def compare_caches(
         comparisons.append(_comparison(f'forced/cache {figure}', ours, reference, 0.0, ours, label))
       with precision.float64():
         ours, reference = (
-          float(programs.cache_metrics(totals)[row.target])
+          float(metrics.cache_metrics(totals)[row.target])
           for totals in (winners[row.target].totals, cache.CacheTotals(**row.figures, valid=True))
         )
       comparisons.append(

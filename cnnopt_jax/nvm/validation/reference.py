@@ -13,10 +13,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from cnnopt_jax.nvm import specs
-from cnnopt_jax.nvm.specs import Mode
-
-Target = specs.Target
+from cnnopt_jax.nvm.specs import Mode, Target
 
 
 class Design(NamedTuple):

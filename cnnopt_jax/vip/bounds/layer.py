@@ -48,20 +48,25 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
-# All of them nondecreasing and without slopes above one, which is what the proofs need.
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-  'relu': jax.nn.relu,
-  'relu6': jax.nn.relu6,
-  'identity': lambda z: z,
-}
-_DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
+from cnnopt_jax.vip.bounds.differences import (
+  ACTIVATIONS,
+  STATIC_OPTIONS,
+  convolve,
+  interpolate,
+  interpolation_defect,
+  map_norm,
+  second_differences,
+  validate_layer,
+)
+
+# An input without differences or weights keeps S positive and finite: shares of the largest norm.
+_LEAST_DIFFERENCE, _LEAST_WEIGHT = 1e-6, 1e-3
 
 
-class LayerBound(NamedTuple):
+class ErrorBounds(NamedTuple):
   """Bounds on e = virtual - dense output of one layer, image by image.
 
   Norms are Euclidean over the map [H, W, C] of an image, or the largest magnitude in it (`_max`).
@@ -83,78 +88,23 @@ class LayerBound(NamedTuple):
   a_posteriori_max: jax.Array
 
 
-class LayerError(NamedTuple):
-  """What the bounds are compared with; it takes the dense layer.
+class _SplitKernel(NamedTuple):
+  """The decomposition of S W after r terms, group by group.
 
   Attributes:
-    error: Euclidean norm of virtual - dense output, [N].
-    error_max: largest magnitude in it, [N].
-    output: norm of the dense output, [N].
-    trivial: sum of the norms of both outputs, [N].
+    filters: u_i / S as a kernel [rows, columns, Cin / groups, groups * r].
+    mixing: s_i v_i' of the first r terms, [groups, r, outputs].
+    outside: s_i v_i' of the others, [groups, terms, outputs].
+    next_value: s_(r+1), [groups]; 0 where there are no others.
   """
 
-  error: jax.Array
-  error_max: jax.Array
-  output: jax.Array
-  trivial: jax.Array
+  filters: jax.Array
+  mixing: jax.Array
+  outside: jax.Array
+  next_value: jax.Array
 
 
-def interpolate(samples: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Restores a map from its even rows and columns.
-
-  Per axis out[2i] = a[i], out[2i + 1] = (a[i] + a[i + 1]) / 2, and the last sample is repeated.
-
-  Args:
-    samples: [N, ceil(H / 2), ceil(W / 2), C].
-    size: (H, W).
-
-  Returns:
-    Map [N, H, W, C].
-  """
-  for axis, length in zip((1, 2), size, strict=True):
-    after = jnp.concatenate(
-      [
-        jax.lax.slice_in_dim(samples, 1, None, axis=axis),
-        jax.lax.slice_in_dim(samples, -1, None, axis=axis),
-      ],
-      axis,
-    )
-    pairs = jnp.stack([samples, (samples + after) / 2], axis + 1)
-    shape = samples.shape[:axis] + (-1,) + samples.shape[axis + 1 :]
-    samples = jax.lax.slice_in_dim(pairs.reshape(shape), 0, length, axis=axis)
-  return samples
-
-
-def interpolation_defect(full: jax.Array) -> jax.Array:
-  """Interpolation of a map's even rows and columns minus the map, [N, H, W, C]: 0 at samples."""
-  return interpolate(full[:, ::2, ::2], full.shape[1:3]) - full
-
-
-def second_differences(
-  x: jax.Array, tap: jax.Array, *, kernel_size: tuple[int, int], stride: int, padding: int
-) -> jax.Array:
-  """What one tap of the kernel sees of D, the differences of the zero-extended input.
-
-  Args:
-    x: input [N, H, W, C].
-    tap: its row and column in the kernel, int [2]; may be traced.
-    kernel_size: rows and columns of the kernel.
-    stride: of the dense layer.
-    padding: zeros on each side.
-
-  Returns:
-    D at that tap, [N, rows of the output, columns of the output, C].
-  """
-  padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-  spans = [length - size + 1 for length, size in zip(padded.shape[1:3], kernel_size, strict=True)]
-  seen = jax.lax.dynamic_slice(padded, (0, tap[0], tap[1], 0), (x.shape[0], *spans, x.shape[3]))
-  return interpolation_defect(seen[:, ::stride, ::stride])
-
-
-_STATIC = ('stride', 'padding', 'groups', 'activation')
-
-
-@functools.partial(jax.jit, static_argnames=(*_STATIC, 'rank'))
+@functools.partial(jax.jit, static_argnames=(*STATIC_OPTIONS, 'rank'))
 def layer_bound(
   x: jax.Array,
   kernel: jax.Array,
@@ -165,7 +115,7 @@ def layer_bound(
   groups: int = 1,
   activation: str = 'relu',
   rank: int | None = None,
-) -> LayerBound:
+) -> ErrorBounds:
   """Bounds the error of a virtual layer without the dense one; see the module for the proof.
 
   An inference-time affine norm is folded first: its scale into the kernel, its shift into the bias.
@@ -188,158 +138,181 @@ def layer_bound(
     ValueError: if the activation is unknown, the groups do not divide the channels, or the rank is
       out of range.
   """
-  _check(x, kernel, stride, padding, groups, activation)
-  rows, columns, depth, outputs = kernel.shape
-  full_rank = min(rows * columns * depth, outputs // groups)
-  rank = full_rank // 4 if rank is None else rank
-  if not 0 <= rank <= full_rank:
-    raise ValueError(
-      f'rank={rank}; allowed: 0 to {full_rank} for a kernel {kernel.shape} in {groups} groups'
-    )
-  act = ACTIVATIONS[activation]
-  convolve = functools.partial(_convolve, padding=padding, groups=groups)
-  # Samples only: the dense layer is evaluated nowhere below.
-  samples = convolve(x, kernel, stride=2 * stride) + bias
-  size = tuple(
-    (length + 2 * padding - k) // stride + 1
-    for length, k in zip(x.shape[1:3], (rows, columns), strict=True)
-  )
-  virtual, before = interpolate(act(samples), size), interpolate(samples, size)
+  validate_layer(x, kernel, stride, padding, groups, activation)
+  rank = _resolve_rank(rank, kernel.shape, groups)
+  act, by_group = ACTIVATIONS[activation], functools.partial(_by_group, groups=groups)
+  rows, columns, depth, _ = kernel.shape
+  virtual, before = map(by_group, _from_samples(x, kernel, bias, act, stride, padding, groups))
 
-  grouped = lambda a: a.reshape(*a.shape[:3], groups, -1)
+  def differences(tap):
+    return by_group(
+      second_differences(x, tap, kernel_size=(rows, columns), stride=stride, padding=padding)
+    )
+
   # [groups, taps x channels, outputs of a group].
   matrix = jnp.moveaxis(kernel.reshape(rows * columns * depth, groups, -1), 1, 0)
-  taps = jnp.stack(jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing='ij'), -1).reshape(
-    -1, 2
-  )
-  differences = lambda tap: grouped(
-    second_differences(x, tap, kernel_size=(rows, columns), stride=stride, padding=padding)
-  )
-
-  energy = jax.lax.map(lambda tap: (differences(tap) ** 2).sum((0, 1, 2)), taps)
-  energy = jnp.moveaxis(energy, 1, 0).reshape(groups, -1)
-  scale = _scale(jnp.sqrt(energy), jnp.linalg.norm(matrix, axis=-1))
-
-  def weighted_energy(carry, step):
-    tap, weight = step
-    squares = differences(tap) ** 2
-    return (carry[0] + squares.sum(-1), carry[1] + (squares * weight).sum(-1)), None
-
-  weights = jnp.moveaxis((1 / scale**2).reshape(groups, rows * columns, depth), 1, 0)
-  zeros = jnp.zeros((*virtual.shape[:3], groups), x.dtype)
-  (plain, scaled), _ = jax.lax.scan(weighted_energy, (zeros, zeros), (taps, weights))
-
-  left, values, right = jnp.linalg.svd(scale[..., None] * matrix, full_matrices=False)
-  filters = jnp.moveaxis(left[..., :rank] / scale[..., None], 0, 1)
-  filters = filters.reshape(rows, columns, depth, groups * rank)
-  inside = (
-    grouped(interpolation_defect(convolve(x, filters, stride=stride)))
-    if rank
-    else (jnp.zeros((*zeros.shape, 0), x.dtype))
-  )
-  mixing = values[:, :rank, None] * right[:, :rank]
-  outside = values[:, rank:, None] * right[:, rank:]
+  taps = jnp.indices((rows, columns)).reshape(2, -1).T
+  scale = _input_scale(differences, taps, matrix)
+  plain, scaled = _position_energies(differences, taps, 1 / scale**2, virtual[..., 0])
+  split = _split_kernel(matrix, scale, rank, kernel.shape)
+  inside = jnp.zeros((*scaled.shape, 0), x.dtype)
+  if rank:
+    inside = by_group(
+      interpolation_defect(
+        convolve(x, split.filters, stride=stride, padding=padding, groups=groups)
+      )
+    )
   # The difference of two sums is uncertain by their rounding, which must not make the bound small.
   slack = 4 * matrix.shape[1] * jnp.finfo(x.dtype).eps * scaled
   distance = jnp.sqrt(jnp.maximum(scaled - (inside**2).sum(-1), 0.0) + slack)
-  virtual, before = grouped(virtual), grouped(before)
-  predicted = before - jnp.einsum('nhwgr,gro->nhwgo', inside, mixing)
-  spread = distance[..., None] * jnp.linalg.norm(outside, axis=1)
-  entries = jnp.maximum(
-    jnp.abs(virtual - act(predicted + spread)), jnp.abs(virtual - act(predicted - spread))
-  )
-  remainder = jnp.max(values[:, rank:], axis=1, initial=0.0) * distance
-  # Predicted and remaining change are orthogonal, as the decomposition's outputs are.
-  change = jnp.hypot(jnp.linalg.norm(predicted - before, axis=-1), remainder)
-  within = functools.partial(_worst_norm, virtual, act)
-  positions = jnp.minimum(
-    jnp.minimum(within(predicted, remainder), within(before, change)),
-    jnp.linalg.norm(entries, axis=-1),
-  )
+  positions, entries = _position_bounds(virtual, before, act, inside, split, distance)
 
-  gap = _norm(virtual - act(before))
+  gap = map_norm(virtual - act(before))
   difference = jnp.sqrt(plain.sum((1, 2, 3)))
   kernel_norm = jnp.linalg.norm(matrix, 2, axis=(1, 2)).max()
-  return LayerBound(
+  return ErrorBounds(
     gap,
     difference,
     kernel_norm,
     kernel_norm * difference + gap,
-    _norm(positions),
+    map_norm(positions),
     entries.max((1, 2, 3, 4)),
   )
 
 
-@functools.partial(jax.jit, static_argnames=_STATIC)
-def layer_error(
-  x: jax.Array,
-  kernel: jax.Array,
-  bias: jax.Array | float = 0.0,
-  *,
-  stride: int = 1,
-  padding: int = 0,
-  groups: int = 1,
-  activation: str = 'relu',
-) -> LayerError:
-  """True error of a virtual layer, and the trivial bound ||virtual|| + ||dense||.
+def _resolve_rank(rank: int | None, kernel_shape, groups: int) -> int:
+  rows, columns, depth, outputs = kernel_shape
+  full_rank = min(rows * columns * depth, outputs // groups)
+  rank = full_rank // 4 if rank is None else rank
+  if not 0 <= rank <= full_rank:
+    raise ValueError(
+      f'rank={rank}; allowed: 0 to {full_rank} for a kernel {kernel_shape} in {groups} groups'
+    )
+  return rank
+
+
+def _from_samples(x, kernel, bias, act, stride, padding, groups) -> tuple[jax.Array, jax.Array]:
+  """I f(a) and I a at every position, [N, H, W, Cout]: the dense layer is evaluated nowhere."""
+  samples = convolve(x, kernel, stride=2 * stride, padding=padding, groups=groups) + bias
+  size = tuple(
+    (length + 2 * padding - k) // stride + 1
+    for length, k in zip(x.shape[1:3], kernel.shape[:2], strict=True)
+  )
+  return interpolate(act(samples), size), interpolate(samples, size)
+
+
+def _by_group(a: jax.Array, groups: int) -> jax.Array:
+  """[N, H, W, C] as [N, H, W, groups, C / groups]."""
+  return a.reshape(*a.shape[:3], groups, -1)
+
+
+def _input_scale(
+  differences: Callable[[jax.Array], jax.Array], taps: jax.Array, matrix: jax.Array
+) -> jax.Array:
+  """S of the module's proof, from the norms of D and W along each input.
 
   Args:
-    x: input [N, H, W, Cin].
-    kernel: [rows, columns, Cin / groups, Cout].
-    bias: [Cout] or a number.
-    stride: of the dense layer.
-    padding: zeros on each side.
-    groups: number of channel groups.
-    activation: one of `ACTIVATIONS`.
+    differences: D at a tap, [N, H, W, groups, depth].
+    taps: [taps, 2].
+    matrix: [groups, taps x channels, outputs].
 
   Returns:
-    Error and norms of each image.
-
-  Raises:
-    ValueError: if the activation is unknown or the groups do not divide the channels.
+    [groups, taps x channels].
   """
-  _check(x, kernel, stride, padding, groups, activation)
-  dense = ACTIVATIONS[activation](
-    _convolve(x, kernel, stride=stride, padding=padding, groups=groups) + bias
-  )
-  error = interpolation_defect(dense)
-  return LayerError(
-    _norm(error), jnp.abs(error).max((1, 2, 3)), _norm(dense), _norm(dense + error) + _norm(dense)
+  energy = jax.lax.map(lambda tap: (differences(tap) ** 2).sum((0, 1, 2)), taps)
+  energy = jnp.moveaxis(energy, 1, 0).reshape(matrix.shape[0], -1)
+  weights = jnp.linalg.norm(matrix, axis=-1)
+  return jnp.sqrt(
+    _with_floor(jnp.sqrt(energy), _LEAST_DIFFERENCE) / _with_floor(weights, _LEAST_WEIGHT)
   )
 
 
-def _check(x, kernel, stride, padding, groups, activation):
-  chex.assert_rank([x, kernel], 4)
-  for name, value, least in (('stride', stride, 1), ('padding', padding, 0), ('groups', groups, 1)):
-    if value < least:
-      raise ValueError(f'{name}={value}; allowed: {least} or more')
-  if activation not in ACTIVATIONS:
-    raise ValueError(f'activation={activation!r}; allowed: {", ".join(ACTIVATIONS)}')
-  if kernel.shape[2] * groups != x.shape[3] or kernel.shape[3] % groups:
-    raise ValueError(
-      f'groups={groups}; allowed: a divisor of the outputs with input channels '
-      f'{x.shape[3]} = groups * {kernel.shape[2]}, for a kernel {kernel.shape}'
-    )
-  if min(x.shape[1:3]) + 2 * padding < max(kernel.shape[:2]):
-    raise ValueError(
-      f'padding={padding}; allowed: enough for a kernel {kernel.shape} to fit into '
-      f'an input {x.shape}'
-    )
+def _with_floor(norms: jax.Array, share: float) -> jax.Array:
+  """At least a share of the largest, and 1 where all are zero."""
+  return jnp.maximum(norms, share * norms.max()) + jnp.where(norms.max() > 0, 0.0, 1.0)
 
 
-def _convolve(x, kernel, *, stride, padding, groups):
-  return jax.lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    ((padding, padding),) * 2,
-    dimension_numbers=_DIMENSIONS,
-    feature_group_count=groups,
-    precision=jax.lax.Precision.HIGHEST,
+def _position_energies(
+  differences: Callable[[jax.Array], jax.Array],
+  taps: jax.Array,
+  weights: jax.Array,
+  like: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """||D||^2 and the weighted ||D||^2 at every position; a tap at a time, as all of D is large.
+
+  Args:
+    differences: D at a tap, [N, H, W, groups, depth].
+    taps: [taps, 2].
+    weights: of the squares, [groups, taps x channels].
+    like: [N, H, W, groups], for its shape and type.
+
+  Returns:
+    Two of [N, H, W, groups].
+  """
+
+  def add(carry, step):
+    tap, weight = step
+    squares = differences(tap) ** 2
+    return (carry[0] + squares.sum(-1), carry[1] + (squares * weight).sum(-1)), None
+
+  by_tap = jnp.moveaxis(weights.reshape(weights.shape[0], len(taps), -1), 1, 0)
+  zeros = jnp.zeros_like(like)
+  return jax.lax.scan(add, (zeros, zeros), (taps, by_tap))[0]
+
+
+def _split_kernel(matrix: jax.Array, scale: jax.Array, rank: int, kernel_shape) -> _SplitKernel:
+  left, values, right = jnp.linalg.svd(scale[..., None] * matrix, full_matrices=False)
+  filters = jnp.moveaxis(left[..., :rank] / scale[..., None], 0, 1)
+  return _SplitKernel(
+    filters.reshape(*kernel_shape[:3], matrix.shape[0] * rank),
+    values[:, :rank, None] * right[:, :rank],
+    values[:, rank:, None] * right[:, rank:],
+    jnp.max(values[:, rank:], axis=1, initial=0.0),
   )
 
 
-def _worst_norm(virtual, act, z, radius):
+def _position_bounds(
+  virtual: jax.Array,
+  before: jax.Array,
+  act: Callable[[jax.Array], jax.Array],
+  inside: jax.Array,
+  split: _SplitKernel,
+  distance: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """The three bounds of the a-posteriori form at each position.
+
+  Args:
+    virtual: v, [N, H, W, groups, outputs].
+    before: t, interpolated before the activation, of the same shape.
+    act: f.
+    inside: what the first r filters give, [N, H, W, groups, r].
+    split: the kernel's decomposition.
+    distance: ||(1 - U U') D / S||, [N, H, W, groups].
+
+  Returns:
+    The smallest bound on the norm of each position [N, H, W, groups], and bounds on the magnitude
+    of each output [N, H, W, groups, outputs].
+  """
+  predicted = before - jnp.einsum('nhwgr,gro->nhwgo', inside, split.mixing)
+  spread = distance[..., None] * jnp.linalg.norm(split.outside, axis=1)
+  entries = jnp.maximum(
+    jnp.abs(virtual - act(predicted + spread)), jnp.abs(virtual - act(predicted - spread))
+  )
+  remainder = split.next_value * distance
+  # Predicted and remaining change are orthogonal, as the decomposition's outputs are.
+  change = jnp.hypot(jnp.linalg.norm(predicted - before, axis=-1), remainder)
+  positions = jnp.minimum(
+    jnp.minimum(
+      worst_norm(virtual, act, predicted, remainder), worst_norm(virtual, act, before, change)
+    ),
+    jnp.linalg.norm(entries, axis=-1),
+  )
+  return positions, entries
+
+
+def worst_norm(
+  virtual: jax.Array, act: Callable[[jax.Array], jax.Array], z: jax.Array, radius: jax.Array
+) -> jax.Array:
   """Largest norm of virtual - act(z - change) over changes of norm up to `radius`, or more.
 
   With e = virtual - act(z) the square is |e|^2 + 2 e.d + |d|^2, |d| <= radius, and each output of d
@@ -364,14 +337,3 @@ def _worst_norm(virtual, act, z, radius):
     near, jnp.abs(error) * reach, 0.0
   ).sum(-1)
   return jnp.sqrt(size**2 + 2 * cross + radius**2)
-
-
-def _scale(differences, weights):
-  """S of the module's proof, [groups, taps x channels], from norms along each input."""
-  floor = lambda a, share: jnp.maximum(a, share * a.max()) + jnp.where(a.max() > 0, 0.0, 1.0)
-  # Floors, so that an input without differences or weights keeps S positive and finite.
-  return jnp.sqrt(floor(differences, 1e-6) / floor(weights, 1e-3))
-
-
-def _norm(a):
-  return jnp.sqrt((a**2).sum(tuple(range(1, a.ndim))))

@@ -3,15 +3,13 @@
 import collections
 import pathlib
 import statistics
-from typing import Any
+from typing import Any, NamedTuple
 
-import rich.console
-import rich.progress
-import rich.table
+from rich import console, table
 
 from cnnopt_jax import report
 from experiments.common import reports, run_folder
-from experiments.quant_plan import Member, Plan
+from experiments.quant_sweep.plan import SweepMember, SweepPlan
 
 COLUMNS = (
   'name',
@@ -41,8 +39,8 @@ COLUMNS = (
 
 
 def record(
-  plan: Plan,
-  member: Member,
+  plan: SweepPlan,
+  member: SweepMember,
   *,
   train_loss: float,
   test_accuracy: float,
@@ -77,14 +75,28 @@ def record(
   return values
 
 
-def in_order(plan: Plan, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def in_order(plan: SweepPlan, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
   """The records in the order of the plan."""
   by_name = {r['name']: r for r in records}
   return [by_name[member.name] for member in plan.members if member.name in by_name]
 
 
-class Group(collections.namedtuple('Group', 'budget_kib role bits learning_rate records')):
-  """The members that differ by seed alone."""
+class Group(NamedTuple):
+  """The members that differ by seed alone.
+
+  Attributes:
+    budget_kib: size they were matched to.
+    role: 'ranked' or 'reference'.
+    bits: weight bitwidth.
+    learning_rate: at the first step.
+    records: one a seed.
+  """
+
+  budget_kib: float
+  role: str
+  bits: int
+  learning_rate: float
+  records: list[dict[str, Any]]
 
   @property
   def accuracies(self) -> list[float]:
@@ -112,7 +124,12 @@ def groups(records: list[dict[str, Any]]) -> list[Group]:
   found = collections.defaultdict(list)
   for r in records:
     found[r['budget_kib'], r['role'], r['bits'], r['learning_rate']].append(r)
-  order = lambda g: (g.budget_kib, g.role != 'ranked', -g.mean if g.accuracies else 1.0)
+
+  def order(group: Group):
+    # Accuracies are at most 1, so a group without any comes after all others.
+    falling = -group.mean if group.accuracies else 1.0
+    return group.budget_kib, group.role != 'ranked', falling
+
   return sorted((Group(*key, members) for key, members in found.items()), key=order)
 
 
@@ -185,11 +202,11 @@ def _row(g: Group) -> tuple[str, ...]:
 
 
 def write(
-  plan: Plan, records: list[dict[str, Any]], environment: dict[str, Any], workdir: pathlib.Path
+  plan: SweepPlan, records: list[dict[str, Any]], environment: dict[str, Any], workdir: pathlib.Path
 ) -> None:
   """Rebuilds results.csv, report.md and pareto.png from the records."""
   records = in_order(plan, records)
-  run_folder.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
+  report.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
   reports.write(workdir, _markdown(plan, records), environment)
   series = collections.defaultdict(list)
   for g in groups(records):
@@ -212,7 +229,7 @@ def write(
   )
 
 
-def _markdown(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
+def _markdown(plan: SweepPlan, records: list[dict[str, Any]]) -> list[str]:
   config = plan.config
   parts = [f'# Weight bitwidths of {config.model} at equal model size, on {config.dataset}\n']
   parts += [sentence + '\n' for sentence in verdicts(records)]
@@ -240,7 +257,7 @@ ACCOUNTING_WORDS = {
 }
 
 
-def show(plan: Plan, records: list[dict[str, Any]], workdir: pathlib.Path) -> None:
+def show(plan: SweepPlan, records: list[dict[str, Any]], workdir: pathlib.Path) -> None:
   """Prints the final table, the verdict and where the results are."""
   shown = [i for i, name in enumerate(HEADER) if name not in ('weights', 'params', 'train loss')]
   if len(plan.config.learning_rates) == 1:
@@ -248,14 +265,14 @@ def show(plan: Plan, records: list[dict[str, Any]], workdir: pathlib.Path) -> No
   if all(r['diverged_step'] is None for r in records):
     shown.remove(HEADER.index('diverged'))
   for budget in plan.config.sizes_kib:
-    table = rich.table.Table(
+    out = table.Table(
       *(HEADER[i] for i in shown), title=f'{plan.config.model}, budget {budget:g} KiB'
     )
     for g in groups(records):
       if g.budget_kib == budget:
         row = _row(g)
-        table.add_row(*(row[i] for i in shown), style='dim' if g.role == 'reference' else '')
-    rich.console.Console().print(table)
+        out.add_row(*(row[i] for i in shown), style='dim' if g.role == 'reference' else '')
+    console.Console().print(out)
   for sentence in verdicts(records):
     print(sentence)
   print(
@@ -264,58 +281,48 @@ def show(plan: Plan, records: list[dict[str, Any]], workdir: pathlib.Path) -> No
   )
 
 
-class Progress:
-  """Progress bar over all the multiply-accumulates of a run; one line an epoch off a terminal."""
+class SweepProgress:
+  """Progress over all the multiply-accumulates of a run; one line an epoch off a terminal."""
 
-  def __init__(self, plan: Plan, done: set[str]):
-    self._plan = plan
-    self._console = rich.console.Console()
-    self._cost = lambda program: len(program) * program[0].match.layers.macs
+  def __init__(self, plan: SweepPlan, done: set[str]):
+    self._progress = report.Progress()
+    self._steps, self._epochs = plan.recipe.steps, plan.config.epochs
     todo = [p for p in plan.programs if not all(member.name in done for member in p)]
-    self._bar = rich.progress.Progress(
-      rich.progress.TextColumn('{task.description}'),
-      rich.progress.BarColumn(),
-      rich.progress.TaskProgressColumn(),
-      rich.progress.TimeElapsedColumn(),
-      rich.progress.TextColumn('left'),
-      rich.progress.TimeRemainingColumn(),
-      console=self._console,
-      disable=not self._console.is_terminal,
-    )
-    self._steps = plan.recipe.steps
-    self._task = self._bar.add_task('compiling', total=sum(map(self._cost, todo)) * self._steps)
-    self._finished = 0
+    total = sum(map(_step_macs, todo)) * self._steps
+    self._at = self._progress.bar('compiling', total, announce=False)
+    self._finished = 0  # Multiply-accumulates of the programs before this one.
     self._accuracy = ''
 
   def __enter__(self):
-    self._bar.start()
+    self._progress.__enter__()
     return self
 
   def __exit__(self, *exc):
-    self._bar.stop()
+    self._progress.__exit__(*exc)
 
-  def step(self, program: tuple[Member, ...], step: int) -> None:
+  def step(self, program: tuple[SweepMember, ...], step: int) -> None:
     """Says that a program has taken `step` steps."""
-    cost = self._cost(program)
-    self._bar.update(
-      self._task,
-      completed=self._finished + cost * step,
-      description=f'{_describe(program)}{self._accuracy}',
-    )
+    done = self._finished + _step_macs(program) * step
+    self._at(done, _describe(program) + self._accuracy)
     if step == self._steps:
-      self._finished += cost * step
+      self._finished = done
 
-  def epoch(self, program: tuple[Member, ...], epoch: int, accuracies: list[float]) -> None:
+  def epoch(self, program: tuple[SweepMember, ...], epoch: int, accuracies: list[float]) -> None:
     """Says that a program has finished `epoch` epochs, and its members' test accuracies."""
     shown = ' '.join(f'{a:.3f}' for a in accuracies)
-    self._accuracy = f', epoch {epoch}/{self._plan.config.epochs}, accuracy {shown}'
-    if not self._console.is_terminal or epoch == self._plan.config.epochs:
-      self._bar.print(f'{_describe(program)}{self._accuracy}', soft_wrap=True)
-    if epoch == self._plan.config.epochs:
+    self._accuracy = f', epoch {epoch}/{self._epochs}, accuracy {shown}'
+    if not self._progress.is_terminal or epoch == self._epochs:
+      self._progress.line(_describe(program) + self._accuracy)
+    if epoch == self._epochs:
       self._accuracy = ''
 
 
-def _describe(program: tuple[Member, ...]) -> str:
+def _step_macs(program: tuple[SweepMember, ...]) -> int:
+  """What a step of a program costs, in multiply-accumulates for one image forward."""
+  return len(program) * program[0].match.layers.macs
+
+
+def _describe(program: tuple[SweepMember, ...]) -> str:
   bits = ', '.join(
     dict.fromkeys(f'{_bits(m.bits)}' + ' (reference)' * (m.role == 'reference') for m in program)
   )

@@ -1,4 +1,7 @@
-"""The error bound of every unit of a trained network, on real images."""
+"""Error bounds of a whole network's virtual layers: `vip.bounds` for the units of a model.
+
+It stands here and not in `vip.bounds` because models are built from vip, which knows none of them.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cnnopt_jax import data, models, vip
-from cnnopt_jax.models import ConvUnit
+from cnnopt_jax import vip
+from cnnopt_jax.models.layers import ConvUnit
+from cnnopt_jax.models.registry import with_plan
+from cnnopt_jax.models.vgg import VGG
 from cnnopt_jax.vip import bounds
 
 # An activation of a unit, as the bound names it.
@@ -21,13 +26,15 @@ def bounded_layers(
 ) -> Iterator[bounds.BoundedLayer]:
   """Every conv unit with its dense input; norms are folded into kernels and biases.
 
+  The bound is for equal padding on all sides: units without are left out.
+
   Args:
     model: a dense network of `cnnopt_jax.models`.
     variables: its variables.
     images: [N, H, W, C], normalised.
 
   Yields:
-    The units, in the network's order.
+    The units, in the network's order: what `vip.bounds.bound_report` takes.
   """
   calls = []
 
@@ -40,40 +47,29 @@ def bounded_layers(
   with nn.intercept_methods(record):
     model.apply(variables, images)
   for path, x, unit in calls:
-    params, statistics = (_at(variables.get(name, {}), path) for name in ('params', 'batch_stats'))
-    kernel = params['conv']['kernel']
-    if unit.norm:
-      scale = params['norm']['scale'] / jnp.sqrt(statistics['norm']['var'] + unit.epsilon)
-      kernel = kernel * scale
-      bias = params['norm']['bias'] - statistics['norm']['mean'] * scale
-    else:
-      bias = params['conv']['bias']
     padding = {p for side in unit.padding or ((unit.kernel_size // 2,) * 2,) * 2 for p in side}
-    if len(padding) == 1:  # The bound is for equal padding on all sides.
+    if len(padding) == 1:
+      kernel, bias = _folded_norm(unit, variables, path)
+      activation = _NAMES[unit.activation]
       yield bounds.BoundedLayer(
-        '/'.join(path), x, kernel, bias, unit.stride, *padding, unit.groups, _NAMES[unit.activation]
+        '/'.join(path), x, kernel, bias, unit.stride, *padding, unit.groups, activation
       )
+
+
+def _folded_norm(unit: ConvUnit, variables, path) -> tuple[jax.Array, jax.Array]:
+  """Kernel [kh, kw, Cin / groups, Cout] and bias [Cout] of a unit's convolution and norm in one."""
+  params, statistics = (_at(variables.get(name, {}), path) for name in ('params', 'batch_stats'))
+  kernel = params['conv']['kernel']
+  if not unit.norm:
+    return kernel, params['conv']['bias']
+  scale = params['norm']['scale'] / jnp.sqrt(statistics['norm']['var'] + unit.epsilon)
+  return kernel * scale, params['norm']['bias'] - statistics['norm']['mean'] * scale
 
 
 def _at(tree, path):
   for name in path:
     tree = tree.get(name, {})
   return tree
-
-
-def measure(run, state) -> dict[str, Any]:
-  """Bounds of every unit of the first member, and of the chain where the units are one."""
-  images, _ = run.dataset.test.get(np.arange(run.config.bound_images))
-  images = data.normalize(images, run.dataset.mean, run.dataset.std)
-  variables, rows = run.members(state)[0], []
-  with run.progress.stage('error bound of each unit', len(run.units)) as at:
-    for layer in bounded_layers(run.model, variables, images):
-      rows += bounds.bound_report([layer])
-      at(len(rows))
-  return dict(
-    rows=[{k: None if v != v else v for k, v in row._asdict().items()} for row in rows],
-    chain=chain_bound(run.model, variables, images),
-  )
 
 
 def chain_bound(model: nn.Module, variables: Any, images: jax.Array) -> list[float] | None:
@@ -88,13 +84,12 @@ def chain_bound(model: nn.Module, variables: Any, images: jax.Array) -> list[flo
     Medians over images, in the units' order; None for networks that are no chain of 3x3 units and
     2x2 max-pools.
   """
-  if not isinstance(model, models.VGG):
+  if not isinstance(model, VGG):
     return None
   with jax.enable_x64(True):
-    wide = lambda tree: jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree)
-    variables, images = wide(variables), wide(images)
+    variables, images = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (variables, images))
     dense = list(bounded_layers(model, variables, images))
-    virtual = list(bounded_layers(models.with_plan(model, 'all'), variables, images))
+    virtual = list(bounded_layers(with_plan(model, 'all'), variables, images))
     local, lipschitz, distances = [], [], []
     for d, v in zip(dense, virtual):
       x = vip.materialize(v.x)
@@ -106,6 +101,7 @@ def chain_bound(model: nn.Module, variables: Any, images: jax.Array) -> list[flo
       restored = vip.VirtualMap(ours[:, ::2, ::2], ours.shape[1:3]).materialize()
       distances.append(jnp.linalg.norm((restored - theirs).reshape(len(images), -1), axis=1))
     whole = bounds.network_bound(jnp.stack(local), jnp.stack(lipschitz))
+    # A distance of zero gives a large ratio, not a NaN.
     ratios = np.asarray(whole / jnp.maximum(jnp.stack(distances), 1e-300))
   return [float(np.median(r)) for r in ratios]
 

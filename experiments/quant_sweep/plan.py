@@ -1,7 +1,7 @@
 """What a sweep trains: its members, their widths, and how they share programs."""
 
 import collections
-import re
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -10,13 +10,52 @@ from ml_collections import config_dict
 
 from cnnopt_jax import data, models, quant, training
 from cnnopt_jax.workload import LayerTable
-from experiments.common.fields import ConfigError
+from experiments.common import inputs
+from experiments.common.fields import (
+  ConfigError,
+  boolean,
+  integer,
+  number,
+  one_of,
+  text,
+  tuple_of,
+)
+
+SPEC = {
+  'model': one_of(*models.MODELS),
+  **inputs.SPEC,
+  'sizes_kib': tuple_of(number(0, above=True)),
+  'accounting': one_of(*quant.ACCOUNTINGS),
+  'bits': tuple_of(one_of(*quant.BITS, quant.IDENTITY_BITS)),
+  'reference': boolean(),
+  'seeds': tuple_of(integer(0, 2**31 - 1)),
+  'epochs': integer(1),
+  'batch_size': integer(1),
+  'learning_rates': tuple_of(number(0, above=True)),
+  'momentum': number(0, 1),
+  'weight_decay': number(0),
+  'label_smoothing': number(0, 1),
+  'shift': integer(0, 64),
+  'flip': boolean(),
+  'levels': one_of(*quant.LEVELS),
+  'step': one_of(*quant.STEPS),
+  'per_channel': boolean(),
+  'clip_gradient': boolean(),
+  'layer_bits': tuple_of(
+    text(
+      "'PATTERN=BITS', a regular expression for parameter paths and 1 to 8 or 32, such as head=8"
+    ),
+    min_length=0,
+  ),
+  'max_members': integer(1),
+  'checkpoint_steps': integer(0),
+}
 
 # A float32 reference is as wide as the network of this bitwidth.
 REFERENCE_WIDTH_BITS = 8
 
 
-class Member(NamedTuple):
+class SweepMember(NamedTuple):
   """One network to train.
 
   Attributes:
@@ -38,7 +77,7 @@ class Member(NamedTuple):
   match: quant.WidthMatch
 
 
-class Plan(NamedTuple):
+class SweepPlan(NamedTuple):
   """All members of a run, and how they train.
 
   Attributes:
@@ -50,7 +89,7 @@ class Plan(NamedTuple):
     num_classes: of the data set.
   """
 
-  programs: tuple[tuple[Member, ...], ...]
+  programs: tuple[tuple[SweepMember, ...], ...]
   recipe: training.Recipe
   batch_size: int
   checkpoint_steps: int
@@ -58,16 +97,16 @@ class Plan(NamedTuple):
   num_classes: int
 
   @property
-  def members(self) -> tuple[Member, ...]:
+  def members(self) -> tuple[SweepMember, ...]:
     return tuple(member for program in self.programs for member in program)
 
-  def model(self, member: Member) -> nn.Module:
+  def model(self, member: SweepMember) -> nn.Module:
     return models.create(
       self.config.model, num_classes=self.num_classes, width_multiplier=member.match.width
     )
 
 
-def make_plan(config: config_dict.ConfigDict, dataset: data.Dataset) -> Plan:
+def make_plan(config: config_dict.ConfigDict, dataset: data.Dataset) -> SweepPlan:
   """Finds the width of every member and groups the members that share a shape.
 
   The grouping follows from the config alone: members of one width, in the order of budgets, bits,
@@ -83,6 +122,40 @@ def make_plan(config: config_dict.ConfigDict, dataset: data.Dataset) -> Plan:
   Raises:
     ConfigError: if fields contradict each other or the data, or no width meets a size.
   """
+  _check(config, dataset)
+  steps_per_epoch = data.steps_per_epoch(len(dataset.train), config.batch_size)
+  try:
+    quantizer = training.quantizer_from_config(config)
+  except ValueError as error:
+    raise ConfigError(f'config.{error}') from None
+  recipe = training.Recipe(
+    steps=config.epochs * steps_per_epoch,
+    steps_per_epoch=steps_per_epoch,
+    momentum=config.momentum,
+    weight_decay=config.weight_decay,
+    label_smoothing=config.label_smoothing,
+    shift=config.shift,
+    flip=config.flip,
+    mean=dataset.mean,
+    std=dataset.std,
+    quantizer=quantizer,
+  )
+  programs = collections.OrderedDict()
+  for member in _members(config, dataset, quantizer):
+    programs.setdefault((member.budget_kib, member.match.width), []).append(member)
+  size = config.max_members
+  chunks = tuple(
+    tuple(members[start : start + size])
+    for members in programs.values()
+    for start in range(0, len(members), size)
+  )
+  return SweepPlan(
+    chunks, recipe, config.batch_size, config.checkpoint_steps, config, dataset.num_classes
+  )
+
+
+def _check(config, dataset) -> None:
+  """What fields say about each other and about the data."""
   if config.levels == 'mid_tread' and 1 in config.bits:
     raise ConfigError(
       "config.bits holds 1, which has no 'mid_tread' level but zero; allowed: 2 to "
@@ -96,34 +169,10 @@ def make_plan(config: config_dict.ConfigDict, dataset: data.Dataset) -> Plan:
   side = min(dataset.image_shape[:2])
   if config.shift >= side:
     raise ConfigError(f'config.shift={config.shift}; allowed: less than the image side, {side}')
-  steps_per_epoch = data.steps_per_epoch(len(dataset.train), config.batch_size)
-  recipe = training.Recipe(
-    steps=config.epochs * steps_per_epoch,
-    steps_per_epoch=steps_per_epoch,
-    momentum=config.momentum,
-    weight_decay=config.weight_decay,
-    label_smoothing=config.label_smoothing,
-    shift=config.shift,
-    flip=config.flip,
-    mean=dataset.mean,
-    std=dataset.std,
-    quantizer=quant.Quantizer(_rules(config), config.levels, config.step, config.clip_gradient),
-  )
-  programs = collections.OrderedDict()
-  for member in _members(config, dataset, recipe.quantizer.rules):
-    programs.setdefault((member.budget_kib, member.match.width), []).append(member)
-  size = config.max_members
-  chunks = tuple(
-    tuple(members[start : start + size])
-    for members in programs.values()
-    for start in range(0, len(members), size)
-  )
-  return Plan(
-    chunks, recipe, config.batch_size, config.checkpoint_steps, config, dataset.num_classes
-  )
 
 
-def _members(config, dataset, rules):
+def _members(config, dataset, quantizer) -> Iterator[SweepMember]:
+  """Every member, in the order of budgets, bits, learning rates and seeds."""
   tables = {}
 
   def table(width: float) -> LayerTable:
@@ -132,39 +181,37 @@ def _members(config, dataset, rules):
       tables[width] = models.layer_table(model, dataset.image_shape)
     return tables[width]
 
-  bits_at = {}
   for budget in config.sizes_kib:
-    kinds = [('ranked', bits) for bits in config.bits]
-    kinds += [('reference', quant.IDENTITY_BITS)] * config.reference
-    for role, bits in kinds:
-      width_bits = REFERENCE_WIDTH_BITS if role == 'reference' else bits
-      key = budget, width_bits
-      if key not in bits_at:
-        bits_at[key] = _match(config, table, budget, width_bits, rules)
-      match = bits_at[key]
-      if role == 'reference':
-        size = quant.model_size(match.layers, quant.IDENTITY_BITS, config.accounting)
-        match = match._replace(size=size)
+    matches = {bits: _match(config, table, budget, bits, quantizer) for bits in config.bits}
+    kinds = [('ranked', bits, f'b{bits}', match) for bits, match in matches.items()]
+    if config.reference:
+      width_of = REFERENCE_WIDTH_BITS
+      match = matches.get(width_of) or _match(config, table, budget, width_of, quantizer)
+      size = quant.model_size(match.layers, quant.IDENTITY_BITS, config.accounting)
+      kinds.append(('reference', quant.IDENTITY_BITS, 'reference', match._replace(size=size)))
+    for role, bits, kind, match in kinds:
       for rate in config.learning_rates:
         for seed in config.seeds:
-          kind = f'b{bits}' if role == 'ranked' else 'reference'
-          yield Member(
-            f'{budget:g}kib_{kind}_lr{rate:g}_seed{seed}', role, budget, bits, rate, seed, match
-          )
+          name = f'{budget:g}kib_{kind}_lr{rate:g}_seed{seed}'
+          yield SweepMember(name, role, budget, bits, rate, seed, match)
 
 
-def _match(config, table, budget, bits, rules) -> quant.WidthMatch:
-  def by_path(layers):
+def _match(
+  config,
+  table: Callable[[float], LayerTable],
+  budget: float,
+  bits: int,
+  quantizer: quant.Quantizer,
+) -> quant.WidthMatch:
+  """The width at which a network of `bits`-bit weights has the size of the budget."""
+
+  def leaf_bits(layers):
     leaves = {p.path: jax.ShapeDtypeStruct(p.shape, p.dtype) for p in layers.parameters}
-    return quant.bits_by_path(leaves, bits, rules=rules)
+    return quantizer.leaf_bits(leaves, bits)
 
   try:
     return quant.match_width(
-      table,
-      round(budget * 8192),
-      bits if bits == quant.IDENTITY_BITS else by_path,
-      config.accounting,
-      per_channel=config.per_channel,
+      table, round(budget * 8192), leaf_bits, config.accounting, per_channel=config.per_channel
     )
   except quant.BudgetError as error:
     raise ConfigError(
@@ -175,26 +222,3 @@ def _match(config, table, budget, bits, rules) -> quant.WidthMatch:
     if not config.layer_bits:
       raise
     raise ConfigError(f'config.layer_bits={config.layer_bits!r}: {error}') from None
-
-
-def _rules(config) -> tuple[quant.Rule, ...]:
-  """`layer_bits` first, in the order given; then every kernel at its member's bitwidth.
-
-  A member of 32 bits is float throughout, whatever `layer_bits` says (`quant.Quantizer`).
-  """
-  axes = -1 if config.per_channel else ()
-  rules = []
-  for entry in config.layer_bits:
-    pattern, _, bits = entry.rpartition('=')
-    try:
-      re.compile(pattern)
-      quant.validate_bits(int(bits))
-    except (re.error, ValueError):
-      pattern = ''
-    if not pattern:
-      raise ConfigError(
-        f"config.layer_bits={entry!r}; allowed: 'PATTERN=BITS', a regular "
-        'expression for parameter paths and 1 to 8 or 32'
-      )
-    rules.append(quant.Rule(rf'^(?=.*(?:{pattern})).*\bkernel$', axes, int(bits)))
-  return (*rules, *(rule._replace(output_axes=axes) for rule in quant.DEFAULT_RULES))

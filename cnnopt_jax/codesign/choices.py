@@ -1,0 +1,224 @@
+"""What a caller may choose, checked before any long work: each returns a label and a value."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cnnopt_jax import models, nvm, quant, traffic, vip
+from cnnopt_jax.workload import LayerTable, path_string
+
+FLOAT_BITS = quant.IDENTITY_BITS
+
+
+class Network(NamedTuple):
+  """A network to evaluate.
+
+  Attributes:
+    label: its name.
+    table: of one image.
+    units: `{what a plan names: path of its convolution}`, in the network's order.
+  """
+
+  label: str
+  table: LayerTable
+  units: dict[str, str]
+
+
+def listed(name: str, value: Any) -> tuple[list[Any], bool]:
+  """The entries of a choice, and whether it is an axis: a list, a range or an array `[N]` is."""
+  if isinstance(value, (np.ndarray, jax.Array)) and value.ndim:
+    if value.ndim > 1:
+      raise ValueError(f'{name}: an array of shape {value.shape}; allowed: one axis')
+    value = value.tolist()
+  if not isinstance(value, (list, range)):
+    return [value], False
+  if not len(value):
+    raise ValueError(f'{name}=[]; allowed: at least one entry')
+  return list(value), True
+
+
+def checked(
+  network: str | LayerTable,
+  given: Mapping[str, tuple[list[Any], bool]],
+  gpu: traffic.Gpu,
+  training: bool,
+  **source: Any,
+) -> tuple[Network, dict[str, list[tuple[int | str, Any]]]]:
+  """The network, and (label, value) of every entry of every choice.
+
+  Args:
+    network: as in `evaluate`.
+    given: for each of `AXES`, what `listed` returns.
+    gpu: whose cache a technology replaces.
+    training: as in `evaluate`.
+    **source: of `network_of`.
+
+  Raises:
+    ValueError: naming the argument, its value and what is allowed.
+  """
+  entries = {name: listed_ for name, (listed_, _) in given.items()}
+  # What needs no network first: tracing one takes a second.
+  chosen = {
+    'cache': [('', cache_of(entry, gpu)) for entry in entries['cache']],
+    'batch': [batch_of(entry) for entry in entries['batch']],
+    'dram': [dram_of(entry) for entry in entries['dram']],
+  }
+  found = network_of(network, training=training, **source)
+  chosen['bits'] = [bits_of(entry, found.table, training) for entry in entries['bits']]
+  chosen['plan'] = [plan_of(entry, found) for entry in entries['plan']]
+  return found, chosen
+
+
+def network_of(
+  network: str | LayerTable,
+  *,
+  training: bool,
+  image_shape: tuple[int, int, int] | None,
+  num_classes: int,
+  width_multiplier: float,
+) -> Network:
+  """A network of `models` by name, or a table as it is."""
+  if isinstance(network, LayerTable):
+    if image_shape is not None:
+      raise ValueError(
+        f'image_shape={image_shape} of a table; allowed: None, as the table was traced with one'
+      )
+    if network.dataflow is None:
+      raise ValueError(
+        'network: the table has no dataflow; allowed: tables of workload.trace_layers, of a '
+        'program without loops and branches'
+      )
+    convolutions = [layer.path for layer in network if layer.kind == 'conv']
+    return Network('table', network, {path: path for path in convolutions})
+  if network not in models.MODELS:
+    raise ValueError(
+      f'network={network!r}; allowed: a LayerTable, or one of {", ".join(models.MODELS)}'
+    )
+  shape = models.default_image_shape(network) if image_shape is None else tuple(image_shape)
+  if len(shape) != 3 or any(size < 1 for size in shape):
+    raise ValueError(f'image_shape={image_shape}; allowed: (H, W, C)')
+  model = models.create(network, num_classes=num_classes, width_multiplier=width_multiplier)
+  table = models.layer_table(model, shape, train=training)
+  return Network(network, table, {unit: f'{unit}/conv' for unit in models.unit_names(model)})
+
+
+def plan_of(plan: str | tuple[str, ...], network: Network) -> tuple[str, list[str]]:
+  """Paths of the virtual convolutions of a plan, labelled as it was spelled."""
+  if not isinstance(plan, (str, tuple)):
+    raise ValueError(f'plan={plan!r}; allowed: a name of a plan, or a tuple of names of units')
+  try:
+    units = vip.resolve_plan(plan, tuple(network.units))
+  except ValueError as error:
+    # A unit's name alone is the likeliest mistake.
+    raise ValueError(f'{error} (a tuple of names is one plan, a list an axis of plans)') from None
+  label = plan if isinstance(plan, str) else '+'.join(plan) or 'none'
+  return label, [network.units[unit] for unit in units]
+
+
+def bits_of(bits: Any, table: LayerTable, training: bool) -> tuple[int | str, dict[str, int]]:
+  """`{path of a weight: bits}` of one bitwidth, a tree of them, or a dict by path."""
+  weights = [p.path for p in table.parameters if p.role == 'weight']
+  if _is_number(bits):
+    label = _checked_bits(bits, 'bits')
+    found = dict.fromkeys(weights, label)
+  else:
+    label, found = 'mixed', _bits_by_weight(bits, weights, table)
+  few = next((b for b in found.values() if b != FLOAT_BITS), None)
+  if training and few is not None:
+    raise ValueError(f'bits={few} in training; allowed: {FLOAT_BITS}, as the optimizer keeps them')
+  return label, found
+
+
+def _is_number(bits: Any) -> bool:
+  return isinstance(bits, (int, float, str, np.generic)) or getattr(bits, 'ndim', 1) == 0
+
+
+def _checked_bits(bits: Any, where: str) -> int:
+  value = bits.item() if hasattr(bits, 'item') else bits
+  try:
+    quant.validate_bits(value)
+  except ValueError as error:
+    raise ValueError(str(error).replace('bits=', f'{where}=', 1)) from None
+  return int(value)
+
+
+def _bits_by_weight(bits: Any, weights: list[str], table: LayerTable) -> dict[str, int]:
+  """Entries of a tree or a dict are paths of leaves or of modules; the longest one decides."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(bits, is_leaf=lambda leaf: leaf is None)
+  entries = {path_string(path): leaf for path, leaf in leaves}
+  paths = [p.path for p in table.parameters]
+  found = {}
+  for path in sorted(entries, key=len):  # A prefix comes before what lies below it.
+    below = [w for w in paths if w == path or w.startswith(path + '/')]
+    if not below and entries[path] is not None:
+      raise ValueError(
+        f'bits: {path!r} names no parameter; allowed: {", ".join(weights)} '
+        "(a list is a grid's axis)"
+      )
+    covered = set(below).intersection(weights)
+    if covered:
+      leaf = entries[path]
+      value = FLOAT_BITS if leaf is None else _checked_bits(leaf, f'bits[{path!r}]')
+      found.update(dict.fromkeys(covered, value))
+  missing = [w for w in weights if w not in found]
+  if missing:
+    raise ValueError(f'bits: none for {missing[0]!r}; allowed: bits for every weight')
+  return {w: found[w] for w in weights}
+
+
+def gpu_of(gpu: str | traffic.Gpu) -> traffic.Gpu:
+  """A GPU by its key or as it is."""
+  if isinstance(gpu, traffic.Gpu):
+    return gpu
+  if gpu not in traffic.GPUS:
+    raise ValueError(f'gpu={gpu!r}; allowed: a traffic.Gpu, or one of {", ".join(traffic.GPUS)}')
+  return traffic.GPUS[gpu]
+
+
+def batch_of(batch: int) -> tuple[int, int]:
+  """A number of images."""
+  if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
+    raise ValueError(f'batch={batch!r}; allowed: an integer of at least 1')
+  return int(batch), int(batch)
+
+
+def dram_of(dram: str | nvm.Dram | None) -> tuple[str, nvm.Dram]:
+  """A DRAM by its key or as it is; None for none."""
+  if isinstance(dram, nvm.Dram):
+    return f'{dram.access_nj:.3g} nJ {dram.access_ns:.3g} ns', dram
+  key = 'none' if dram is None else dram
+  if key not in nvm.DRAMS:
+    raise ValueError(f'dram={dram!r}; allowed: None, an nvm.Dram, or one of {", ".join(nvm.DRAMS)}')
+  return key, nvm.DRAMS[key]
+
+
+def cache_of(cache: Any, gpu: traffic.Gpu) -> nvm.LastLevelCache | tuple[str, nvm.Cell]:
+  """A cache; or the name and cell of a technology that `built` makes one of, which takes long."""
+  if isinstance(cache, nvm.LastLevelCache):
+    return cache
+  if isinstance(cache, nvm.CacheFigures):
+    return nvm.LastLevelCache('figures', gpu.l2_bytes, cache)
+  if isinstance(cache, (str, pathlib.Path, nvm.Cell)):
+    return nvm.find_cell(cache)
+  raise ValueError(
+    f'cache={cache!r}; allowed: what nvm.tuned returns, nvm.CacheFigures, an nvm.Cell, the path '
+    f'of a .cell file, or one of {", ".join(nvm.CELLS)}'
+  )
+
+
+def built(cache: nvm.LastLevelCache | tuple[str, nvm.Cell], gpu: traffic.Gpu) -> nvm.LastLevelCache:
+  """The cache itself: a technology replaces the GPU's own last-level cache at its capacity."""
+  if isinstance(cache, nvm.LastLevelCache):
+    return cache
+  name, cell = cache
+  made = nvm.tuned(cell, mib=gpu.l2_bytes / (1 << 20))
+  return nvm.LastLevelCache(name, made.capacity_bytes, made.figures)
+
+
+def weights_read(table: LayerTable, bits: Mapping[str, int]) -> dict[str, int]:
+  """The weights among `bits` that a kernel reads as they are stored."""
+  read = {tensor.path for tensor in table.dataflow.tensors}
+  return {path: value for path, value in bits.items() if path in read}

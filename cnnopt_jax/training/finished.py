@@ -1,0 +1,135 @@
+"""Trained members of a sweep, read back from the folder of their run."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnopt_jax import data, models, quant, report
+from cnnopt_jax.training.checkpoints import load_variables
+from cnnopt_jax.training.testing import accuracy
+
+CONFIG, RECORDS, MEMBERS = 'config.json', 'records.jsonl', 'members'
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedMember:
+  """A trained network of a sweep.
+
+  Attributes:
+    record: what its run recorded of it, a row of results.csv.
+    model: Flax module.
+    variables: trained variables, 'params' in float.
+    bits: weight bitwidth.
+    quantizer: `quantizer(variables['params'], bits)` gives the weights that the network computes
+      with.
+    dataset: what it was trained and tested on.
+  """
+
+  record: Mapping[str, Any]
+  model: nn.Module
+  variables: Mapping[str, Any]
+  bits: int
+  quantizer: quant.Quantizer
+  dataset: data.Dataset
+
+  def test_accuracy(self) -> float:
+    """Accuracy on the run's test images."""
+    return accuracy(self.model, self.variables, self.bits, self.dataset, self.quantizer)
+
+
+def load_member(workdir: str | pathlib.Path, name: str) -> FinishedMember:
+  """Reads a trained network from the folder of a run of `experiments.quant_sweep`.
+
+      member = load_member('runs/quant_sweep', '8kib_b4_lr0.1_seed0')
+      member.test_accuracy() == member.record['test_accuracy']
+
+  The record names the network, its width and its bitwidth, the run's config the data set and how
+  weights are quantized; so nothing is planned anew.
+
+  Args:
+    workdir: folder of a run.
+    name: of a member, as in results.csv.
+
+  Returns:
+    The member.
+
+  Raises:
+    FileNotFoundError: if the folder holds no run, or not the member's variables.
+    KeyError: if no member of that name is on record.
+    DataError: if the run's data set is missing.
+  """
+  workdir = pathlib.Path(workdir)
+  config = json.loads((workdir / CONFIG).read_text())['config']
+  records = {record['name']: record for record in report.records.read(workdir / RECORDS)}
+  if name not in records:
+    raise KeyError(f'{name!r}; allowed: {", ".join(records)}')
+  record = records[name]
+  dataset = data.load(
+    config['dataset'],
+    data_dir=config['data_dir'] or None,
+    image_size=config['image_size'] or None,
+    download=config['download'],
+  )
+  model = models.create(
+    record['model'],
+    num_classes=dataset.num_classes,
+    width_multiplier=record['width_multiplier'],
+  )
+  images = jnp.zeros((1, *dataset.image_shape))
+  like = jax.eval_shape(model.init, jax.random.key(0), images)
+  variables = load_variables(member_folder(workdir, name), like)
+  return FinishedMember(
+    record, model, variables, record['bits'], quantizer_from_config(config), dataset
+  )
+
+
+def member_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  """Where the variables of a member lie in the folder of its run."""
+  return pathlib.Path(workdir) / MEMBERS / name
+
+
+def quantizer_from_config(config: Mapping[str, Any]) -> quant.Quantizer:
+  """The quantizer that a sweep's config describes.
+
+  The rules of `layer_bits` come first, in the order given; then every kernel has its member's
+  bitwidth.
+
+  Args:
+    config: with `levels`, `step`, `clip_gradient`, `per_channel` and `layer_bits`, strings
+      'PATTERN=BITS'.
+
+  Returns:
+    The quantizer.
+
+  Raises:
+    ValueError: naming the entry of `layer_bits` that is none.
+  """
+  axes = -1 if config['per_channel'] else ()
+  fixed = _fixed_rules(config['layer_bits'], axes)
+  rules = (*fixed, *(rule._replace(output_axes=axes) for rule in quant.DEFAULT_RULES))
+  return quant.Quantizer(rules, config['levels'], config['step'], config['clip_gradient'])
+
+
+def _fixed_rules(layer_bits: Sequence[str], axes) -> list[quant.Rule]:
+  rules = []
+  for entry in layer_bits:
+    pattern, _, bits = entry.rpartition('=')
+    try:
+      re.compile(pattern)
+      quant.validate_bits(int(bits))
+    except (re.error, ValueError):
+      pattern = ''
+    if not pattern:
+      raise ValueError(
+        f"layer_bits={entry!r}; allowed: 'PATTERN=BITS', a regular expression for parameter paths "
+        'and 1 to 8 or 32'
+      )
+    rules.append(quant.Rule(rf'^(?=.*(?:{pattern})).*\bkernel$', axes, int(bits)))
+  return rules

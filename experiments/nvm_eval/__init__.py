@@ -1,0 +1,40 @@
+"""Networks on last-level caches of SRAM, STT and SOT: energy, delay, EDP and area.
+
+    python -m experiments.nvm_eval --config configs/nvm_iso_capacity.py --workdir runs/iso_capacity
+    python -m experiments.nvm_eval --config configs/nvm_iso_area.py --workdir runs/iso_area
+    python -m experiments.nvm_eval --config configs/nvm_scaling.py --workdir runs/scaling
+    python -m experiments.nvm_eval --config configs/nvm_batch.py --workdir runs/batch
+
+Every figure comes twice: from DeepNVM++'s caches as recalled, unverified (source `published`), and
+from this library's own cache model (source `model`). L2 and DRAM accesses are this library's
+traffic model in both. Writes `results.csv`, `report.md`, plots and `config.json`.
+"""
+
+import pathlib
+from typing import Any
+
+from ml_collections import config_dict
+
+from cnnopt_jax.report import to_csv
+from experiments.common import fields, run_folder
+from experiments.nvm_eval import plan, report
+from experiments.nvm_eval.plan import COLUMNS, SPEC
+
+__all__ = ['COLUMNS', 'SPEC', 'run']
+
+
+def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """Evaluates, writes the files and returns the rows of results.csv."""
+  if not config.inference_batches and not config.training_batches:
+    raise fields.ConfigError(
+      'config.inference_batches=(): and config.training_batches=(): '
+      'allowed: at least one batch size in one of them'
+    )
+  caches = plan.all_caches(config)
+  found = plan.evaluate(config, caches)
+  rows = plan.as_rows(caches, found)
+  run_folder.write_atomically(workdir / 'results.csv', to_csv(rows, COLUMNS))
+  report.write(config, workdir, rows, caches, plan.all_traffic(found))
+  run_folder.record(workdir, config)
+  print((workdir / 'report.md').read_text())
+  return rows

@@ -1,0 +1,160 @@
+"""Which weight bitwidth is best at equal model size?
+
+Trains one network at several weight bitwidths, each widened so that all have the same size in bits,
+and ranks them by test accuracy (One Weight Bitwidth to Rule Them All, arXiv 2008.09916).
+
+    python -m experiments.quant_sweep --config configs/quant_sweep.py --workdir runs/quant_sweep
+
+The folder then holds config.json, records.jsonl, results.csv, report.md, pareto.png, and in
+members/ the parameters of every network trained, which `training.load_member` reads. The same
+command goes on where a killed run stopped.
+
+Order on disk: a program's checkpoints while it trains; then its members' parameters; then their
+records, in one append; then results.csv, report.md and pareto.png, rebuilt from all records; then
+its checkpoints go. So a member on record has its parameters, and one that is not is trained on
+from the last checkpoint.
+"""
+
+import operator
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import config_dict
+
+from cnnopt_jax import data, training
+from cnnopt_jax.report import records
+from cnnopt_jax.training import load_member
+from experiments.common import inputs, launch, run_folder
+from experiments.quant_sweep import report
+from experiments.quant_sweep.plan import SPEC, SweepMember, SweepPlan, make_plan
+
+__all__ = ['SPEC', 'load_member', 'run']
+
+
+class _Setting(NamedTuple):
+  """What the programs of a run share.
+
+  Attributes:
+    plan: of the run.
+    dataset: that all train on.
+    workdir: folder of the run.
+    progress: shows steps and epochs.
+    stop: becomes true after SIGTERM.
+  """
+
+  plan: SweepPlan
+  dataset: data.Dataset
+  workdir: pathlib.Path
+  progress: report.SweepProgress
+  stop: Callable[[], bool]
+
+
+def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]] | int:
+  """Trains what is not on record yet, and writes the results.
+
+  Args:
+    config: with the fields of `SPEC`, checked.
+    workdir: folder of the run.
+
+  Returns:
+    One record a member, in the order of the plan; or an exit code after SIGTERM.
+
+  Raises:
+    ConfigError: before any training, if data are missing or no width meets a size.
+  """
+  dataset = inputs.load_data(config)
+  plan = make_plan(config, dataset)
+  environment = run_folder.claim(workdir, config)
+  found = run_folder.read_records(workdir)
+  done = {record['name'] for record in found}
+  progress = report.SweepProgress(plan, done)
+  with launch.sigterm_sets_flag() as terminated, progress:
+    setting = _Setting(plan, dataset, workdir, progress, terminated)
+    for index, program in enumerate(plan.programs):
+      if all(member.name in done for member in program):
+        continue
+      checkpoints = training.Checkpoints(workdir / 'checkpoints' / f'program{index}')
+      try:
+        new = _train_program(setting, program, checkpoints)
+      except training.Stopped:
+        checkpoints.close()
+        print(f'stopped by SIGTERM; the same command goes on from {workdir}', file=sys.stderr)
+        return launch.SIGTERM_EXIT_CODE
+      except data.DataError as error:  # An image that cannot be decoded, say.
+        raise inputs.data_error(config, error) from error
+      # A kill between two lines of one append can leave some of a program's members on record.
+      new = [record for record in new if record['name'] not in done]
+      records.append(workdir / run_folder.RECORDS, new)
+      found += new
+      done |= {record['name'] for record in new}
+      report.write(plan, found, environment, workdir)
+      checkpoints.remove()
+  # What a kill between a record and the removal of its checkpoints left there.
+  shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
+  found = report.in_order(plan, found)
+  report.write(plan, found, environment, workdir)
+  report.show(plan, found, workdir)
+  return found
+
+
+def _train_program(
+  setting: _Setting, program: tuple[SweepMember, ...], checkpoints: training.Checkpoints
+) -> list[dict[str, Any]]:
+  """Trains the members of one program; saves their parameters; returns their records."""
+  plan, dataset, progress = setting.plan, setting.dataset, setting.progress
+  model = plan.model(program[0])
+
+  def accuracy_of(variables, member):
+    return training.accuracy(model, variables, member.bits, dataset, plan.recipe.quantizer)
+
+  def show_epoch(epoch, state):
+    members = zip(_variables_of_each(state, program), program)
+    progress.epoch(program, epoch, [accuracy_of(*member) for member in members])
+
+  trained = training.train(
+    model,
+    plan.recipe,
+    _as_arrays(program),
+    dataset,
+    batch_size=plan.batch_size,
+    checkpoints=checkpoints,
+    checkpoint_steps=plan.checkpoint_steps,
+    on_step=lambda step: progress.step(program, step),
+    on_epoch=show_epoch,
+    stop=setting.stop,
+  )
+  new = []
+  variables_of_each = _variables_of_each(trained.state, program)
+  for index, (member, variables) in enumerate(zip(program, variables_of_each)):
+    training.save_variables(training.member_folder(setting.workdir, member.name), variables)
+    new.append(
+      report.record(
+        plan,
+        member,
+        train_loss=float(trained.state.loss_sum[index]) / plan.recipe.steps_per_epoch,
+        test_accuracy=accuracy_of(variables, member),
+        diverged_step=int(trained.state.diverged_step[index]),
+        seconds=trained.seconds / len(program),
+      )
+    )
+  return new
+
+
+def _as_arrays(program: tuple[SweepMember, ...]) -> training.Members:
+  """What tells the members apart, as the training step takes it."""
+  return training.Members(
+    seed=jnp.asarray([member.seed for member in program], jnp.int32),
+    bits=jnp.asarray([member.bits for member in program], jnp.int32),
+    learning_rate=jnp.asarray([member.learning_rate for member in program], jnp.float32),
+  )
+
+
+def _variables_of_each(state: training.TrainState, program: tuple[SweepMember, ...]):
+  """Yields the variables of every member, without their leading axis."""
+  for index in range(len(program)):
+    yield jax.tree.map(operator.itemgetter(index), {'params': state.params, **state.statistics})

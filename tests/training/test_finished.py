@@ -1,0 +1,55 @@
+"""What a run's config and records say of a trained member; `test_quant_sweep` reads whole runs."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnopt_jax import models, quant, training
+
+QUANTIZATION = dict(
+  levels='mid_rise',
+  step='absmax',
+  clip_gradient=True,
+  per_channel=False,
+  layer_bits=['unit0=8', 'head=32'],
+)
+
+
+def test_quantizer_is_that_of_the_config():
+  quantizer = training.quantizer_from_config(QUANTIZATION)
+  assert quantizer.levels == 'mid_rise' and quantizer.step == 'absmax' and quantizer.clip_gradient
+  paths = ('unit0/conv/kernel', 'unit1/conv/kernel', 'head/kernel', 'head/bias')
+  leaves = {path: jax.ShapeDtypeStruct((3, 4), jnp.float32) for path in paths}
+  bits = quantizer.leaf_bits(leaves, 2)
+  assert [bits[path] for path in paths] == [8, 2, 32, 32]
+  assert all(rule.output_axes == () for rule in quantizer.rules)
+  plain = training.quantizer_from_config({**QUANTIZATION, 'per_channel': True, 'layer_bits': ()})
+  assert plain.rules == quant.DEFAULT_RULES
+
+
+@pytest.mark.parametrize('entry', ['head', 'head=9', '(=8', 'head=many', '=8'])
+def test_an_entry_that_is_none_is_named(entry):
+  with pytest.raises(ValueError, match=r"layer_bits='.*'; allowed: 'PATTERN=BITS'"):
+    training.quantizer_from_config({**QUANTIZATION, 'layer_bits': [entry]})
+
+
+def test_a_member_is_read_from_config_record_and_variables(tmp_path):
+  model = models.create('plain', num_classes=10, width_multiplier=0.25)
+  variables = jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 28, 28, 1)))
+  training.save_variables(training.member_folder(tmp_path, 'one'), variables)
+  data_set = dict(dataset='fashion_mnist_subset', data_dir='', image_size=0, download=False)
+  content = {'config': {**data_set, **QUANTIZATION}, 'environment': {}}
+  (tmp_path / 'config.json').write_text(json.dumps(content))
+  record = dict(name='one', model='plain', width_multiplier=0.25, bits=2)
+  (tmp_path / 'records.jsonl').write_text(json.dumps(record) + '\n')
+  member = training.load_member(tmp_path, 'one')
+  jax.tree.map(np.testing.assert_array_equal, member.variables, variables)
+  assert member.record == record and member.bits == 2 and member.model == model
+  assert member.quantizer == training.quantizer_from_config(QUANTIZATION)
+  expected = training.accuracy(model, variables, 2, member.dataset, member.quantizer)
+  assert member.test_accuracy() == expected
+  with pytest.raises(KeyError, match='allowed: one'):
+    training.load_member(tmp_path, 'two')

@@ -63,7 +63,7 @@ def check_map(
   """Checks rank, type and size; with `full=True` also that `x` has that size."""
   if len(size) != 2 or any(int(n) != n or n < 1 for n in size):
     raise ValueError(f'{size=}; allowed: two integers of at least 1')
-  size = tuple(map(int, size))
+  size = int(size[0]), int(size[1])
   if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(f'{name} is {x.dtype}{list(x.shape)}; allowed: floating [N, height, width, C]')
   if full and x.shape[1:3] != size:

@@ -64,7 +64,7 @@ def candidates(width: int, channels: int, dtype, position_bytes: int) -> tuple[T
   Returns:
     Those that fit a row and 200 KiB of shared memory, with at most 16 elements a lane.
   """
-  found = []
+  found: list[Tile] = []
   for block in range(channels, 0, -CHANNELS_MULTIPLE):
     if channels % block or _shared_bytes(width, block, position_bytes) > 200 * 1024:
       continue

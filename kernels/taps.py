@@ -24,7 +24,7 @@ backward of the same form by `jax.linear_transpose`):
 | transpose as nine taps (used)          |              - /  5.8 |            - / 0.87 |
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ class Tap(NamedTuple):
     weight: float [outputs], or one number for all.
   """
 
-  index: np.ndarray
+  index: np.ndarray  # type: ignore[assignment]  # Hides a method of tuples.
   weight: np.ndarray | float = 1.0
 
 
@@ -73,7 +73,7 @@ def read(x: jax.Array, rows: tuple[Tap, ...], columns: tuple[Tap, ...]) -> jax.A
     `[N, H, W, C]` of the widened type, as many rows and columns as the taps have positions.
   """
   x = widen(x)
-  total = None
+  total: Any = None
   for row in rows:
     for column in columns:
       weight = along(row.weight, 1) * along(column.weight, 2)

@@ -59,6 +59,7 @@ def test_holds_one_name_and_every_file(wheel):
     assert f'{path}.py' in names or f'{path}/__init__.py' in names, module
   data = {path.name for path in (REPO / 'cnnopt_jax/data/fashion_mnist_subset').iterdir()}
   assert data <= {pathlib.Path(name).name for name in names}
+  assert 'cnnopt_jax/py.typed' in names
 
 
 def test_every_module_imports_from_it_outside_the_repository(wheel, tmp_path):

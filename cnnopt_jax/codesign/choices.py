@@ -61,7 +61,7 @@ def checked(
   """
   entries = {name: listed_ for name, (listed_, _) in given.items()}
   # What needs no network first: tracing one takes a second.
-  chosen = {
+  chosen: dict[str, list[tuple[int | str, Any]]] = {
     'cache': [('', cache_of(entry, gpu)) for entry in entries['cache']],
     'batch': [batch_of(entry) for entry in entries['batch']],
     'dram': [dram_of(entry) for entry in entries['dram']],
@@ -121,9 +121,10 @@ def plan_of(plan: str | tuple[str, ...], network: Network) -> tuple[str, list[st
 def bits_of(bits: Any, table: LayerTable, training: bool) -> tuple[int | str, dict[str, int]]:
   """`{path of a weight: bits}` of one bitwidth, a tree of them, or a dict by path."""
   weights = [p.path for p in table.parameters if p.role == 'weight']
+  label: int | str
   if _is_number(bits):
-    label = _checked_bits(bits, 'bits')
-    found = dict.fromkeys(weights, label)
+    one = _checked_bits(bits, 'bits')
+    label, found = one, dict.fromkeys(weights, one)
   else:
     label, found = 'mixed', _bits_by_weight(bits, weights, table)
   few = next((b for b in found.values() if b != FLOAT_BITS), None)
@@ -220,5 +221,5 @@ def built(cache: nvm.LastLevelCache | tuple[str, nvm.Cell], gpu: traffic.Gpu) ->
 
 def weights_read(table: LayerTable, bits: Mapping[str, int]) -> dict[str, int]:
   """The weights among `bits` that a kernel reads as they are stored."""
-  read = {tensor.path for tensor in table.dataflow.tensors}
+  read = {tensor.path for tensor in table.dataflow.tensors} if table.dataflow else set()
   return {path: value for path, value in bits.items() if path in read}

@@ -98,7 +98,7 @@ def evaluate(
     accounting=accounting,
     axes=tuple(name for name in AXES if given[name][1]),
     labels=labels | {'cache': tuple(map(str, caches))},
-    size=quant.ModelSize(**{name: figures.pop(name) for name in terms}),
+    size=quant.ModelSize._make(figures.pop(name) for name in terms),
     **figures,
   )
 

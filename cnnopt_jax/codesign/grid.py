@@ -70,7 +70,7 @@ class CodesignReport:
   @property
   def size_bits(self) -> np.ndarray:
     """Bits of all stored parameters."""
-    return self.size.total
+    return np.asarray(self.size.total)
 
   def figure(self, name: str) -> np.ndarray:
     """One figure by name.

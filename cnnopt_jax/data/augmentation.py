@@ -63,6 +63,6 @@ def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
     float32 [..., C].
   """
   channels = images.shape[-1:]
-  mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
-  chex.assert_shape([mean, std], channels)
-  return (images.astype(jnp.float32) - mean) / std
+  center, scale = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+  chex.assert_shape([center, scale], channels)
+  return (images.astype(jnp.float32) - center) / scale

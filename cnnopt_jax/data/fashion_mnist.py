@@ -74,7 +74,8 @@ def _load(name: str, folder: pathlib.Path, where: str, allowed: str) -> Dataset:
         f'{images.shape[1]}x{images.shape[2]}; allowed: {_SIDE}x{_SIDE}'
       )
     splits.append(ArraySplit(images[..., None], labels.astype(np.int32)))
-  return in_memory(name, *splits, NUM_CLASSES, where)
+  train, test = splits
+  return in_memory(name, train, test, NUM_CLASSES, where)
 
 
 def read_idx(path: pathlib.Path, rank: int) -> np.ndarray:

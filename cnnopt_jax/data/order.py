@@ -114,7 +114,7 @@ def batches(
   if ahead < 1:
     raise ValueError(f'ahead={ahead}; allowed: at least 1')
   with futures.ThreadPoolExecutor(1, thread_name_prefix='batches') as reader:
-    waiting = collections.deque()
+    waiting: collections.deque[futures.Future] = collections.deque()
     try:
       for batch in indices:
         waiting.append(reader.submit(split.get, np.asarray(batch)))

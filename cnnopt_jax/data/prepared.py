@@ -50,7 +50,8 @@ def load_cifar(
     raise DataError(
       f'{where}: {name} is damaged ({_line(error)}); allowed: a folder prepared anew'
     ) from error
-  return in_memory(name, *splits, {'cifar10': 10, 'cifar100': 100}[name], where)
+  train, test = splits
+  return in_memory(name, train, test, {'cifar10': 10, 'cifar100': 100}[name], where)
 
 
 def load_imagenet(data_dir: pathlib.Path | None, image_size: int | None, download: bool) -> Dataset:
@@ -218,11 +219,11 @@ def _reason(root: pathlib.Path, name: str, error: Exception, prepares: bool) -> 
 def _read_all(source: Any, at_once: int) -> ArraySplit:
   """Reads a TFDS source of images of one shape into memory."""
   count = len(source)
-  images, labels = None, np.empty(count, np.int32)
+  images, labels = np.empty((0, 0, 0, 0), np.uint8), np.empty(count, np.int32)
   for start in range(0, count, at_once):
     stop = min(start + at_once, count)
     examples = source.__getitems__(list(range(start, stop)))
-    if images is None:
+    if not start:
       images = np.empty((count, *examples[0]['image'].shape), np.uint8)
     images[start:stop] = [example['image'] for example in examples]
     labels[start:stop] = [example['label'] for example in examples]

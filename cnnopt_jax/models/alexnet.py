@@ -4,7 +4,7 @@ import jax
 from flax import linen as nn
 
 from cnnopt_jax import vip
-from cnnopt_jax.models.layers import ConvUnit, scaled
+from cnnopt_jax.models.layers import ConvUnit, Map, scaled
 from cnnopt_jax.models.pooling import ceil_max_pool
 
 # Channels, kernel, stride, padding, groups; of images of 227x227.
@@ -45,7 +45,7 @@ class AlexNet(nn.Module):
   plan: vip.Plan = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]; both sides at least 11."""
 
     def even(channels: int) -> int:

@@ -4,7 +4,7 @@ import jax
 from flax import linen as nn
 
 from cnnopt_jax import vip
-from cnnopt_jax.models.layers import ConvUnit, scaled
+from cnnopt_jax.models.layers import ConvUnit, Map, scaled
 
 # Table 1 of the paper: channels, kernel side, stride, and padding of each unit. The last 3x3 unit
 # has no padding, and the unit after the last gives one channel a class.
@@ -36,7 +36,7 @@ class AllCNN(nn.Module):
   plan: vip.Plan = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
     units = [(scaled(c, self.width_multiplier), *rest) for c, *rest in UNITS]
     for i, (channels, side, stride, pad) in enumerate([*units, (self.num_classes, 1, 1, 0)]):

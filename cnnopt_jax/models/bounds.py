@@ -18,7 +18,7 @@ from cnnopt_jax.models.vgg import VGG
 from cnnopt_jax.vip import bounds
 
 # An activation of a unit, as the bound names it.
-_NAMES = {nn.relu: 'relu', nn.relu6: 'relu6', None: 'identity'}
+_NAMES: dict[Any, str] = {nn.relu: 'relu', nn.relu6: 'relu6', None: 'identity'}
 
 
 def bounded_layers(
@@ -49,10 +49,11 @@ def bounded_layers(
   for path, x, unit in calls:
     padding = {p for side in unit.padding or ((unit.kernel_size // 2,) * 2,) * 2 for p in side}
     if len(padding) == 1:
+      (pad,) = padding
       kernel, bias = _folded_norm(unit, variables, path)
       activation = _NAMES[unit.activation]
       yield bounds.BoundedLayer(
-        '/'.join(path), x, kernel, bias, unit.stride, *padding, unit.groups, activation
+        '/'.join(path), x, kernel, bias, unit.stride, pad, unit.groups, activation
       )
 
 
@@ -98,7 +99,8 @@ def chain_bound(model: nn.Module, variables: Any, images: jax.Array) -> list[flo
       # A 2x2 max-pool of stride 2 before the unit expands no distance.
       lipschitz.append(bounds.conv_norm(d.kernel, x.shape[1:3], stride=d.stride, groups=d.groups))
       ours, theirs = (_output(d, source) for source in (x, d.x))
-      restored = vip.VirtualMap(ours[:, ::2, ::2], ours.shape[1:3]).materialize()
+      _, height, width, _ = ours.shape
+      restored = vip.VirtualMap(ours[:, ::2, ::2], (height, width)).materialize()
       distances.append(jnp.linalg.norm((restored - theirs).reshape(len(images), -1), axis=1))
     whole = bounds.network_bound(jnp.stack(local), jnp.stack(lipschitz))
     # A distance of zero gives a large ratio, not a NaN.
@@ -108,4 +110,5 @@ def chain_bound(model: nn.Module, variables: Any, images: jax.Array) -> list[flo
 
 def _output(layer: bounds.BoundedLayer, x: jax.Array) -> jax.Array:
   padding = ((layer.padding,) * 2,) * 2
-  return nn.relu(vip.conv(x, layer.kernel, stride=layer.stride, padding=padding) + layer.bias)
+  y = vip.materialize(vip.conv(x, layer.kernel, stride=layer.stride, padding=padding))
+  return nn.relu(y + layer.bias)

@@ -50,6 +50,7 @@ def _unit(
   name: str,
 ) -> ConvUnit:
   """The conv unit that reads `x`; the padding depends on its size."""
+  _, height, width, _ = x.shape
   return ConvUnit(
     features,
     kernel_size,
@@ -57,7 +58,7 @@ def _unit(
     groups,
     activation,
     epsilon=EPSILON,
-    padding=same_padding(x.shape[1:3], kernel_size, stride),
+    padding=same_padding((height, width), kernel_size, stride),
     virtual=name in plan,
     name=name,
   )
@@ -105,7 +106,7 @@ class EfficientNetLite0(nn.Module):
   plan: vip.Plan = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
     x = _unit(x, scaled(32, self.width_multiplier), 3, stride=2, plan=self.plan, name='stem')(
       x, train=train

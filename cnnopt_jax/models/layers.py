@@ -1,6 +1,7 @@
 """The conv unit that every network here is built from."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -110,13 +111,14 @@ class ConvUnit(nn.Module):
       return self.activation(y) if self.activation else y
 
     y = vip.on_samples(norm_and_activation, y)
-    mask = self.get_variable(vip.MASK_COLLECTION, vip.MASK_NAME)
+    mask: Any = self.get_variable(vip.MASK_COLLECTION, vip.MASK_NAME)
     if mask is None or self.virtual:
       return y
     # Under a plan that is data both are computed: the dense map, and what a virtual one would stand
     # for; the mask takes one.
     y = vip.materialize(y)
-    restored = vip.VirtualMap(y[:, ::2, ::2], y.shape[1:3]).materialize()
+    _, height, width, _ = y.shape
+    restored = vip.VirtualMap(y[:, ::2, ::2], (height, width)).materialize()
     return jnp.where(mask != 0, restored, y)
 
 

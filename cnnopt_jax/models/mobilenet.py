@@ -58,7 +58,7 @@ class MobileNetV2(nn.Module):
   plan: vip.Plan = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
     small = min(x.shape[1:3]) < SMALL_IMAGE
     x = ConvUnit(

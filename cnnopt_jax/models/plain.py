@@ -4,7 +4,7 @@ import jax
 from flax import linen as nn
 
 from cnnopt_jax import vip
-from cnnopt_jax.models.layers import Classifier, ConvUnit, scaled
+from cnnopt_jax.models.layers import Classifier, ConvUnit, Map, scaled
 
 
 class PlainNet(nn.Module):
@@ -27,7 +27,7 @@ class PlainNet(nn.Module):
   plan: vip.Plan = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
     for i, (channels, stride) in enumerate(zip(self.channels, self.strides, strict=True)):
       name = f'unit{i}'

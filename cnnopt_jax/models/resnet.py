@@ -100,7 +100,7 @@ class SmallResNet(nn.Module):
   plan: vip.Plan = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
     x = ConvUnit(scaled(16, self.width_multiplier), virtual='stem' in self.plan, name='stem')(
       x, train=train
@@ -135,7 +135,7 @@ class ResNet(nn.Module):
   plan: vip.Plan = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]."""
     x = ConvUnit(scaled(64, self.width_multiplier), 7, 2, virtual='stem' in self.plan, name='stem')(
       x, train=train

@@ -62,7 +62,7 @@ class SqueezeNet(nn.Module):
   plan: vip.Plan = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool = False) -> jax.Array:
     """Maps images [N, H, W, C] to logits [N, num_classes]; both sides at least 7."""
     channels, kernel_size, pooled = VERSIONS[self.version]
     x = ConvUnit(

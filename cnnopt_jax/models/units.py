@@ -131,7 +131,7 @@ def layer_table(
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   variables = jax.eval_shape(model.init, jax.random.key(0), images)
   statistics = {name: value for name, value in variables.items() if name != 'params'}
-  options = dict(train=True, mutable=list(statistics)) if train else {}
+  options: dict[str, Any] = dict(train=True, mutable=list(statistics)) if train else {}
 
   def apply(params, images, statistics):
     return model.apply({'params': params, **statistics}, images, **options)

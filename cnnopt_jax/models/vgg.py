@@ -38,7 +38,7 @@ class VGG(nn.Module):
   plan: vip.Plan = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: Map, *, train: bool = False) -> Map:
     """Maps images [N, H, W, C] to logits [N, num_classes], or to the last map."""
     for stage, units in enumerate(self.stages, 1):
       for unit, channels in enumerate(units, 1):

@@ -133,7 +133,7 @@ def quantization_step(
   return _step(_as_computed(lax.stop_gradient(w)), grid, _reduced_axes(w.ndim, channel_axis), step)
 
 
-def validate_bits(bits: int) -> None:
+def validate_bits(bits: float | np.integer) -> None:
   """Raises ValueError unless `bits` is an int of 1 to 8 or 32."""
   if isinstance(bits, bool) or bits not in (*BITS, gaussian.IDENTITY_BITS):
     raise ValueError(f'bits={bits!r}; allowed: 1 to 8, or 32 for no quantization')

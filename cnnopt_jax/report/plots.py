@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Series(NamedTuple):
@@ -44,7 +44,9 @@ def tradeoff(
     aside = transforms.ScaledTranslation(
       5 * (i - (len(series) - 1) / 2) / 72, 0, fig.dpi_scale_trans
     )
-    style = dict(color='0.55', linestyle='--', marker='s') if one.reference else dict(marker='o')
+    style: dict[str, Any] = dict(marker='o')
+    if one.reference:
+      style = dict(color='0.55', linestyle='--', marker='s')
     axes.errorbar(
       one.x,
       one.y,

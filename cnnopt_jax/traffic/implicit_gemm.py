@@ -84,7 +84,7 @@ class Geometry(NamedTuple):
 
 def forward_geometry(layer: Layer, batch: int) -> Geometry:
   """The forward product of a layer, `batch` times the traced call."""
-  if layer.kind == 'conv':
+  if layer.dimension_numbers is not None:  # Of a convolution.
     lhs, rhs, out = layer.dimension_numbers
     axes = [
       SpatialAxis(
@@ -147,7 +147,7 @@ def tiling(gpu: Gpu, rows: int, columns: int, depth: int, groups: int, splittabl
   Returns:
     The tiling of least waves times tile size.
   """
-  best, least = None, math.inf
+  found: list[tuple[float, Tiling]] = []
   for height, width in gpu.tiles:
     row_tiles, column_tiles = -(-rows // height), -(-columns // width)
     blocks = row_tiles * column_tiles * groups
@@ -156,9 +156,8 @@ def tiling(gpu: Gpu, rows: int, columns: int, depth: int, groups: int, splittabl
       # A part shorter than eight steps costs more to sum than it saves.
       splits = max(1, min(gpu.slots // blocks, depth // (8 * gpu.tile_depth)))
     work = -(-blocks * splits // gpu.slots) * height * width / splits
-    if work < least:
-      best, least = Tiling(height, width, row_tiles, column_tiles, splits), work
-  return best
+    found.append((work, Tiling(height, width, row_tiles, column_tiles, splits)))
+  return min(found, key=lambda entry: entry[0])[1]
 
 
 def map_tiling(gpu: Gpu, g: Geometry) -> Tiling:
@@ -212,6 +211,7 @@ def _source_sectors(gpu: Gpu, g: Geometry, pixels: float, element_bytes: float) 
   if pixels >= g.target_plane:  # Whole planes, one after the other in memory.
     touched = pixels / g.target_plane * g.height.span(g.height.target) * g.width.source
     return touched * element
+  columns: float
   if pixels >= g.width.target:
     rows, columns = g.height.span(pixels / g.width.target), g.width.source
     runs = 1.0 if g.height.taps >= g.height.stride else rows

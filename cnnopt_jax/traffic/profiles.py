@@ -243,7 +243,9 @@ def _summed(values: list[_Value]) -> list[KernelProfile]:
   launches: dict[str, dict] = {}
   totals: dict[str, dict[str, float]] = {}
   metrics = {value.metric for value in values}
-  preferred = {}  # One metric for each field: sectors if they are there, bytes otherwise.
+  preferred: dict[
+    str, str
+  ] = {}  # One metric for each field: sectors if they are there, bytes otherwise.
   for metric, (field, scale) in METRICS.items():
     if metric in metrics and (field not in preferred or scale == 1):
       preferred.setdefault(field, metric)
@@ -257,7 +259,7 @@ def _summed(values: list[_Value]) -> list[KernelProfile]:
       field, scale = METRICS[value.metric]
       kernel[field] = kernel.get(field, 0.0) + scale * value.value
 
-  def count(kernel):
+  def count(kernel: str) -> int:
     sums: dict[str, int] = {}
     for (metric, _), number in launches[kernel].items():
       sums[metric] = sums.get(metric, 0) + number

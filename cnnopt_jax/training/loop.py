@@ -83,8 +83,8 @@ def train(
   )
   start = time.perf_counter() - seconds
   train_step = make_train_step(model, recipe)
-  seeds, batch_of = np.unique(np.asarray(members.seed), return_inverse=True)
-  batch_of = jnp.asarray(batch_of, jnp.int32)
+  seeds, seed_of = np.unique(np.asarray(members.seed), return_inverse=True)
+  batch_of = jnp.asarray(seed_of, jnp.int32)
   taken = int(state.step[0])
   on_step(taken)
   indices = batch_indices_from(taken, recipe, seeds, len(dataset.train), batch_size)

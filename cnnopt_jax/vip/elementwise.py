@@ -25,7 +25,7 @@ def on_samples(
     A virtual map of the same size, or `f(x)` for an array.
   """
   if isinstance(x, VirtualMap):
-    return x.replace(samples=f(x.samples))
+    return VirtualMap(f(x.samples), x.size)
   return f(x)
 
 
@@ -42,7 +42,7 @@ def add(a: jax.Array | VirtualMap, b: jax.Array | VirtualMap) -> jax.Array | Vir
   """
   _same_shape(a, b)
   if isinstance(a, VirtualMap) and isinstance(b, VirtualMap):
-    return a.replace(samples=a.samples + b.samples)
+    return VirtualMap(a.samples + b.samples, a.size)
   return materialize(a) + materialize(b)
 
 
@@ -53,13 +53,13 @@ def add_relu(a: jax.Array | VirtualMap, b: jax.Array | VirtualMap) -> jax.Array:
     ValueError: if the shapes differ.
   """
   _same_shape(a, b)
-  virtual = [isinstance(x, VirtualMap) for x in (a, b)]
-  if not any(virtual):
-    return nn.relu(a + b)
-  if all(virtual):
-    return relu(add(a, b))
-  arrays = [x.samples if v else x for x, v in zip((a, b), virtual)]
-  return interp2x_add_relu(*arrays, a.shape[1:3], a_virtual=virtual[0], b_virtual=virtual[1])
+  if isinstance(a, VirtualMap):
+    if isinstance(b, VirtualMap):
+      return relu(add(a, b))
+    return interp2x_add_relu(a.samples, b, a.size, a_virtual=True, b_virtual=False)
+  if isinstance(b, VirtualMap):
+    return interp2x_add_relu(a, b.samples, b.size, a_virtual=False, b_virtual=True)
+  return nn.relu(a + b)
 
 
 def _same_shape(a, b) -> None:

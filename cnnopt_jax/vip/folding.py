@@ -19,6 +19,8 @@ _TRANSFORMED_FROM_CHANNELS = 32
 class _Prepared:
   """Shape and type are those of the kernel that was prepared."""
 
+  taps: jax.Array
+
   @property
   def shape(self) -> tuple[int, ...]:
     return self.taps.shape

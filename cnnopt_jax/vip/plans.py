@@ -103,7 +103,7 @@ def mask_variables(units: Sequence[str], values: jax.Array) -> Mapping[str, Any]
   """
   values = jnp.asarray(values)
   chex.assert_shape(values, (len(units),))
-  tree = {}
+  tree: dict[str, Any] = {}
   for name, value in zip(units, values):
     node = tree
     for part in name.split('/'):

@@ -174,7 +174,8 @@ def _mean_weights(samples: int, size: int) -> list[float]:
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-  return (size, size) if isinstance(size, int) else tuple(size)
+  height, width = (size, size) if isinstance(size, int) else size
+  return height, width
 
 
 def _output_size(x, window, stride, padding) -> tuple[int, int]:

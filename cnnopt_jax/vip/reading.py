@@ -115,10 +115,11 @@ def window_axes(
   out: tuple[int, int],
 ) -> tuple[WindowAxis, WindowAxis]:
   """A window's way over both axes of an image, from pairs of what `WindowAxis` holds."""
-  return tuple(
+  rows, columns = (
     WindowAxis(n, h, k, stride, low, o)
     for n, h, k, (low, _), o in zip(samples, size, window, padding, out)
   )
+  return rows, columns
 
 
 def padding_pairs(padding: Sequence[Sequence[int]]) -> Padding:

@@ -83,7 +83,7 @@ def written_maps(fn: Callable[..., Any], *args: Any) -> tuple[tuple[int, ...], .
   """
   # An equation with programs in it, such as a jitted function, is what they write.
   return tuple(
-    tuple(var.aval.shape)
+    tuple(jaxprs.array_type(var).shape)
     for equation, scopes in jaxprs.equations(jax.make_jaxpr(fn)(*args))
     if SCOPE in scopes and not jaxprs.inner_programs(equation)
     for var in equation.outvars

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from jax.extend.core import JaxprEqn
 from jax.lax import ConvDimensionNumbers
 
+from cnnopt_jax.workload import jaxprs
+
 
 class Operation(NamedTuple):
   """What an equation computes; the fields that `Layer` has too mean the same.
@@ -30,7 +32,7 @@ def _convolution(eqn: JaxprEqn, kernel: int) -> Operation:
   """Describes an equation with the parameters of `jax.lax.conv_general_dilated`."""
   params = eqn.params
   numbers: ConvDimensionNumbers = params['dimension_numbers']
-  kernel_shape = eqn.invars[1].aval.shape
+  kernel_shape = jaxprs.array_type(eqn.invars[1]).shape
   # The kernel's input axis already holds one group's channels. One output element is a sum over
   # the kernel's window and that axis, whichever way the groups were formed.
   output_channels = kernel_shape[numbers.rhs_spec[0]]
@@ -52,7 +54,7 @@ def _convolution(eqn: JaxprEqn, kernel: int) -> Operation:
 def _matrix_product(eqn: JaxprEqn, kernel: int) -> Operation:
   """Describes a `jax.lax.dot_general` equation."""
   contracting, batch = eqn.params['dimension_numbers']
-  shape = eqn.invars[kernel].aval.shape
+  shape = jaxprs.array_type(eqn.invars[kernel]).shape
   fan_in = math.prod(shape[axis] for axis in contracting[kernel])
   return Operation(
     kernel=kernel,

@@ -107,7 +107,7 @@ class _Operation(NamedTuple):
 class _FlatProgram:
   """The equations of a jaxpr with all calls inlined, and views replaced by what they show."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.operations: list[_Operation] = []
     self.layers = 0
     self.values = 0
@@ -203,7 +203,8 @@ def _kernels(operations, inputs, paths, results) -> Dataflow:
     for value, path in zip(inputs, paths)
   }
   known |= {value.key: (value, Tensor(value.elements, 'input')) for value in inputs[len(paths) :]}
-  index, tensors = {}, []
+  index: dict[int, int] = {}
+  tensors: list[Tensor] = []
 
   def tensor(value):
     if value.key not in index:
@@ -243,7 +244,9 @@ def _kernels(operations, inputs, paths, results) -> Dataflow:
 
 def _stages(operations) -> list[int]:
   """For each operation the earliest step at which it can run, fused where it may be."""
-  made, available, stages = {}, {}, []
+  made: dict[int, int] = {}
+  available: dict[int, int] = {}
+  stages: list[int] = []
   for operation in operations:
     keys = [value.key for value in operation.inputs]
     if operation.kind in ('layer', 'window'):  # These fuse with nothing before them.
@@ -267,7 +270,7 @@ def _fused(operations, stages, writer) -> list[int]:
       leader[i] = i = leader[leader[i]]
     return i
 
-  readers = {}
+  readers: dict[tuple[int, int], int] = {}
   for i, operation in enumerate(operations):
     if operation.kind in ('layer', 'window'):
       continue

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from cnnopt_jax.workload.primitives import CALLS
@@ -35,6 +36,11 @@ class Place(NamedTuple):
 def opened(program: Program) -> Jaxpr:
   """The jaxpr of a program, closed or not."""
   return program.jaxpr if isinstance(program, ClosedJaxpr) else program
+
+
+def array_type(atom: Any) -> ShapedArray:
+  """Shape and dtype of a variable or literal that is an array."""
+  return atom.aval
 
 
 def scopes_of(equation: JaxprEqn, outer: Scopes = ()) -> Scopes:
@@ -67,7 +73,7 @@ def expand(equation: JaxprEqn) -> ClosedJaxpr:
     return definition.expand(*jax.tree.unflatten(definition.in_tree, operands))
 
   return jax.make_jaxpr(function)(
-    *(jax.ShapeDtypeStruct(a.aval.shape, a.aval.dtype) for a in equation.invars)
+    *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in map(array_type, equation.invars))
   )
 
 

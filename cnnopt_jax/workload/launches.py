@@ -135,7 +135,7 @@ def schedule(table: LayerTable, *, training: bool = False) -> Schedule:
 def _backward(
   table: LayerTable, forward: list[KernelLaunch], tensors: list[Tensor]
 ) -> list[KernelLaunch]:
-  gradient_of = {}
+  gradient_of: dict[int, int] = {}
   # Nothing flows back to what only the data, or what a constant, has decided.
   needed = {i for i, t in enumerate(tensors) if t.role == 'parameter' and t.path}
   for launch in forward:
@@ -246,7 +246,7 @@ def with_virtual_maps(table: LayerTable, paths: Collection[str]) -> LayerTable:
 
 
 def _halved(layer: Layer) -> Layer:
-  if layer.kind != 'conv':
+  if layer.kind != 'conv' or layer.dimension_numbers is None:
     raise ValueError(f'layer {layer.path!r} is of kind {layer.kind!r}; allowed: conv')
   spatial = layer.dimension_numbers.out_spec[2:]
   shape = tuple(

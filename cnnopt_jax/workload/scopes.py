@@ -36,7 +36,7 @@ def parse_scopes(name_stack: str) -> tuple[str, ...]:
 
 def merge_methods(scopes: tuple[str, ...]) -> tuple[str, ...]:
   """Drops the scope of a method that a module calls on itself: ('Net', 'Net.encode') is 'Net'."""
-  kept = []
+  kept: list[str] = []
   for name in scopes:
     if not (kept and name.startswith(f'{kept[-1]}.')):
       kept.append(name)

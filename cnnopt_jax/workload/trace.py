@@ -78,12 +78,12 @@ def trace_layers(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any)
 
   program = jax.make_jaxpr(flat_fn)(arrays, data)
   variables = jaxprs.opened(program).invars
-  sizes = [var.aval.size for var in variables]
+  sizes = [jaxprs.array_type(var).size for var in variables]
   origins = [provenance.parameter(path, size) for path, size in zip(paths, sizes)]
   origins += [provenance.data(size) for size in sizes[len(paths) :]]
-  found = []
+  found: list[Found] = []
   walk(program, origins, found)
-  avals = [var.aval for var in variables[: len(paths)]]
+  avals = map(jaxprs.array_type, variables[: len(paths)])
   return LayerTable(
     _layers(found),
     _parameters(dict(zip(paths, avals)), found),
@@ -113,7 +113,7 @@ def _layers(found: list[Found]) -> tuple[Layer, ...]:
         fan_in=f.operation.fan_in,
         output_channels=_channels(f),
         weights=math.prod(f.kernel_shape) * f.leaf.slices if f.leaf is not None else 0,
-        count=f.count,
+        count=f.executions,
         macs=f.macs,
         dtype=f.dtype,
         **f.operation.geometry,

@@ -29,7 +29,8 @@ class Found(NamedTuple):
     operation: its shapes.
     leaf: its weight leaf, or None.
     sources: the leaves its weight is computed from.
-    input_shape, kernel_shape, output_shape, dtype, count, macs: as in `Layer`.
+    input_shape, kernel_shape, output_shape, dtype, macs: as in `Layer`.
+    executions: `Layer.count`.
   """
 
   kind: str
@@ -41,7 +42,7 @@ class Found(NamedTuple):
   kernel_shape: tuple[int, ...]
   output_shape: tuple[int, ...]
   dtype: str
-  count: int
+  executions: int
   macs: int
 
 
@@ -49,12 +50,16 @@ class _Context(NamedTuple):
   """Where the walk is: names around it, executions of this place in one call, what was found."""
 
   scopes: tuple[str, ...]
-  count: int
+  executions: int
   found: list[Found]
 
 
 def _size(atom: Any) -> int:
   return math.prod(getattr(atom.aval, 'shape', ()))
+
+
+def _rank(atom: Any) -> int:
+  return len(jaxprs.array_type(atom).shape)
 
 
 def _where(context: _Context, eqn: JaxprEqn) -> str:
@@ -128,8 +133,8 @@ def _operands(eqn: JaxprEqn, origins: list[Origin]) -> list[Operand]:
 def _compute(eqn: JaxprEqn, rule: Rule, operands: list[Operand], context: _Context) -> list[Origin]:
   kernel, leaf = provenance.find_weight(operands[:2], rule.kernels, _where(context, eqn))
   operation = rule.describe(eqn, kernel)
-  activation = eqn.invars[1 - kernel].aval
-  output = eqn.outvars[0].aval
+  activation, weight = (jaxprs.array_type(eqn.invars[i]) for i in (1 - kernel, kernel))
+  output = jaxprs.array_type(eqn.outvars[0])
   context.found.append(
     Found(
       kind='matmul' if rule.kind == 'dense' and leaf is None else rule.kind,
@@ -138,11 +143,11 @@ def _compute(eqn: JaxprEqn, rule: Rule, operands: list[Operand], context: _Conte
       leaf=leaf,
       sources=operands[kernel].origin.sources if leaf is not None else frozenset(),
       input_shape=tuple(activation.shape),
-      kernel_shape=tuple(eqn.invars[kernel].aval.shape),
+      kernel_shape=tuple(weight.shape),
       output_shape=tuple(output.shape),
       dtype=activation.dtype.name,
-      count=context.count,
-      macs=math.prod(output.shape) * operation.fan_in * context.count,
+      executions=context.executions,
+      macs=math.prod(output.shape) * operation.fan_in * context.executions,
     )
   )
   return [provenance.compute_origin(operands, _size(var)) for var in eqn.outvars]
@@ -173,9 +178,9 @@ def _scan(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[Origi
   inner = jaxprs.opened(body)
   # How a scan stores the split of its operands differs between JAX's versions. What it runs over
   # and what it stacks has one axis more outside than inside, so the shapes tell.
-  stacks = [len(i.aval.shape) < len(o.aval.shape) for i, o in zip(inner.outvars, eqn.outvars)]
+  stacks = [_rank(i) < _rank(o) for i, o in zip(inner.outvars, eqn.outvars)]
   num_carry = stacks.count(False)
-  num_xs = sum(len(i.aval.shape) < len(o.aval.shape) for i, o in zip(inner.invars, eqn.invars))
+  num_xs = sum(_rank(i) < _rank(o) for i, o in zip(inner.invars, eqn.invars))
   num_fixed = len(origins) - num_carry - num_xs
   fixed, carry = origins[:num_fixed], origins[num_fixed : num_fixed + num_carry]
   xs = [
@@ -183,7 +188,9 @@ def _scan(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[Origi
     for origin, var in zip(origins[num_fixed + num_carry :], inner.invars[num_fixed + num_carry :])
   ]
   carry = _settle(body, fixed, carry, xs)
-  results = _walk(body, fixed + carry + xs, context._replace(count=context.count * length))
+  results = _walk(
+    body, fixed + carry + xs, context._replace(executions=context.executions * length)
+  )
   return [provenance.join(a, b) for a, b in zip(carry, results)] + [
     provenance.stacked(origin, length) for origin in results[num_carry:]
   ]
@@ -194,7 +201,7 @@ def _while(eqn: JaxprEqn, origins: list[Origin], context: _Context, where: str) 
   test, fixed = origins[:num_test], origins[num_test : num_test + num_fixed]
   body = eqn.params['body_jaxpr']
   carry = _settle(body, fixed, origins[num_test + num_fixed :], [])
-  found = []
+  found: list[Found] = []
   _walk(eqn.params['cond_jaxpr'], test + carry, context._replace(found=found))
   _walk(body, fixed + carry, context._replace(found=found))
   if found:
@@ -207,13 +214,14 @@ def _while(eqn: JaxprEqn, origins: list[Origin], context: _Context, where: str) 
 
 def _cond(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[Origin]:
   index, operands = origins[0], origins[1:]
-  costliest, results = [], None
+  costliest: list[Found] = []
+  results: list[Origin] = []
   for branch in eqn.params['branches']:
-    found = []
+    found: list[Found] = []
     branch_results = _walk(branch, operands, context._replace(found=found))
     if sum(f.macs for f in found) > sum(f.macs for f in costliest):
       costliest = found
-    if results is None:
+    if not results:
       results = branch_results
     else:
       results = [provenance.join(a, b) for a, b in zip(results, branch_results)]

@@ -11,7 +11,7 @@ forward mode, reverse mode and every nesting of them stay among the three.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -115,7 +115,7 @@ def _compute(
 ) -> jax.Array:
   """The three faces in terms of lax."""
   del rule  # Says how the primitive batches, not what it computes.
-  conv = functools.partial(lax.conv_general_dilated, **params)
+  conv: Callable[..., jax.Array] = functools.partial(lax.conv_general_dilated, **params)
   if target == 'out':
     return conv(x, y)
   if target == 'lhs':

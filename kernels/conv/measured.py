@@ -64,10 +64,11 @@ def fastest_form(compute: Callable[..., jax.Array], args, axes, params: dict[str
   Returns:
     'unroll' or 'group'.
   """
+  x, y = args
   options = {name: value for name, value in params.items() if name != 'target'}
   key = MappedConv(
     params['target'],
-    tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args),
+    (jax.ShapeDtypeStruct(x.shape, x.dtype), jax.ShapeDtypeStruct(y.shape, y.dtype)),
     tuple(axis == 0 for axis in axes),
     tuple(sorted(options.items())),
   )

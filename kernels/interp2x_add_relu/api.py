@@ -35,8 +35,8 @@ def interp2x_add_relu(
   Raises:
     ValueError: on arguments that do not fit, or a kernel that cannot run.
   """
-  for name, x, virtual in (('a', a, a_virtual), ('b', b, b_virtual)):
-    if virtual:
+  for name, x, is_virtual in (('a', a, a_virtual), ('b', b, b_virtual)):
+    if is_virtual:
       size = dispatch.check_samples(name, x, size)
     else:
       size = dispatch.check_map(name, x, size, full=True)

@@ -56,8 +56,8 @@ def max_pool(samples: jax.Array, *, size: tuple[int, int], tile: Tile) -> tuple[
     _stage(rows, x, (i, jnp.minimum(i + 1, height - 1)), tile, block_)
 
     def pool(s):
-      best = _window(rows, 0, s, tile)
-      best = jnp.maximum(jnp.maximum(best[0], best[1]), jnp.maximum(best[2], best[3]))
+      a, b, c, d = _window(rows, 0, s, tile)
+      best = jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
       out[image, i, pallas.ds(s, tile.columns), block_] = best.astype(out.dtype)
 
     walk(windows[1], tile, pool)

@@ -17,6 +17,8 @@ last two lines are from a run of their own:
 | clamped taps both ways (used)           |           1.05 / 3.16 |         0.33 / 0.94 |
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,7 +116,7 @@ def transposed(
   which = (2 * low + odd).astype(jnp.int8)
   g = taps.widen(cotangent)
   rows, columns = map(_shares, size)
-  total = 0.0
+  total: Any = 0.0
   for row, row_between in rows:
     for column, column_between in columns:
       k = taps.gather(which, row.index, column.index)

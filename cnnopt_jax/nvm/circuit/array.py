@@ -199,7 +199,7 @@ def bank_of_mats(
     reset_energy_pj=(mat.reset_energy * active + tree_write) * PJ,
     leakage_mw=mat.leakage * count + mat.converter_leakage * powered + tree.leakage,
     valid=mat.valid & ((aspect <= MAX_BANK_ASPECT) | (org.is_tag == 1)),
-    breakdown=None,
+    breakdown=None,  # type: ignore[arg-type]  # `array_model` adds it.
   )
 
 

@@ -1,5 +1,6 @@
 """`cache_ppa`: a data array and a tag array in one of three access modes."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -231,16 +232,18 @@ def cache_model(
 ) -> CachePPA:
   """`cache_ppa` without conversions, for programs that are already in float64."""
   # Both arrays in one vmapped evaluation, which halves what there is to compile.
-  pair = lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-  arrays = jax.vmap(lambda *one: array.array_model(*one, nvsim_compatible))(
-    pair(cell, tag_cell), pair(tech, tag_tech), pair(data_org, tag_org)
-  )
+  model = functools.partial(array.array_model, nvsim_compatible=nvsim_compatible)
+  pairs = [
+    jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    for trees in ((cell, tag_cell), (tech, tag_tech), (data_org, tag_org))
+  ]
+  arrays = jax.vmap(model)(*pairs)
   data, tag = (jax.tree.map(lambda field, i=i: field[i], arrays) for i in range(2))
-  totals = [
+  data_totals, tag_totals = (
     array_totals(ppa, ppa.breakdown.mat_read_latency_ns, ppa.breakdown.column_decoder_latency_ns)
     for ppa in (data, tag)
-  ]
-  return CachePPA(combine(*totals, mode, bus), data, tag)
+  )
+  return CachePPA(combine(data_totals, tag_totals, mode, bus), data, tag)
 
 
 _cache_ppa = jax.jit(cache_model, static_argnums=8, compiler_options=compilation.QUICKLY)

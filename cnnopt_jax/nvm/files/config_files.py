@@ -65,12 +65,13 @@ class Config(NamedTuple):
 
 def _partition(text: str) -> tuple[int, int, int, int]:
   match = re.match(r'(\d+)\s*x\s*(\d+)\s*,\s*(\d+)\s*x\s*(\d+)', text)
-  counts = tuple(map(int, match.groups())) if match else ()
+  counts = [int(count) for count in match.groups()] if match else []
   if not match or any(count < 1 or count & (count - 1) for count in counts):
     raise ValueError('allowed: "AxB, CxD" of powers of two')
-  if counts[2] > counts[0] or counts[3] > counts[1]:
+  rows, columns, active_rows, active_columns = counts
+  if active_rows > rows or active_columns > columns:
     raise ValueError('allowed: no more active ones than there are')
-  return counts
+  return rows, columns, active_rows, active_columns
 
 
 def _power_of_two(text: str) -> int:

@@ -46,7 +46,7 @@ def read_options(path: pathlib.Path, options: dict[str, Option]) -> dict[str, En
     OptionFileError: for an unknown or repeated field, a wrong unit, or an impossible value.
     OSError: if the file cannot be read.
   """
-  entries = {}
+  entries: dict[str, Any] = {}
   for number, line in enumerate(path.read_text().splitlines(), start=1):
     line = line.strip()
     if not line.startswith('-'):

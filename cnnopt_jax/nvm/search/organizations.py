@@ -118,7 +118,7 @@ def tag_organizations(
   return select(org, valid)
 
 
-def select(org: structures.Organization, index: np.ndarray) -> structures.Organization:
+def select(org: structures.Organization, index: np.ndarray | int) -> structures.Organization:
   """Members of a batch of organisations, by mask or index."""
   return structures.Organization(
     **{name: np.asarray(getattr(org, name))[index] for name in org.__dataclass_fields__}

@@ -5,9 +5,10 @@ d min_o f(o, x) / dx = df(o*, x) / dx wherever the winner o* is unique, and the 
 and folds, which are steps, do not change almost everywhere.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +123,7 @@ def _gradients(
   nvsim_compatible,
 ):
   """The figure and its gradients in both dicts."""
+  data_organization, tag_organization = organizations_
 
   def evaluate(cell_values, tech_values):
     moved = data[0].replace(**cell_values), _unflatten(data[1], tech_values)
@@ -134,7 +136,8 @@ def _gradients(
       tag_cell,
       moved[1],
       tag_tech,
-      *organizations_,
+      data_organization,
+      tag_organization,
       cache.bus_of_wires(width, moved[1]),
       mode,
       nvsim_compatible,
@@ -146,7 +149,7 @@ def _gradients(
 
 def _flatten(technology: structures.Technology) -> dict[str, float]:
   """All quantities of a technology by name, those of its wires with a prefix."""
-  values = {}
+  values: dict[str, float] = {}
   for name in technology.__dataclass_fields__:
     field = getattr(technology, name)
     if isinstance(field, structures.Wire):
@@ -162,11 +165,11 @@ def _unflatten(
   technology: structures.Technology, values: dict[str, jax.Array]
 ) -> structures.Technology:
   """The technology with those quantities."""
-  wires = {
+  wires: dict[str, Any] = {
     name: structures.Wire(
       **{part: values[f'{name}.{part}'] for part in structures.Wire.__dataclass_fields__}
     )
     for name in ('local', 'routing')
   }
-  plain = {name: value for name, value in values.items() if '.' not in name}
-  return technology.replace(**plain, **wires)
+  plain: dict[str, Any] = {name: value for name, value in values.items() if '.' not in name}
+  return dataclasses.replace(technology, **plain, **wires)

@@ -6,6 +6,7 @@ target tries the other local wires, and with the better of them every wire and d
 target's own metric. The partition is not searched again.
 """
 
+import dataclasses
 import functools
 import itertools
 
@@ -34,7 +35,7 @@ def variants(technology: structures.Technology) -> list[structures.Technology]:
   """The technology with every choice of wires; the one of the search comes first."""
   wire = lambda layer: wires.wire(technology.feature_nm, layer, technology.temperature_k)
   return [
-    technology.replace(local=wire(local), routing=wire(routing), drive=int(drive))
+    dataclasses.replace(technology, local=wire(local), routing=wire(routing), drive=int(drive))
     for local in LOCALS
     for routing, drive in ROUTINGS
   ]

@@ -42,7 +42,7 @@ def edap_tuned(
   Returns:
     `{(cell, capacity in bytes): winner}`; a cache that cannot be built is left out.
   """
-  best = {}
+  best: dict[tuple[str, int], exploration.Winner] = {}
   for row in exploration.explore(
     cells, technology, capacities_bytes, modes, NVSIM_TARGETS, **options
   ):

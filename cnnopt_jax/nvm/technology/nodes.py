@@ -12,6 +12,7 @@ about 70 instead of 100 mV a decade), PMOS nearly equals NMOS (ratio 1.2).
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ def _row(node_nm: int, roadmap: str):
   if low == high:
     return fine, fine
   weight = (node_nm - low) / (high - low)
-  blended = {}
+  blended: dict[str, Any] = {}
   for name in fine._fields:
     a, b = np.asarray(getattr(fine, name)), np.asarray(getattr(coarse, name))
     geometric = name.startswith('off_')

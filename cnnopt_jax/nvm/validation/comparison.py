@@ -11,7 +11,7 @@ nearest value that the reference's printed digits allow.
 
 import collections
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -62,15 +62,11 @@ def _quantities() -> dict[str, Any]:
   for kind, name in (('Read', 'read'), ('Write', 'write'), ('SET', 'set'), ('RESET', 'reset')):
     latency, energy = f'{kind} Latency', f'{kind} Dynamic Energy'
     subarray_energy = 'subarray_read_energy_pj' if name == 'read' else 'subarray_write_energy_pj'
-    common = {
+    common: dict[str, Callable[[Any], Any]] = {
       latency: total(f'{name}_latency_ns'),
       energy: total(f'{name}_energy_pj'),
       f'{latency} > H-Tree Latency': part('htree_latency_ns'),
-      f'{latency} > Mat Latency': (
-        lambda a, name=name: (
-          a.breakdown.predecoder_latency_ns + getattr(a.breakdown, f'subarray_{name}_latency_ns')
-        )
-      ),
+      f'{latency} > Mat Latency': functools.partial(_mat_latency_ns, name),
       f'{latency} > Subarray Latency': part(f'subarray_{name}_latency_ns'),
       f'{latency} > Predecoder Latency': part('predecoder_latency_ns'),
       f'{latency} > Row Decoder Latency': part('row_decoder_latency_ns'),
@@ -86,6 +82,11 @@ def _quantities() -> dict[str, Any]:
     }
     table = common | table
   return table
+
+
+def _mat_latency_ns(name: str, a: array.ArrayPPA) -> Any:
+  subarray = getattr(a.breakdown, f'subarray_{name}_latency_ns')
+  return a.breakdown.predecoder_latency_ns + subarray
 
 
 QUANTITIES = _quantities()
@@ -135,16 +136,9 @@ def forced_organization(
   design: Design, mode: specs.Mode = specs.Mode.RAM, *, associativity: int = 1
 ) -> structures.Organization:
   """The organisation of a reference design: mats of 2 x 2 subarrays, all active."""
-  one = _log2(2)
-  partition = organizations.Partition(
-    *map(_log2, design.mats),
-    *map(_log2, design.active),
-    one,
-    one,
-    one,
-    one,
-    *map(_log2, design.mux),
-  )
+  subarrays = (2, 2)
+  counts = (*design.mats, *design.active, *subarrays, *subarrays, *design.mux)
+  partition = organizations.Partition._make(map(_log2, counts))
   spec = specs.CacheSpec(design.capacity_bytes, design.word_bits // 8, associativity)
   org, valid = organizations.resolve_data(
     spec, mode, partition, np.zeros(1, np.int32), nvsim_compatible=True
@@ -169,7 +163,8 @@ def unmodelled(row: Figure | CacheRow | CactiRow) -> str | None:
 
 @functools.partial(jax.jit, compiler_options=compilation.QUICKLY)
 def _evaluate(cells, techs, orgs):
-  return jax.vmap(lambda *one: array.array_model(*one, True))(cells, techs, orgs)
+  model = functools.partial(array.array_model, nvsim_compatible=True)
+  return jax.vmap(model)(cells, techs, orgs)
 
 
 @precision.in_float64
@@ -317,15 +312,17 @@ def compare_cacti(
 
 
 def _cache_totals(data, tag, spec, mode, tech):
-  totals = [
+  data_totals, tag_totals = (
     cache.array_totals(
       ppa, ppa.breakdown.mat_read_latency_ns, ppa.breakdown.column_decoder_latency_ns
     )
     for ppa in (data, tag)
-  ]
+  )
   with precision.float64():
     return precision.to_numpy(
-      cache.combine(*totals, specs.CACHE_MODES.index(mode), cache.bank_bus(spec, tech))
+      cache.combine(
+        data_totals, tag_totals, specs.CACHE_MODES.index(mode), cache.bank_bus(spec, tech)
+      )
     )
 
 

@@ -246,7 +246,8 @@ def _cache(row, line):
     raise ValueError(f'run {row["run"]!r}: not <node>_<line>B_<mode>_[roadmap_]<cell>_<capacity>')
   if not organization:
     raise ValueError(f'data_org {row["data_org"]!r}: not "mats RxC act RxC; sub RxC; mux A/B/C"')
-  counts = [int(count) for count in organization.groups()]
+  rows, columns, active_rows, active_columns, *mux = map(int, organization.groups())
+  bit_line, first, second = mux
   line_bytes = int(run['line'])
   capacity = int(run['capacity']) << {'K': 10, 'M': 20, 'G': 30}[run['unit']]
   design = Design(
@@ -255,9 +256,9 @@ def _cache(row, line):
     run['roadmap'] or 'HP',
     capacity,
     8 * line_bytes,
-    tuple(counts[:2]),
-    tuple(counts[2:4]),
-    tuple(counts[4:]),
+    (rows, columns),
+    (active_rows, active_columns),
+    (bit_line, first, second),
   )
   if row['opt_target'] not in _TARGETS:
     raise ValueError(f'opt_target {row["opt_target"]!r}: unknown')

@@ -28,7 +28,8 @@ def interpolate(samples: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 def interpolation_defect(full: jax.Array) -> jax.Array:
   """Interpolation of a map's even rows and columns minus the map, [N, H, W, C]: 0 at samples."""
-  return interpolate(full[:, ::2, ::2], full.shape[1:3]) - full
+  _, height, width, _ = full.shape
+  return interpolate(full[:, ::2, ::2], (height, width)) - full
 
 
 def second_differences(

@@ -122,7 +122,7 @@ def conv_form(
   allowed = conv_forms(x, kernel_shape, stride, padding, groups)
   if transformed and on_cpu and 'winograd' in allowed and _fewer_products_pay(x, kernel_shape):
     return 'winograd'
-  if 'direct' in allowed:
+  if not isinstance(x, VirtualMap):
     channels, sides = kernel_shape[2], [-(-n // stride) for n in x.shape[1:3]]
     short = virtual and on_cpu and _is_short(x.shape[0], sides, channels)
     return 'patches' if short and 'patches' in allowed else 'direct'

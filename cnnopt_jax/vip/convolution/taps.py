@@ -55,8 +55,9 @@ class EdgeTaps:
 
   def __init__(self, kernel: jax.Array | FoldedKernel | WinogradKernel, padding):
     self._padding = padding
-    self._folded = isinstance(kernel, FoldedKernel) and padding == _ONE_AROUND
-    self._kernel = kernel.taps if self._folded else raw(kernel)
+    self._folded, self._kernel = False, raw(kernel)
+    if isinstance(kernel, FoldedKernel) and padding == _ONE_AROUND:
+      self._folded, self._kernel = True, kernel.taps
 
   def interior(self) -> jax.Array:
     """Folded both ways."""

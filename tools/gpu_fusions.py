@@ -54,23 +54,25 @@ def main():
     'topology', 'cuda', target_config=TARGET, topology='1x1x1'
   ).devices[0]
   sharding = jax.sharding.SingleDeviceSharding(device)
-  array = lambda size, dtype=DTYPE: jax.ShapeDtypeStruct(
-    (BATCH, *size, CHANNELS), dtype, sharding=sharding
-  )
+
+  def array(size, dtype=DTYPE):
+    return jax.ShapeDtypeStruct((BATCH, *size, CHANNELS), dtype, sharding=sharding)
+
   samples, full = array([-(-n // 2) for n in SIZE]), array(SIZE)
   positive = array(SIZE, bool)
   pooled = array([n // 2 for n in SIZE])
   padded = array([n + 2 for n in samples.shape[1:3]])
   both = functools.partial(add_relu.add_relu, other_virtual=True)
   one = functools.partial(add_relu.add_relu, other_virtual=False)
-  back = lambda virtual: functools.partial(add_relu.transposed, other_virtual=virtual)
+  back_both = functools.partial(add_relu.transposed, other_virtual=True)
+  back_one = functools.partial(add_relu.transposed, other_virtual=False)
   # Forward and what it takes, backward and what it takes: cotangents, then residuals.
   cases = {
     'interp2x': (interp2x.interp2x, [samples], interp2x.interp2x_transposed, [full]),
     'interp2x_max_pool': (max_pool.max_pool, [samples], max_pool.transposed, [pooled, samples]),
     'border_pad': (border_pad.border_pad, [samples], border_pad.border_pad_transposed, [padded]),
-    'interp2x_add_relu': (both, [samples, samples], back(True), [full, positive]),
-    'interp2x_add_relu, map': (one, [samples, full], back(False), [full, positive]),
+    'interp2x_add_relu': (both, [samples, samples], back_both, [full, positive]),
+    'interp2x_add_relu, map': (one, [samples, full], back_one, [full, positive]),
   }
   print(f'{BATCH} x {SIZE} x {CHANNELS}, {DTYPE}, JAX {jax.__version__}')
   for name, (forward, arrays, backward, cotangents) in cases.items():

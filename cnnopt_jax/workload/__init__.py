@@ -4,12 +4,11 @@ from cnnopt_jax.workload.dataflow import Dataflow, FusedKernel, Tensor
 from cnnopt_jax.workload.launches import KernelLaunch, Schedule, schedule, with_virtual_maps
 from cnnopt_jax.workload.paths import path_string
 from cnnopt_jax.workload.provenance import AmbiguousWeightError
-from cnnopt_jax.workload.table import ROLES, Layer, LayerTable, Parameter
+from cnnopt_jax.workload.table import Layer, LayerTable, Parameter
 from cnnopt_jax.workload.trace import trace_layers
 from cnnopt_jax.workload.walk import UnboundedLoopError, UnknownPrimitiveError
 
 __all__ = [
-  'ROLES',
   'AmbiguousWeightError',
   'Dataflow',
   'FusedKernel',

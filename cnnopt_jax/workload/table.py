@@ -10,8 +10,6 @@ from jax.lax import ConvDimensionNumbers
 
 from cnnopt_jax.workload.dataflow import Dataflow
 
-ROLES = ('weight', 'bias', 'norm', 'other')
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layer:

@@ -103,7 +103,10 @@ def test_launches_of_inference():
 def test_launches_of_a_training_step():
   table = trace_layers(_two_layers, TWO, _leaf(5, 6))
   launched = schedule(table, training=True)
-  role = lambda i: (launched.tensors[i].role, launched.tensors[i].elements)
+
+  def role(i):
+    return launched.tensors[i].role, launched.tensors[i].elements
+
   backward = [
     (s.kind, [role(i) for i in s.reads], [role(i) for i in s.writes])
     for s in launched.launches[3:7]
@@ -141,9 +144,10 @@ def test_gradients_of_an_array_with_two_readers_are_added():
 
 def test_bytes_at_bits():
   launched = schedule(trace_layers(_two_layers, TWO, _leaf(5, 6)), training=True)
-  by_role = lambda sizes, role: sorted(
-    {(t.path, int(s)) for t, s in zip(launched.tensors, sizes) if t.role == role}
-  )
+
+  def by_role(sizes, role):
+    return sorted({(t.path, int(s)) for t, s in zip(launched.tensors, sizes) if t.role == role})
+
   sizes = launched.tensor_bytes(batch=3, weight_bits={'a': 3}, activation_bits=16)
   assert ('a', 18) in by_role(sizes, 'parameter') and ('b', 96) in by_role(sizes, 'parameter')
   assert by_role(sizes, 'input') == [('', 3 * 30 * 2)]
@@ -177,7 +181,10 @@ def test_virtual_maps_joined_by_path():
 def test_training_table_has_the_statistics_of_batch_norm():
   model = models.create('resnet8', num_classes=10)
   inference, training = (models.layer_table(model, (32, 32, 3), train=t) for t in (False, True))
-  count = lambda table: sum(k.layer < 0 for k in table.dataflow.kernels)
+
+  def count(table):
+    return sum(k.layer < 0 for k in table.dataflow.kernels)
+
   assert count(training) == count(inference) + 7  # One pass for each of the seven norms.
   assert training.macs == inference.macs
 

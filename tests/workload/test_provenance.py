@@ -13,6 +13,10 @@ W = jax.ShapeDtypeStruct((3, 3, 4, 5), jnp.float32)
 BITS = jax.ShapeDtypeStruct((), jnp.int32)
 
 
+def _leaf(*shape):
+  return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
 def _conv(x, w):
   return lax.conv_general_dilated(x, w, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
@@ -140,12 +144,11 @@ def test_learned_steps_are_no_weights():
   }
 
 
-def test_low_rank_addition_keeps_the_leaf():
+def test_low_rank_addition_keeps_the__leaf():
   def f(params, x):
     return x @ (params['w'] + params['a'] @ params['b'])
 
-  leaf = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
-  table = trace_layers(f, {'w': leaf(6, 5), 'a': leaf(6, 2), 'b': leaf(2, 5)}, leaf(3, 6))
+  table = trace_layers(f, {'w': _leaf(6, 5), 'a': _leaf(6, 2), 'b': _leaf(2, 5)}, _leaf(3, 6))
   assert [(row.kind, row.weight) for row in table] == [('dense', 'b'), ('dense', 'w')]
 
 
@@ -154,15 +157,13 @@ def test_position_embedding_makes_no_weight_of_an_image():
     x = x + params['position']
     return x @ params['w'], (x @ x.T)
 
-  leaf = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
-  table = trace_layers(f, {'position': leaf(6, 4), 'w': leaf(4, 5)}, leaf(6, 4))
+  table = trace_layers(f, {'position': _leaf(6, 4), 'w': _leaf(4, 5)}, _leaf(6, 4))
   assert [row.weight for row in table] == ['w', None]
   assert [row.kind for row in table] == ['dense', 'matmul']
 
 
 def test_weight_on_the_left():
-  leaf = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
-  (row,) = trace_layers(lambda w, x: w @ x, leaf(5, 4), leaf(4, 3))
+  (row,) = trace_layers(lambda w, x: w @ x, _leaf(5, 4), _leaf(4, 3))
   assert (row.kind, row.input_shape, row.kernel_shape) == ('dense', (4, 3), (5, 4))
   assert (row.fan_in, row.output_channels, row.macs) == (4, 5, 60)
 

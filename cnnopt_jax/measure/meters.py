@@ -163,7 +163,10 @@ def nvml_meter(library: ModuleType | None = None) -> Meter | NotMeasured:
     domains = tuple(
       f'GPU {name} {library.nvmlDeviceGetName(handle)}' for name, handle in zip(names, handles)
     )
-    read = lambda: [library.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles]
+
+    def read():
+      return [library.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in handles]
+
     read()
   except library.NVMLError as error:
     return NotMeasured(f'NVML: {error}')

@@ -231,7 +231,10 @@ def train_step(
 
   finite = jnp.isfinite(loss)
   running = (state.diverged_step < 0) & finite
-  keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(running, n, o), new, old)
+
+  def keep(new, old):
+    return jax.tree.map(lambda n, o: jnp.where(running, n, o), new, old)
+
   loss_sum = jnp.where(step_in_epoch == 0, 0.0, state.loss_sum) + loss
   return TrainState(
     step=state.step + 1,

@@ -53,19 +53,7 @@ def train(
   fine_tuning = previous is not None
   epochs = config.fine_tune_epochs if fine_tuning else config.epochs
   rate = config.fine_tune_learning_rate if fine_tuning else config.learning_rate
-  steps_per_epoch = len(dataset.train) // config.batch_size
-  recipe = training.Recipe(
-    steps=epochs * steps_per_epoch,
-    steps_per_epoch=steps_per_epoch,
-    momentum=config.momentum,
-    weight_decay=config.weight_decay,
-    label_smoothing=config.label_smoothing,
-    shift=config.shift,
-    flip=config.flip,
-    mean=dataset.mean,
-    std=dataset.std,
-    quantizer=QUANTIZER,
-  )
+  recipe = _recipe(setting, epochs)
   seeds = jnp.asarray(config.seeds, jnp.int32)
   bits = None if setting.bits is None else jnp.full_like(seeds, setting.bits)
   members = training.Members(seeds, bits, jnp.full(seeds.shape, rate, jnp.float32))
@@ -91,6 +79,24 @@ def train(
     ).state
   finally:
     checkpoints.close()
+
+
+def _recipe(setting: Setting, epochs: int) -> training.Recipe:
+  """How every member trains, dense or virtual."""
+  config, dataset = setting.config, setting.dataset
+  steps_per_epoch = len(dataset.train) // config.batch_size
+  return training.Recipe(
+    steps=epochs * steps_per_epoch,
+    steps_per_epoch=steps_per_epoch,
+    momentum=config.momentum,
+    weight_decay=config.weight_decay,
+    label_smoothing=config.label_smoothing,
+    shift=config.shift,
+    flip=config.flip,
+    mean=dataset.mean,
+    std=dataset.std,
+    quantizer=QUANTIZER,
+  )
 
 
 def inference_variables(setting: Setting, state: training.TrainState) -> list[dict[str, Any]]:

@@ -44,10 +44,13 @@ class FoldedKernel(_Prepared):
   Attributes:
     taps: [3, 3, Cin / groups, Cout].
     transformed: [4, 4, Cin, Cout], the taps as `kernels.winograd` multiplies them, or None.
+    reads: what it was prepared for. Static: jit takes a tree for another one of the same shapes if
+      their classes differ in nothing else (`tests/test_pytrees.py`).
   """
 
   taps: jax.Array
   transformed: jax.Array | None = None
+  reads: str = struct.field(pytree_node=False, default='samples')
 
   def unfold(self) -> jax.Array:
     """The kernel that was folded, up to rounding."""
@@ -65,10 +68,12 @@ class WinogradKernel(_Prepared):
   Attributes:
     taps: [3, 3, Cin, Cout], the kernel.
     transformed: [4, 4, Cin, Cout], as `kernels.winograd` multiplies it.
+    reads: as in `FoldedKernel`.
   """
 
   taps: jax.Array
   transformed: jax.Array
+  reads: str = struct.field(pytree_node=False, default='arrays')
 
 
 def fold_kernel(kernel: jax.Array, *, platform: str | None = None) -> FoldedKernel:

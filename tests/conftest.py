@@ -10,6 +10,7 @@ for bit, and the experiments that tests start. Everything does so with
 """
 
 import atexit
+import ctypes
 import gc
 import os
 import resource
@@ -92,6 +93,10 @@ def _let_go_of_programs():
           value.cache_clear()
   jax.clear_caches()
   gc.collect()
+  # Compiling leaves free memory in glibc's arenas; other C libraries have no such call.
+  trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+  if trim is not None:
+    trim(0)
 
 
 def pytest_sessionfinish(session):

@@ -20,46 +20,53 @@ def write(config, workdir: pathlib.Path, rows: list[dict[str, Any]], base: dict[
   plot(config, rows, workdir / 'codesign.png')
 
 
+_HEAD = [
+  'bits',
+  'plan',
+  'width',
+  'technology',
+  'MiB',
+  'accuracy',
+  'weights, KiB',
+  'MMAC',
+  'area, mm2',
+  'energy, mJ',
+  'delay, ms',
+  'EDP, mJ s',
+  'EDP gain',
+]
+
+
+def _cells(row: dict[str, Any]) -> list:
+  """One row of the table under `_HEAD`."""
+  return [
+    row['bits'],
+    row['plan'],
+    f'{row["width_multiplier"]:.3g}',
+    row['technology'],
+    row['capacity_mib'],
+    '-' if row['test_accuracy'] is None else f'{row["test_accuracy"]:.4f}',
+    f'{row["weight_kib"]:,.0f}',
+    f'{row["macs"] / 1e6:,.1f}',
+    f'{row["area_mm2"]:.3g}',
+    f'{1e3 * row["total_energy_j"]:.4g}',
+    f'{1e3 * row["delay_s"]:.4g}',
+    f'{1e3 * row["edp_js"]:.4g}',
+    f'{row["edp_reduction"]:.3g}',
+  ]
+
+
 def as_report(config, rows, base) -> list[str]:
-  known = any(r['test_accuracy'] is not None for r in rows)
+  """The lines of report.md."""
+  if any(r['test_accuracy'] is not None for r in rows):
+    criteria = 'By EDP, area and accuracy'
+  else:
+    criteria = (
+      'By EDP and area, where more bits and more MACs count as no less accurate: '
+      '**no accuracy is known here** (`results` names runs that measured it)'
+    )
   front = sorted((r for r in rows if r['pareto']), key=lambda r: r['edp_js'])
-  head = [
-    'bits',
-    'plan',
-    'width',
-    'technology',
-    'MiB',
-    'accuracy',
-    'weights, KiB',
-    'MMAC',
-    'area, mm2',
-    'energy, mJ',
-    'delay, ms',
-    'EDP, mJ s',
-    'EDP gain',
-  ]
-  cells = lambda r: [
-    r['bits'],
-    r['plan'],
-    f'{r["width_multiplier"]:.3g}',
-    r['technology'],
-    r['capacity_mib'],
-    '-' if r['test_accuracy'] is None else f'{r["test_accuracy"]:.4f}',
-    f'{r["weight_kib"]:,.0f}',
-    f'{r["macs"] / 1e6:,.1f}',
-    f'{r["area_mm2"]:.3g}',
-    f'{1e3 * r["total_energy_j"]:.4g}',
-    f'{1e3 * r["delay_s"]:.4g}',
-    f'{1e3 * r["edp_js"]:.4g}',
-    f'{r["edp_reduction"]:.3g}',
-  ]
-  criteria = (
-    'by EDP, area and accuracy'
-    if known
-    else 'by EDP and area, where more bits and more '
-    'MACs count as no less accurate: **no accuracy is known here** (`results` names runs '
-    'that measured it)'
-  )
+  more = f' The first {_SHOWN} by EDP; results.csv has all.' if len(front) > _SHOWN else ''
   return [
     f'# {config.model}: bits, virtual maps, memory technology and capacity together',
     '',
@@ -72,11 +79,9 @@ def as_report(config, rows, base) -> list[str]:
     '',
     f'## The {len(front)} combinations that no other beats',
     '',
-    f'{criteria[0].upper()}'
-    f'{criteria[1:]}.'
-    + (f' The first {_SHOWN} by EDP; results.csv has all.' if len(front) > _SHOWN else ''),
+    f'{criteria}.{more}',
     '',
-    to_markdown([cells(r) for r in front[:_SHOWN]], head),
+    to_markdown([_cells(r) for r in front[:_SHOWN]], _HEAD),
     '## What each choice alone does to EDP',
     '',
     'Geometric mean over all else of the EDP of the first option over that of this one.',

@@ -1,5 +1,6 @@
 """Tables and plots of `experiments.nvm_eval`."""
 
+import functools
 import itertools
 import pathlib
 
@@ -244,47 +245,8 @@ def _sensitivity(config, workdir, rows, figures, demands) -> list[str]:
     {(r['source'], r['technology'], r['capacity_mib']) for r in rows if r['technology'] != 'sram'}
   )
   pairs = [pair for pair in pairs if config.analysis != 'scaling' or pair[2] in (3, 32)]
-
-  def gain(pair, drams):
-    source, name, mib = pair
-    # Of equal area: the published caches are compared with the only SRAM cache of their table.
-    baseline = {'model': config.baseline_mib, 'published': 3}[source]
-    sram_mib = baseline if config.analysis == 'iso_area' else mib
-    logs = []
-    for found in demands.values():
-      edps = [
-        nvm.system_totals(
-          nvm.Demand(found.l2_reads, found.l2_writes, float(sum(found.dram(size * MIB)))),
-          figures[source, who, size],
-          drams,
-        ).edp_js
-        for who, size in (('sram', sram_mib), (name, mib))
-      ]
-      logs.append(np.log(edps[0] / edps[1]))
-    return np.exp(np.mean(logs, 0))
-
-  times = np.geomspace(0.05, 500, 41)
-  drawing = figure.Figure(figsize=(9.2, 3.6), layout='constrained')
-  axes = dict(zip(SOURCES, drawing.subplots(1, 2, sharey=True)))
-  for pair, (factor, style) in itertools.product(pairs, ((0.25, '--'), (1.0, '-'), (4.0, ':'))):
-    source, name, mib = pair
-    energy = factor * dram.access_nj
-    axes[source].plot(
-      times,
-      gain(pair, nvm.Dram(np.full_like(times, energy), times)),
-      style,
-      color=plots.COLORS[name],
-      alpha=1.0 if mib <= 10 else 0.4,
-      label=f'{name} {mib} MiB, {energy:.2g} nJ',
-    )
-  for source, axis in axes.items():
-    axis.axvline(dram.access_ns, color='0.7', linewidth=0.8)
-    axis.set(xscale='log', xlabel='time of a DRAM access, ns', title=SOURCES[source])
-    axis.grid(alpha=0.3)
-    if len(axis.lines) > 1:
-      axis.legend(fontsize=6, frameon=False)
-  axes['published'].set_ylabel('mean EDP reduction with DRAM')
-  drawing.savefig(workdir / 'dram_sensitivity.png', dpi=150)
+  gain = functools.partial(_mean_edp_reduction, config, figures, demands)
+  _plot_sensitivity(gain, pairs, dram, workdir / 'dram_sensitivity.png')
   columns = {
     'all channels busy, 0.07 ns': 0.07,
     f'ours, {dram.access_ns:.2g} ns': dram.access_ns,
@@ -307,3 +269,52 @@ def _sensitivity(config, workdir, rows, figures, demands) -> list[str]:
     to_markdown(body, ['source', 'technology', 'MiB', *columns]),
     '![mean EDP reduction against DRAM time and energy](dram_sensitivity.png)',
   ]
+
+
+def _mean_edp_reduction(config, figures, demands, pair, dram) -> np.ndarray:
+  """Geometric mean over the workloads of SRAM's EDP over a cache's; of the shape of `dram`.
+
+  `pair` is (source, technology, MiB).
+  """
+  source, name, mib = pair
+  # Of equal area: the published caches are compared with the only SRAM cache of their table.
+  baseline = {'model': config.baseline_mib, 'published': 3}[source]
+  sram_mib = baseline if config.analysis == 'iso_area' else mib
+  logs = []
+  for found in demands.values():
+    edps = [
+      nvm.system_totals(
+        nvm.Demand(found.l2_reads, found.l2_writes, float(sum(found.dram(size * MIB)))),
+        figures[source, who, size],
+        dram,
+      ).edp_js
+      for who, size in (('sram', sram_mib), (name, mib))
+    ]
+    logs.append(np.log(edps[0] / edps[1]))
+  return np.exp(np.mean(logs, 0))
+
+
+def _plot_sensitivity(gain, pairs, dram, path) -> None:
+  """`gain(pair, dram)` over the time of an access, at a quarter, all and four times its energy."""
+  times = np.geomspace(0.05, 500, 41)
+  drawing = figure.Figure(figsize=(9.2, 3.6), layout='constrained')
+  axes = dict(zip(SOURCES, drawing.subplots(1, 2, sharey=True)))
+  for pair, (factor, style) in itertools.product(pairs, ((0.25, '--'), (1.0, '-'), (4.0, ':'))):
+    source, name, mib = pair
+    energy = factor * dram.access_nj
+    axes[source].plot(
+      times,
+      gain(pair, nvm.Dram(np.full_like(times, energy), times)),
+      style,
+      color=plots.COLORS[name],
+      alpha=1.0 if mib <= 10 else 0.4,
+      label=f'{name} {mib} MiB, {energy:.2g} nJ',
+    )
+  for source, axis in axes.items():
+    axis.axvline(dram.access_ns, color='0.7', linewidth=0.8)
+    axis.set(xscale='log', xlabel='time of a DRAM access, ns', title=SOURCES[source])
+    axis.grid(alpha=0.3)
+    if len(axis.lines) > 1:
+      axis.legend(fontsize=6, frameon=False)
+  axes['published'].set_ylabel('mean EDP reduction with DRAM')
+  drawing.savefig(path, dpi=150)

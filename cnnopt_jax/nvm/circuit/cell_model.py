@@ -84,8 +84,7 @@ def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool
   With `nvsim_compatible`, a current-driven set without an energy takes its supply from whether
   the *reset* voltage is given.
   """
-  kind = cell.kind
-  is_sram = kind == Kind.SRAM
+  is_sram = cell.kind == Kind.SRAM
   has_transistor = is_sram | (cell.access == Access.CMOS)
   width = jnp.sqrt(cell.area_f2 / cell.aspect_ratio) * p.f
   height = jnp.sqrt(cell.area_f2 * cell.aspect_ratio) * p.f
@@ -95,20 +94,64 @@ def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool
     has_transistor, devices.drain_cap(p, access_width, width), cell.capacitance_ff
   )
   gates = jnp.where(is_sram, 2.0, 1.0) * p.gate_cap * access_width
-  kohm = lambda ohm: 1e-3 * ohm
-  on_res, off_res = (
-    access_res + kohm(r) for r in (cell.resistance_on_ohm, cell.resistance_off_ohm)
+  return CellModel(
+    width=width,
+    height=height,
+    is_sram=is_sram,
+    has_transistor=has_transistor,
+    is_crosspoint=cell.access == Access.NONE,
+    access_res=access_res,
+    access_cap=access_cap,
+    wordline_cap=jnp.where(has_transistor, gates, cell.capacitance_ff),
+    bitline_cap=jnp.where(has_transistor, access_cap / 2, cell.capacitance_ff),
+    leakage=jnp.where(is_sram, _sram_leakage(p, cell), 0.0),
+    precharger=columns.precharger(p, width),
+    **_reading(p, cell, is_sram, access_res),
+    **_write_energies(p, cell, nvsim_compatible),
+    **_write_currents(cell),
   )
 
-  # Voltage sensing: either a current is forced, or the cell divides the read voltage with a
-  # resistor of the geometric mean of its two states.
+
+def _kohm(ohm: Array) -> Array:
+  return 1e-3 * ohm
+
+
+def _positive(value: Array) -> Array:
+  """Keeps branches finite that are not taken."""
+  return jnp.maximum(value, 1e-12)
+
+
+def _sram_leakage(p, cell):
+  """Of one cell, mW."""
+  return (
+    p.vdd
+    * p.f
+    * (
+      2 * jnp.maximum(cell.sram_nmos_width_f * p.off_n, cell.sram_pmos_width_f * p.off_p)
+      + cell.access_width_f * p.off_n
+    )
+  )
+
+
+def _reading(p, cell, is_sram, access_res) -> dict[str, Array]:
+  """What a read needs.
+
+  Voltage sensing: either a current is forced, or the cell divides the read voltage with a resistor
+  of the geometric mean of its two states.
+  """
+  on_res, off_res = (
+    access_res + _kohm(r) for r in (cell.resistance_on_ohm, cell.resistance_off_ohm)
+  )
   forced = cell.read_voltage_v == 0
-  positive = lambda value: jnp.maximum(value, 1e-12)  # Keeps unused branches finite.
-  series = jnp.sqrt(positive(on_res * off_res))
-  divide = lambda r: cell.read_voltage_v * r / (r + series)
+  series = jnp.sqrt(_positive(on_res * off_res))
   read_current = 1e-3 * cell.read_current_ua
-  level_on = jnp.where(forced, read_current * on_res, divide(on_res))
-  level_off = jnp.where(forced, read_current * off_res, divide(off_res))
+  level_on, level_off = (
+    jnp.where(forced, read_current * r, cell.read_voltage_v * r / (r + series))
+    for r in (on_res, off_res)
+  )
+  drive_on_res, drive_off_res = (
+    jnp.where(forced, r, r * series / (r + series)) for r in (on_res, off_res)
+  )
   sense_voltage = 1e-3 * cell.min_sense_voltage_mv
   precharge = jnp.where(is_sram, p.vdd / 2, jnp.minimum(p.vdd, (level_on + level_off) / 2))
   senses_current = ~is_sram & (cell.senses_voltage == 0)
@@ -117,35 +160,40 @@ def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool
     | senses_current
     | ((precharge - level_on > sense_voltage) & (level_off - precharge > sense_voltage))
   )
-  parallel = lambda r: r * series / (r + series)
+  return dict(
+    senses_current=senses_current,
+    on_res=on_res,
+    off_res=off_res,
+    drive_on_res=drive_on_res,
+    drive_off_res=drive_off_res,
+    level_on=level_on,
+    level_off=level_off,
+    precharge=precharge,
+    sense_voltage=sense_voltage,
+    readable=readable,
+    read_voltage=cell.read_voltage_v,
+    read_power=_read_power(p, cell, forced, read_current),
+  )
 
-  low = kohm(positive(cell.resistance_on_ohm))
-  series_cell = jnp.sqrt(low * kohm(positive(cell.resistance_off_ohm)))
+
+def _read_power(p, cell, forced, read_current):
+  """Of one cell, mW; where it is not given, that of the current which the cell lets through."""
+  low = _kohm(_positive(cell.resistance_on_ohm))
+  series = jnp.sqrt(low * _kohm(_positive(cell.resistance_off_ohm)))
   available = cell.read_voltage_v - cell.access_drop_v
-  read_current_derived = jnp.where(
+  derived = jnp.where(
     cell.senses_voltage == 0,
     available / low,
-    jnp.where(forced, read_current, available / (low + series_cell)),
+    jnp.where(forced, read_current, available / (low + series)),
   )
-  read_power = jnp.where(
-    cell.read_power_uw == 0, p.vdd * read_current_derived, 1e-3 * cell.read_power_uw
-  )
+  return jnp.where(cell.read_power_uw == 0, p.vdd * derived, 1e-3 * cell.read_power_uw)
 
-  is_crosspoint = cell.access == Access.NONE
 
-  def write_energy(
-    energy_pj, by_voltage, voltage, current_ua, pulse_ns, at_voltage_ohm, supply_given
-  ):
-    volts = jnp.abs(voltage)
-    at_voltage = jnp.where(
-      (kind == Kind.MEMRISTOR) & is_crosspoint, at_voltage_ohm, cell.resistance_on_ohm
-    )
-    driven = volts * (volts - cell.access_drop_v) / kohm(positive(at_voltage))
-    forced_ = jnp.where(supply_given, volts, p.vdd) * jnp.abs(1e-3 * current_ua)
-    derived = jnp.where(by_voltage == 1, driven, forced_) * 1e3 * pulse_ns
-    return jnp.where(energy_pj == 0, derived, 1e3 * energy_pj)
-
-  reset_energy = write_energy(
+def _write_energies(p, cell, nvsim_compatible) -> dict[str, Array]:
+  """What a set and a reset need of voltage, time and energy."""
+  reset_energy = _write_energy(
+    p,
+    cell,
     cell.reset_energy_pj,
     cell.resets_by_voltage,
     cell.reset_voltage_v,
@@ -154,7 +202,9 @@ def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool
     cell.resistance_on_at_reset_ohm,
     cell.reset_voltage_v != 0,
   )
-  set_energy = write_energy(
+  set_energy = _write_energy(
+    p,
+    cell,
     cell.set_energy_pj,
     cell.sets_by_voltage,
     cell.set_voltage_v,
@@ -163,53 +213,45 @@ def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool
     cell.resistance_on_at_set_ohm,
     (cell.reset_voltage_v if nvsim_compatible else cell.set_voltage_v) != 0,
   )
-
-  at_reset = kohm(positive(cell.resistance_on_at_reset_ohm))
-  reset_current = jnp.where(
-    cell.reset_current_ua == 0,
-    (jnp.abs(cell.reset_voltage_v) - cell.access_drop_v) / at_reset,
-    1e-3 * cell.reset_current_ua,
-  )
-  half_selected = reset_current * at_reset / (2 * kohm(positive(cell.resistance_half_reset_ohm)))
-  leaks = (
-    p.vdd
-    * p.f
-    * (
-      2 * jnp.maximum(cell.sram_nmos_width_f * p.off_n, cell.sram_pmos_width_f * p.off_p)
-      + cell.access_width_f * p.off_n
-    )
-  )
-  return CellModel(
-    width=width,
-    height=height,
-    is_sram=is_sram,
-    has_transistor=has_transistor,
-    is_crosspoint=is_crosspoint,
-    senses_current=senses_current,
-    access_res=access_res,
-    access_cap=access_cap,
-    wordline_cap=jnp.where(has_transistor, gates, cell.capacitance_ff),
-    bitline_cap=jnp.where(has_transistor, access_cap / 2, cell.capacitance_ff),
-    on_res=on_res,
-    off_res=off_res,
-    drive_on_res=jnp.where(forced, on_res, parallel(on_res)),
-    drive_off_res=jnp.where(forced, off_res, parallel(off_res)),
-    level_on=level_on,
-    level_off=level_off,
-    precharge=precharge,
-    sense_voltage=sense_voltage,
-    readable=readable,
-    read_voltage=cell.read_voltage_v,
-    read_power=read_power,
+  return dict(
     reset_energy=reset_energy,
     set_energy=set_energy,
     reset_voltage=jnp.where(cell.resets_by_voltage == 1, cell.reset_voltage_v, p.vdd),
     set_voltage=jnp.where(cell.sets_by_voltage == 1, cell.set_voltage_v, p.vdd),
     reset_pulse=1e3 * cell.reset_pulse_ns,
     set_pulse=1e3 * cell.set_pulse_ns,
+  )
+
+
+def _write_energy(
+  p, cell, energy_pj, by_voltage, voltage, current_ua, pulse_ns, at_voltage_ohm, supply_given
+):
+  """Of one bit, fJ: as given, or from the voltage or the current of its pulse."""
+  volts = jnp.abs(voltage)
+  at_voltage = jnp.where(
+    (cell.kind == Kind.MEMRISTOR) & (cell.access == Access.NONE),
+    at_voltage_ohm,
+    cell.resistance_on_ohm,
+  )
+  driven = volts * (volts - cell.access_drop_v) / _kohm(_positive(at_voltage))
+  forced = jnp.where(supply_given, volts, p.vdd) * jnp.abs(1e-3 * current_ua)
+  derived = jnp.where(by_voltage == 1, driven, forced) * 1e3 * pulse_ns
+  return jnp.where(energy_pj == 0, derived, 1e3 * energy_pj)
+
+
+def _write_currents(cell) -> dict[str, Array]:
+  """What a write draws, and what leaks beside it."""
+  at_reset = _kohm(_positive(cell.resistance_on_at_reset_ohm))
+  reset_current = jnp.where(
+    cell.reset_current_ua == 0,
+    (jnp.abs(cell.reset_voltage_v) - cell.access_drop_v) / at_reset,
+    1e-3 * cell.reset_current_ua,
+  )
+  half_selected = reset_current * at_reset / (2 * _kohm(_positive(cell.resistance_half_reset_ohm)))
+  return dict(
     reset_current=reset_current,
-    idle_current=jnp.where(is_crosspoint, half_selected, 1e-3 * cell.access_leakage_ua),
+    idle_current=jnp.where(
+      cell.access == Access.NONE, half_selected, 1e-3 * cell.access_leakage_ua
+    ),
     write_current=1e-3 * jnp.maximum(cell.reset_current_ua, cell.set_current_ua),
-    leakage=jnp.where(is_sram, leaks, 0.0),
-    precharger=columns.precharger(p, width),
   )

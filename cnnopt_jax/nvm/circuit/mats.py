@@ -41,6 +41,16 @@ class Mat(NamedTuple):
   valid: Array
 
 
+class Predecoding(NamedTuple):
+  """All predecoders of a mat: delay and rise of its slowest rows', ps; fJ; um2; mW."""
+
+  delay: Array
+  row_rise: Array
+  energy: Array
+  area: Array
+  leakage: Array
+
+
 class Parts(NamedTuple):
   """What a breakdown adds: the subarray, its cost, predecoding (ps, fJ) and the comparator."""
 
@@ -67,31 +77,14 @@ def mat(
   """
   sub = subarray.size_subarray(p, tech, cell, model, org, decoders, nvsim_compatible)
 
-  # Predecoders stand in the middle of the mat; column predecoders have no wire to drive, so they
-  # depend on their bits alone.
-  first_levels, column_table = tables
+  # Predecoders stand in the middle of the mat.
   reach = p.wire_c / 2 * (sub.height * org.subarray_rows + sub.width * org.subarray_columns)
-  row_blocks = predecoders.block(
-    p, first_levels, jnp.stack(predecoders.split_bits(org.row_address_bits)), reach
-  )
-  column_bits = jnp.stack(
-    [
-      bits
-      for degree in (org.mux_senseamp, org.mux_output1, org.mux_output2)
-      for bits in predecoders.split_bits(jnp.round(jnp.log2(degree)).astype(int))
-    ]
-  )
-  column_blocks = jax.tree.map(lambda column: column[column_bits], column_table)
-  total = lambda part: part(row_blocks).sum(axis=0) + part(column_blocks).sum(axis=0)
-  predecode = jnp.maximum(row_blocks.delay.max(axis=0), column_blocks.delay.max(axis=0))
-  predecode_energy = total(lambda block: block.energy)
-  cost = subarray.measure_subarray(
-    p, model, org, sub, cell, row_blocks.rise.max(axis=0), nvsim_compatible
-  )
+  predecode = _predecode(p, tables, org, reach)
+  cost = subarray.measure_subarray(p, model, org, sub, cell, predecode.row_rise, nvsim_compatible)
 
   width = sub.width * org.subarray_columns
   height = sub.height * org.subarray_rows
-  edge = jnp.sqrt(total(lambda block: block.height * block.width))
+  edge = jnp.sqrt(predecode.area)
   width, height = (
     jnp.where(width > height, width + edge, width),
     jnp.where(width > height, height, height + edge),
@@ -106,18 +99,45 @@ def mat(
   return Mat(
     height=height,
     width=width,
-    read=predecode + cost.read + compare.delay,
-    write=predecode + cost.write,
-    set=predecode + cost.set,
-    reset=predecode + cost.reset,
+    read=predecode.delay + cost.read + compare.delay,
+    write=predecode.delay + cost.write,
+    set=predecode.delay + cost.set,
+    reset=predecode.delay + cost.reset,
     column_decoder=cost.column_decoder,
-    read_energy=predecode_energy + cost.read_energy * active + compare_energy,
-    write_energy=predecode_energy + cost.write_energy * active + compare_energy,
-    set_energy=predecode_energy + cost.set_energy * active,
-    reset_energy=predecode_energy + cost.reset_energy * active,
-    leakage=(
-      total(lambda block: block.leakage) + cost.leakage * subarrays + compare.leakage * org.ways
-    ),
+    read_energy=predecode.energy + cost.read_energy * active + compare_energy,
+    write_energy=predecode.energy + cost.write_energy * active + compare_energy,
+    set_energy=predecode.energy + cost.set_energy * active,
+    reset_energy=predecode.energy + cost.reset_energy * active,
+    leakage=predecode.leakage + cost.leakage * subarrays + compare.leakage * org.ways,
     converter_leakage=cost.converter_leakage * subarrays,
     valid=sub.valid,
-  ), Parts(sub, cost, predecode, predecode_energy, compare)
+  ), Parts(sub, cost, predecode.delay, predecode.energy, compare)
+
+
+def _predecode(
+  p: devices.Process,
+  tables: tuple[predecoders.FirstLevel, predecoders.Block],
+  org: structures.Organization,
+  reach: Array,
+) -> Predecoding:
+  """Predecoders of rows, which drive wires of `reach` fF, and of the three multiplexers."""
+  first_levels, column_table = tables
+  rows = predecoders.block(
+    p, first_levels, jnp.stack(predecoders.split_bits(org.row_address_bits)), reach
+  )
+  # Those of columns have no wire to drive, so they depend on their bits alone.
+  column_bits = jnp.stack(
+    [
+      bits
+      for degree in (org.mux_senseamp, org.mux_output1, org.mux_output2)
+      for bits in predecoders.split_bits(jnp.round(jnp.log2(degree)).astype(int))
+    ]
+  )
+  columns = jax.tree.map(lambda column: column[column_bits], column_table)
+  return Predecoding(
+    delay=jnp.maximum(rows.delay.max(axis=0), columns.delay.max(axis=0)),
+    row_rise=rows.rise.max(axis=0),
+    energy=rows.energy.sum(axis=0) + columns.energy.sum(axis=0),
+    area=(rows.height * rows.width).sum(axis=0) + (columns.height * columns.width).sum(axis=0),
+    leakage=rows.leakage.sum(axis=0) + columns.leakage.sum(axis=0),
+  )

@@ -194,18 +194,6 @@ def size_subarray(
   degrees = (org.mux_senseamp, org.mux_output1, org.mux_output2)
   wordline = _wordline_length(p, cell, model, cols)
   bitline = rows * model.height
-  bitline_current = _bitline_current(model, rows)
-  wordline_current = _wordline_current(model, cols, cols / (degrees[0] * degrees[1] * degrees[2]))
-  # Unselected transistors on a bit line must together leak less than one conducts.
-  leaks = ~model.is_sram & model.has_transistor & (p.on_n < rows * p.off_n)
-  valid = (
-    (bitline_current <= p.max_width * p.on_n)
-    & (wordline_current <= p.max_width * p.on_n)
-    & ~leaks
-    & model.readable
-  )
-  # A resistive cell's amplifier does not fit under a single bit line.
-  valid &= (cell.kind != structures.Kind.MEMRISTOR) | (degrees[0] > 1)
 
   exists = jnp.stack(jnp.broadcast_arrays(*degrees)) > 1
   if nvsim_compatible:
@@ -218,7 +206,7 @@ def size_subarray(
     model.senses_current,
     nvsim_compatible,
   )
-  unit = columns.pass_transistor(p, columns.mux_width(p, cell, bitline_current))
+  unit = columns.pass_transistor(p, columns.mux_width(p, cell, _bitline_current(model, rows)))
   mux2 = columns.mux(p, degrees[2], unit, 0.0, 0.0)
   mux1 = columns.mux(p, degrees[1], unit, mux2.input_load, mux2.pass_cap)
   mux0 = columns.mux(p, degrees[0], unit, amp.input_cap, amp.input_cap)
@@ -243,8 +231,23 @@ def size_subarray(
     mux_exists=exists,
     muxes=(mux0, mux1, mux2),
     amp=amp,
-    valid=valid & amp.valid & decoders.valid.all(axis=0),
+    valid=_is_buildable(p, cell, model, org) & amp.valid & decoders.valid.all(axis=0),
   )
+
+
+def _is_buildable(p, cell, model, org):
+  """Whether transistors carry what its lines carry, and its cells can be told apart."""
+  written = org.columns / (org.mux_senseamp * org.mux_output1 * org.mux_output2)
+  # Unselected transistors on a bit line must together leak less than one conducts.
+  leaks = ~model.is_sram & model.has_transistor & (p.on_n < org.rows * p.off_n)
+  valid = (
+    (_bitline_current(model, org.rows) <= p.max_width * p.on_n)
+    & (_wordline_current(model, org.columns, written) <= p.max_width * p.on_n)
+    & ~leaks
+    & model.readable
+  )
+  # A resistive cell's amplifier does not fit under a single bit line.
+  return valid & ((cell.kind != structures.Kind.MEMRISTOR) | (org.mux_senseamp > 1))
 
 
 def measure_subarray(
@@ -262,28 +265,42 @@ def measure_subarray(
   only a write into an array that opens the whole set is divided by its ways); a crosspoint's
   write counts its multiplexers twice; a reset contains the set's energy instead of its own.
   """
-  rows, cols = org.rows, org.columns
-  mux0, mux1, mux2 = sub.muxes
-  amps = cols / org.mux_senseamp
-  outputs = amps / org.mux_output1
-  selected = outputs / org.mux_output2
-
-  delays, rises = drivers.decoder_delay(p, sub.decoders, rise)
-  row, row_rise = delays[0], rises[0]
-  column = jnp.where(sub.mux_exists, delays[1:4], 0.0).max(axis=0)
-  decode = jnp.maximum(row, column)
-  precharge = columns.precharge_latency(
-    p, model.precharger, _member(sub.decoders, 4), sub.bitline_cap, sub.bitline_res, rise
+  row_rise, delays = _delays(p, model, sub, rise)
+  bitline = _bitline_delay(p, model, cell, sub, row_rise)
+  amps = org.columns / org.mux_senseamp
+  return SubarrayCost(
+    **delays,
+    **_latencies(model, sub, bitline, delays),
+    **_energies(p, model, org, sub, cell, nvsim_compatible),
+    bitline=bitline,
+    sense=sub.amp.latency,
+    leakage=_leakage(model, org, sub),
+    converter_leakage=amps * sub.amp.converter_leakage,
   )
+
+
+def _delays(p, model, sub, rise) -> tuple[Array, dict[str, Array]]:
+  """The rise of a word line, ps, and the parts of a latency that decoders and multiplexers take."""
+  mux0, mux1, mux2 = sub.muxes
+  delays, rises = drivers.decoder_delay(p, sub.decoders, rise)
   pass_res = mux0.pass_res + mux1.pass_res + mux2.pass_res
   pass_cap = mux0.pass_cap + mux1.pass_cap + mux2.pass_cap
-  charge = devices.LN_HALF_SQUARED**0.5 * (
-    pass_res * (pass_cap + sub.bitline_cap) + sub.bitline_res * sub.bitline_cap / 2
+  return rises[0], dict(
+    row_decoder=delays[0],
+    column_decoder=jnp.where(sub.mux_exists, delays[1:4], 0.0).max(axis=0),
+    mux=mux0.latency + mux1.latency + mux2.latency,
+    precharge=columns.precharge_latency(
+      p, model.precharger, _member(sub.decoders, 4), sub.bitline_cap, sub.bitline_res, rise
+    ),
+    charge=devices.LN_HALF_SQUARED**0.5
+    * (pass_res * (pass_cap + sub.bitline_cap) + sub.bitline_res * sub.bitline_cap / 2),
   )
 
-  bitline = _bitline_delay(p, model, cell, sub, row_rise)
-  mux = mux0.latency + mux1.latency + mux2.latency
-  read = decode + bitline + sub.amp.latency + mux
+
+def _latencies(model, sub, bitline, delays) -> dict[str, Array]:
+  """Of a read and of writes, after the predecoders, ps."""
+  row, column, charge = (delays[name] for name in ('row_decoder', 'column_decoder', 'charge'))
+  read = jnp.maximum(row, column) + bitline + sub.amp.latency + delays['mux']
   address = jnp.maximum(row, column + charge)
   set_, reset = address + model.set_pulse, address + model.reset_pulse
   write = jnp.where(
@@ -291,10 +308,56 @@ def measure_subarray(
     jnp.maximum(set_, reset),
     address + charge + model.set_pulse + model.reset_pulse,
   )
-  write = jnp.where(model.is_sram, read, write)
+  return dict(read=read, write=jnp.where(model.is_sram, read, write), set=set_, reset=reset)
 
+
+def _energies(p, model, org, sub, cell, nvsim_compatible) -> dict[str, Array]:
+  """Of one active subarray and of its parts, fJ."""
+  mux0, mux1, mux2 = sub.muxes
+  amps = org.columns / org.mux_senseamp
+  outputs = amps / org.mux_output1
+  selected = outputs / org.mux_output2
   line_cap = model.access_cap + sub.bitline_cap + mux0.pass_cap
   cell_read = jnp.where(model.is_sram, 0.0, 2 * model.read_power * sub.amp.latency) * selected
+  cell_set, cell_reset, cell_write = _cell_write_energies(
+    model, org, cell, line_cap, selected, nvsim_compatible
+  )
+
+  decoder_energies = sub.decoders.energy
+  row_energy = decoder_energies[0]
+  mux_decoder_energy = jnp.where(sub.mux_exists, decoder_energies[1:4], 0.0).sum(axis=0)
+  mux_energy = mux0.energy * amps + mux1.energy * outputs + mux2.energy * selected
+  precharge_energy = decoder_energies[4] + model.precharger.inverter_load * p.vdd**2 * org.columns
+  sense_energy = sub.amp.energy * amps
+  around = row_energy + mux_decoder_energy + mux_energy
+  write_energy = cell_write + around
+  set_energy = cell_set + around
+  if nvsim_compatible:
+    write_energy = write_energy + jnp.where(model.has_transistor, 0.0, mux_energy)
+  return dict(
+    read_energy=(
+      _bitline_read_energy(model, sub, mux0, line_cap) * org.columns
+      + cell_read
+      + around
+      + precharge_energy
+      + sense_energy
+    ),
+    write_energy=write_energy,
+    set_energy=set_energy,
+    reset_energy=(set_energy if nvsim_compatible else cell_reset) + around,
+    row_energy=row_energy,
+    mux_decoder_energy=mux_decoder_energy,
+    cell_read_energy=cell_read,
+    sense_energy=sense_energy,
+    mux_energy=mux_energy,
+    precharge_energy=precharge_energy,
+    cell_set_energy=cell_set,
+    cell_reset_energy=cell_reset,
+  )
+
+
+def _cell_write_energies(model, org, cell, line_cap, selected, nvsim_compatible):
+  """Of a set, a reset and a write of the selected cells and their bit lines, fJ."""
   cell_set, cell_reset = (
     (energy + line_cap * voltage**2) * selected
     for energy, voltage in (
@@ -306,62 +369,23 @@ def measure_subarray(
   share = org.write_share if nvsim_compatible else org.set_ways
   cell_set, cell_reset = cell_set / shaper / share, cell_reset / shaper / share
   sram_write = line_cap * model.precharge**2 * selected / share
-  cell_write = jnp.where(model.is_sram, sram_write, jnp.maximum(cell_set, cell_reset))
+  return (
+    cell_set,
+    cell_reset,
+    jnp.where(model.is_sram, sram_write, jnp.maximum(cell_set, cell_reset)),
+  )
 
-  decoder_energies = sub.decoders.energy
-  row_energy = decoder_energies[0]
-  mux_decoder_energy = jnp.where(sub.mux_exists, decoder_energies[1:4], 0.0).sum(axis=0)
-  mux_energy = mux0.energy * amps + mux1.energy * outputs + mux2.energy * selected
-  precharge_energy = decoder_energies[4] + model.precharger.inverter_load * p.vdd**2 * cols
-  sense_energy = sub.amp.energy * amps
-  around = row_energy + mux_decoder_energy + mux_energy
-  write_energy = cell_write + around
-  set_energy = cell_set + around
-  if nvsim_compatible:
-    write_energy = write_energy + jnp.where(model.has_transistor, 0.0, mux_energy)
-  reset_energy = (set_energy if nvsim_compatible else cell_reset) + around
 
+def _leakage(model, org, sub):
+  """Without the converters, mW."""
   leakages = sub.decoders.leakage
-  leakage = (
+  return (
     leakages[0]
     + jnp.where(sub.mux_exists, leakages[1:4], 0.0).sum(axis=0)
     + leakages[4]
-    + cols * model.precharger.leakage_per_column
-    + amps * sub.amp.idle_leakage
-    + rows * cols * model.leakage
-  )
-  return SubarrayCost(
-    read=read,
-    write=write,
-    set=set_,
-    reset=reset,
-    row_decoder=row,
-    column_decoder=column,
-    bitline=bitline,
-    sense=sub.amp.latency,
-    mux=mux,
-    precharge=precharge,
-    charge=charge,
-    read_energy=(
-      _bitline_read_energy(model, sub, mux0, line_cap) * cols
-      + cell_read
-      + around
-      + precharge_energy
-      + sense_energy
-    ),
-    write_energy=write_energy,
-    set_energy=set_energy,
-    reset_energy=reset_energy,
-    row_energy=row_energy,
-    mux_decoder_energy=mux_decoder_energy,
-    cell_read_energy=cell_read,
-    sense_energy=sense_energy,
-    mux_energy=mux_energy,
-    precharge_energy=precharge_energy,
-    cell_set_energy=cell_set,
-    cell_reset_energy=cell_reset,
-    leakage=leakage,
-    converter_leakage=amps * sub.amp.converter_leakage,
+    + org.columns * model.precharger.leakage_per_column
+    + org.columns / org.mux_senseamp * sub.amp.idle_leakage
+    + org.rows * org.columns * model.leakage
   )
 
 

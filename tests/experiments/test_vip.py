@@ -15,7 +15,6 @@ from experiments import vip_bench
 from experiments.common import fields
 from experiments.vip import plan, records, stages
 from tests.experiments import runs
-from tests.vip.maps import compiled
 
 TINY = dict(
   model='plain',
@@ -109,7 +108,7 @@ def test_members_infer_with_weights_of_their_bits(tmp_path):
   config = runs.load_config('vip_vgg', model='plain', width_multiplier=0.5, bits=2, seeds=(0, 1))
   setting = plan.make_setting(config, tmp_path, report.Progress(), stop=lambda: False)
   x = jnp.zeros((1, *setting.dataset.image_shape))
-  variables = compiled(jax.vmap(lambda key: setting.model.init(key, x)))(
+  variables = jax.jit(jax.vmap(lambda key: setting.model.init(key, x)))(
     jax.random.split(jax.random.key(0), 2)
   )
   statistics = {name: v for name, v in variables.items() if name != 'params'}
@@ -127,10 +126,10 @@ def test_units_of_the_bench_are_the_network():
   stages, plan = ((4, 4), (8, 8)), ('conv1_1', 'conv1_2', 'conv2_2')
   model = models.VGG(num_classes=0, stages=stages, norm=False)
   x = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
-  params = compiled(model.init)(jax.random.key(1), x)['params']
+  params = jax.jit(model.init)(jax.random.key(1), x)['params']
   params = jax.tree.map(lambda p: p + 0.1, params)
   for units in ((), plan):
-    want = compiled(models.with_plan(model, units).apply)({'params': params}, x)
+    want = jax.jit(models.with_plan(model, units).apply)({'params': params}, x)
     for options in ({}, {'written': True}, {'patches': True}):
       steps = vip_bench.vgg_units(stages, units, **options)
       divisions = vip_bench.programs(params, x, steps)

@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnopt_jax import models, vip
-from tests.vip.maps import compiled
 
 
 def test_bounded_layers_are_the_units_with_folded_norms():
   model = models.create('resnet8', num_classes=3, width_multiplier=0.2)
   x = jax.random.normal(jax.random.key(0), (2, 9, 9, 1))
-  variables = compiled(model.init)(jax.random.key(1), x)
+  variables = jax.jit(model.init)(jax.random.key(1), x)
   variables = jax.tree.map(lambda v: v + 0.3, variables)
   layers = list(models.bounded_layers(model, variables, x))
   assert tuple(layer.name for layer in layers) == models.unit_names(model)
@@ -27,7 +26,7 @@ def test_bounded_layers_are_the_units_with_folded_norms():
 def test_the_bound_of_a_chain_is_above_its_distance():
   model = models.VGG(num_classes=0, stages=((4, 4), (6,)), norm=False)
   x = jax.random.normal(jax.random.key(0), (2, 12, 12, 3))
-  variables = compiled(model.init)(jax.random.key(1), x)
+  variables = jax.jit(model.init)(jax.random.key(1), x)
   ratios = models.chain_bound(model, variables, x)
   assert len(ratios) == 3 and min(ratios) >= 1
 

@@ -1,6 +1,5 @@
 """What several tests of virtual maps need."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -8,12 +7,6 @@ from cnnopt_jax import vip
 from tests.vip import oracle
 
 SIZES = ((1, 1), (2, 1), (3, 2), (5, 6), (8, 7))
-
-
-def compiled(function, **options):
-  """A program that runs once compiles several times as fast unoptimised."""
-  quickly = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-  return jax.jit(function, compiler_options=quickly, **options)
 
 
 def random(shape, seed=0, dtype=np.float64):

@@ -10,7 +10,7 @@ from jax import lax
 
 from cnnopt_jax import vip
 from tests.vip import oracle
-from tests.vip.maps import SIZES, compiled, full, random, random_map
+from tests.vip.maps import SIZES, full, random, random_map
 
 
 def cases(size):
@@ -39,7 +39,7 @@ def test_every_form_reads_the_full_map(size):
         results[*case, str(form)] = vip.conv(x, kernel_of(case), form=form, **setting)
     return results
 
-  results = jax.tree.map(np.asarray, compiled(read)(x))
+  results = jax.tree.map(np.asarray, jax.jit(read)(x))
   assert {key[-1] for key in results} == set(vip.FORMS) - {'direct'} | {'None'}
   for (k, p, stride, groups, form), got in results.items():
     kernel = np.asarray(kernel_of((k, p, stride, groups)))
@@ -65,7 +65,7 @@ def test_virtual_result_samples_the_dense_one(size):
           )
     return results
 
-  results = compiled(write)(x, array)
+  results = jax.jit(write)(x, array)
   for (k, p, stride, groups, reads_virtual, form), got in results.items():
     source = full(x) if reads_virtual else np.asarray(array)
     kernel = np.asarray(kernel_of((k, p, stride, groups)))
@@ -97,7 +97,7 @@ def test_uneven_padding_and_oblong_kernels():
     want = oracle.conv(full(x), np.asarray(kernel), stride, padding)
     for form in (None, *vip.conv_forms(x, kernel.shape, stride, padding, 1)):
       conv = functools.partial(vip.conv, stride=stride, padding=padding, form=form)
-      np.testing.assert_allclose(compiled(conv)(x, kernel), want, rtol=0, atol=1e-13)
+      np.testing.assert_allclose(jax.jit(conv)(x, kernel), want, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize('size', [(2, 2), (5, 6), (9, 8)])
@@ -118,7 +118,7 @@ def test_folded_kernel_reads_maps_and_arrays(size):
     forms = vip.conv_forms(x, kernel.shape, 2, ((1, 1), (1, 1)), 1)
     return results + [vip.conv(x, kernel, virtual=True, form=form) for form in forms]
 
-  for got, want in zip(*map(jax.tree.leaves, (compiled(both)(folded), compiled(both)(kernel)))):
+  for got, want in zip(*map(jax.tree.leaves, (jax.jit(both)(folded), jax.jit(both)(kernel)))):
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-13)
 
 
@@ -143,9 +143,9 @@ def test_prepared_kernels_read_maps_and_arrays():
       vip.conv(array, kernel, form='winograd'),
     ]
 
-  want = jax.tree.leaves(compiled(every_way)(kernel))
+  want = jax.tree.leaves(jax.jit(every_way)(kernel))
   for prepared in (folded, transformed):
-    for got, expected in zip(jax.tree.leaves(compiled(every_way)(prepared)), want, strict=True):
+    for got, expected in zip(jax.tree.leaves(jax.jit(every_way)(prepared)), want, strict=True):
       np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
   for few in (random((3, 3, 32, 31)), random((1, 1, 64, 64))):
@@ -241,7 +241,7 @@ def test_gradients_are_those_through_the_full_map(form):
       )
       return jnp.sum(jnp.sin(y))
 
-    return compiled(jax.grad(loss, (0, 1)))(x.samples, kernel)
+    return jax.jit(jax.grad(loss, (0, 1)))(x.samples, kernel)
 
   for got, want in zip(gradients(form), gradients('materialized')):
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
@@ -256,7 +256,7 @@ def test_dtypes_are_kept_and_exact_to_their_rounding(dtype):
   for stride in (1, 2):
     want = oracle.conv(full(x), np.asarray(kernel, np.float64), stride, ((1, 1), (1, 1)))
     for form in (None, *vip.conv_forms(x, kernel.shape, stride, ((1, 1), (1, 1)), 1)):
-      got = compiled(functools.partial(vip.conv, stride=stride, form=form))(x, kernel)
+      got = jax.jit(functools.partial(vip.conv, stride=stride, form=form))(x, kernel)
       assert got.dtype == dtype
       np.testing.assert_allclose(np.asarray(got, np.float64), want, rtol=0, atol=tolerance)
 
@@ -264,11 +264,11 @@ def test_dtypes_are_kept_and_exact_to_their_rounding(dtype):
 def test_vmap_over_maps_and_kernels():
   samples, kernels = random((3, 2, 3, 4, 4)), random((3, 3, 3, 4, 5), 1)
   conv = lambda s, k: vip.conv(vip.VirtualMap(s, (6, 7)), k, virtual=True)
-  got = compiled(jax.vmap(conv))(samples, kernels)
+  got = jax.jit(jax.vmap(conv))(samples, kernels)
   assert got.size == (6, 7)
   for i in range(3):
     np.testing.assert_allclose(got.samples[i], conv(samples[i], kernels[i]).samples, atol=1e-13)
-  shared = compiled(jax.vmap(conv, (0, None)))(samples, kernels[0])
+  shared = jax.jit(jax.vmap(conv, (0, None)))(samples, kernels[0])
   np.testing.assert_allclose(shared.samples[2], conv(samples[2], kernels[0]).samples, atol=1e-13)
 
 

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from tests.vip import oracle
-from tests.vip.maps import SIZES, compiled, full, random, random_map
+from tests.vip.maps import SIZES, full, random, random_map
 
 ALL_SIZES = (*SIZES, (1, 4), (7, 7))
 
@@ -68,7 +68,7 @@ def test_max_pool(size):
   x = random_map(size, 3)
   pools = [(w, s, p) for w, s, p in POOLS if min(size) + 2 * p >= w]
   pool = lambda x: [vip.max_pool(x, w, s, padding=((p, p), (p, p))) for w, s, p in pools]
-  for (w, s, p), got, of_array in zip(pools, compiled(pool)(x), compiled(pool)(full(x))):
+  for (w, s, p), got, of_array in zip(pools, jax.jit(pool)(x), jax.jit(pool)(full(x))):
     want = oracle.pool(full(x), w, s, ((p, p), (p, p)), np.max)
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-15, err_msg=str((w, s, p)))
     np.testing.assert_array_equal(of_array, want)
@@ -76,7 +76,7 @@ def test_max_pool(size):
 
 def test_oblong_pools():
   x = random_map((9, 8), 3)
-  largest, mean = compiled(
+  largest, mean = jax.jit(
     lambda x: (vip.max_pool(x, (3, 2), (2, 4)), vip.avg_pool(x, (2, 3), (4, 2)))
   )(x)
   every = [
@@ -91,7 +91,7 @@ def test_oblong_pools():
 
 def test_max_pool_over_the_edge():
   x = random_map((7, 8), 3)
-  got = compiled(lambda x: vip.max_pool(x, 3, 2, padding=((0, 1), (1, 2))))(x)
+  got = jax.jit(lambda x: vip.max_pool(x, 3, 2, padding=((0, 1), (1, 2))))(x)
   np.testing.assert_array_equal(got, oracle.pool(full(x), 3, 2, ((0, 1), (1, 2)), np.max))
 
 
@@ -100,7 +100,7 @@ def test_avg_pool_and_global_mean(size):
   x = random_map(size, 3)
   pools = [(w, s) for w, s in ((2, 2), (3, 2), (2, 1), (4, 4), (1, 2), (5, 4)) if min(size) >= w]
   for source in (x, full(x)):
-    *pooled, mean = compiled(
+    *pooled, mean = jax.jit(
       lambda x: [vip.avg_pool(x, w, s) for w, s in pools] + [vip.global_mean(x)]
     )(source)
     for (w, s), got in zip(pools, pooled):
@@ -122,8 +122,8 @@ def test_avg_pool_and_global_mean(size):
 def test_gradients_are_those_through_the_full_map(pool):
   x = random_map((7, 6), 2)  # Random numbers have no ties.
   loss = lambda x: jnp.sum(jnp.sin(pool(x)))
-  got = compiled(jax.grad(loss))(x).samples
-  want = compiled(jax.grad(lambda x: loss(x.materialize())))(x).samples
+  got = jax.jit(jax.grad(loss))(x).samples
+  want = jax.jit(jax.grad(lambda x: loss(x.materialize())))(x).samples
   np.testing.assert_allclose(got, want, rtol=0, atol=1e-14)
 
 

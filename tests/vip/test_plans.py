@@ -7,7 +7,6 @@ import pytest
 
 from cnnopt_jax import models, vip
 from cnnopt_jax.kernels import platforms
-from tests.vip.maps import compiled
 
 
 def numbers(name):
@@ -81,15 +80,15 @@ def test_static_plans_and_masks_agree(name, plan, image):
     virtual = models.with_plan(dense, plan)
     units = models.unit_names(dense)
     x = jax.random.normal(jax.random.key(1), (2, *image))
-    variables = compiled(dense.init)(jax.random.key(0), x)
-    masked = compiled(
+    variables = jax.jit(dense.init)(jax.random.key(0), x)
+    masked = jax.jit(
       lambda values: dense.apply({**variables, **vip.mask_variables(units, values)}, x)
     )
     values = jnp.array([float(unit in virtual.plan) for unit in units])
     plain = masked(jnp.zeros(len(units)))
     tolerance = 1e-4 * float(jnp.abs(plain).max())
     assert float(jnp.abs(masked(values) - plain).max()) > 5 * tolerance  # The plan does something.
-    static = compiled(virtual.apply)(variables, x)
+    static = jax.jit(virtual.apply)(variables, x)
     np.testing.assert_allclose(masked(values), static, rtol=0, atol=tolerance)
 
 
@@ -99,13 +98,13 @@ def test_no_mask_is_the_dense_network_and_folding_changes_nothing():
     virtual = models.with_plan(dense, 'all')
     units = models.unit_names(dense)
     x = jax.random.normal(jax.random.key(1), (2, 28, 28, 1))
-    variables = compiled(dense.init)(jax.random.key(0), x)
+    variables = jax.jit(dense.init)(jax.random.key(0), x)
     readers = models.virtual_inputs(virtual, (28, 28, 1))
     assert readers == ('conv1_2', 'conv2_2', 'conv3_2', 'conv3_3')
     folded = {**variables, 'params': vip.fold(variables['params'], readers)}
     np.testing.assert_allclose(
-      compiled(virtual.apply)(folded, x),
-      compiled(virtual.apply)(variables, x),
+      jax.jit(virtual.apply)(folded, x),
+      jax.jit(virtual.apply)(variables, x),
       rtol=1e-5,
       atol=1e-6,
     )
@@ -122,7 +121,7 @@ def test_parameters_for_inference_compute_the_same(plan, platform):
   with jax.enable_x64(False):
     model = models.create('vgg8', num_classes=5, plan=plan)
     x = jax.random.normal(jax.random.key(1), (4, 28, 28, 1))
-    variables = compiled(model.init)(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     params = models.inference_params(model, variables['params'], (28, 28, 1), platform=platform)
     kinds = {name: type(params[name]['conv']['kernel']) for name in models.unit_names(model)}
     for name, kind in kinds.items():
@@ -135,8 +134,8 @@ def test_parameters_for_inference_compute_the_same(plan, platform):
         with_transforms and not reads_virtual and name not in model.plan and name != 'conv1_1'
       )
     np.testing.assert_allclose(
-      compiled(model.apply)({**variables, 'params': params}, x),
-      compiled(model.apply)(variables, x),
+      jax.jit(model.apply)({**variables, 'params': params}, x),
+      jax.jit(model.apply)(variables, x),
       rtol=1e-4,
       atol=1e-5,
     )

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import models, vip
-from tests.vip.maps import compiled
 
 
 def test_order_is_by_accuracy_lost_per_millisecond():
@@ -44,7 +43,7 @@ def test_every_plan_runs_in_one_program():
   model = models.create('plain', num_classes=4, width_multiplier=0.1)
   units = models.unit_names(model)
   x = jax.random.normal(jax.random.key(0), (8, 12, 12, 1))
-  variables = compiled(model.init)(jax.random.key(1), x)
+  variables = jax.jit(model.init)(jax.random.key(1), x)
   traces = []
 
   def apply(variables, x):
@@ -58,5 +57,5 @@ def test_every_plan_runs_in_one_program():
   found = [predict(variables, mask, x) for mask in masks]
   assert len(traces) == 1
   for plan, got in zip(plans[:2], found):
-    want = jnp.argmax(compiled(models.with_plan(model, plan).apply)(variables, x), -1)
+    want = jnp.argmax(jax.jit(models.with_plan(model, plan).apply)(variables, x), -1)
     np.testing.assert_array_equal(got, want)

@@ -37,12 +37,15 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   cells = {config.cell: nvm.CELLS[config.cell]}
   capacity = config.capacity_mib << 20
   rows = []
-  add = lambda name, value, unit, **notes: rows.append(
-    {'name': name, 'value': value, 'unit': unit, **notes}
-  )
+
+  def add(name, value, unit, **notes):
+    rows.append({'name': name, 'value': value, 'unit': unit, **notes})
 
   problems, enumeration = timed(lambda: enumerate_problems(capacity))
-  search_all = lambda: nvm.explore(cells, tech, [capacity])
+
+  def search_all():
+    return nvm.explore(cells, tech, [capacity])
+
   _, first = timed(search_all)
   _, again = best_of(search_all, config.repeats)
   add('compile_s', first - again, 's', what='first search less a later one')
@@ -71,7 +74,10 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
 
   sweep_cells = {name: nvm.CELLS[name] for name in config.sweep_cells}
   capacities = [mib << 20 for mib in config.sweep_capacities_mib]
-  sweep = lambda: nvm.explore(sweep_cells, tech, capacities)
+
+  def sweep():
+    return nvm.explore(sweep_cells, tech, capacities)
+
   found, cold = timed(sweep)
   _, warm = timed(sweep)
   add(
@@ -132,9 +138,10 @@ def growth(config, tech) -> list[dict]:
       whole = search.problem(spec, nvm.Mode.SEQUENTIAL, nvm.CACTI_SPACE, False, False)
       counts = tuple(max(1, count // fraction) for count in whole.padded.counts)
       part = whole.padded._replace(counts=counts)
-      evaluate = lambda part=part: jax.block_until_ready(
-        search.evaluate_arrays(cell, technology, part, False)
-      )
+
+      def evaluate(part=part):
+        return jax.block_until_ready(search.evaluate_arrays(cell, technology, part, False))
+
       evaluate()
       _, seconds = best_of(evaluate, config.repeats)
       rows.append(
@@ -158,7 +165,10 @@ def system_evaluations(repeats: int) -> list[dict]:
     )
     figures = nvm.CacheFigures(*rng.uniform(0.1, 10, (6, caches)))
     drams = nvm.Dram(*rng.uniform(1, 5, (2, 2)))
-    call = lambda args=(demand, figures, drams): jax.block_until_ready(evaluate(*args))
+
+    def call(args=(demand, figures, drams)):
+      return jax.block_until_ready(evaluate(*args))
+
     call()
     _, seconds = best_of(call, repeats)
     count = workloads * caches * 2
@@ -187,7 +197,10 @@ def stack_streams(accesses: int) -> list[dict]:
   cases += [('uniform', streams['uniform'][: accesses // n]) for n in (10, 100)]
   for kind, stream in cases:
     stream = jnp.asarray(stream.astype(np.int32))
-    call = lambda stream=stream: jax.block_until_ready(traffic.stack_distances(stream))
+
+    def call(stream=stream):
+      return jax.block_until_ready(traffic.stack_distances(stream))
+
     call()
     _, seconds = best_of(call, 2)
     rows.append(

@@ -138,7 +138,10 @@ def as_csv(tuned: dict) -> str:
 
 def report(config, tuned: dict, iso: dict, paper: dict, slopes: dict) -> list[str]:
   """The parts of `report.md`."""
-  figures = lambda winner: [f'{getattr(winner.totals, name):.4g}' for name in FIGURES]
+
+  def figures(winner):
+    return [f'{getattr(winner.totals, name):.4g}' for name in FIGURES]
+
   heads = [name.replace('$^2$', '2') for name in FIGURES.values()]
   recalled = [
     row
@@ -187,7 +190,10 @@ def report(config, tuned: dict, iso: dict, paper: dict, slopes: dict) -> list[st
 
 def differences(paper: dict) -> list[str]:
   """Why the recalled figures are not ours at 16 nm, the node they are said to be of."""
-  of = lambda name, mib: dict(zip(FIGURES, RECALLED[name, mib]))
+
+  def of(name, mib):
+    return dict(zip(FIGURES, RECALLED[name, mib]))
+
   sram, stt = of('sram', 3), of('paper_stt', 3)
   bits = 3 * MIB * 8
   cells_mm2 = bits * nvm.CELLS['sram'].area_f2 * (16e-6) ** 2  # F in mm.

@@ -93,7 +93,10 @@ def compare(
   rows: list, cells: dict[str, nvm.Cell], associativity: int
 ) -> list[validation.Comparison]:
   """All comparisons of all kinds of rows."""
-  of_kind = lambda kind: [row for row in rows if isinstance(row, kind)]
+
+  def of_kind(kind):
+    return [row for row in rows if isinstance(row, kind)]
+
   return (
     validation.compare_figures(of_kind(validation.Figure), cells)
     + validation.compare_caches(of_kind(validation.CacheRow), cells, associativity)

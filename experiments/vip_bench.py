@@ -351,7 +351,10 @@ def bench_training(bench: Bench, vgg: VGGBench, x: jax.Array, rounds: int) -> No
     convolutions = whole(vgg_units(vgg.stages, plan))
 
     def step(params, x, mean=lambda loss: loss):
-      loss = lambda params: mean(jnp.mean(convolutions(params, x) ** 2))
+
+      def loss(params):
+        return mean(jnp.mean(convolutions(params, x) ** 2))
+
       return jax.tree.map(lambda p, g: p - 1e-6 * g, params, jax.grad(loss)(params))
 
     over_devices = functools.partial(step, mean=lambda loss: lax.pmean(loss, 'batch'))

@@ -177,7 +177,10 @@ def write_report(breaks: list[Break], records: dict[int, Record]) -> None:
   """Writes `REPORT`."""
   done = [(b, records[b.number]) for b in breaks if b.number in records]
   caught = sum(record.caught_by is not None for _, record in done)
-  cell = lambda text: text.replace('|', '\\|')
+
+  def cell(text):
+    return text.replace('|', '\\|')
+
   added = sum(b.first_missed for b, record in done if record.caught_by)
   lines = [
     '# Lines broken on purpose',

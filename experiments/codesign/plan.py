@@ -82,16 +82,22 @@ def all_networks(config) -> list[Network]:
       found[r].append(r)
   model = models.create(config.model, num_classes=config.num_classes)
   # Units in any order are one plan.
-  key = lambda plan, *where: frozenset(units_of(model, plan, *where))
+
+  def key(plan, *where):
+    return frozenset(units_of(model, plan, *where))
+
   accuracies = collections.defaultdict(list)
   for (bits, plan, width, accuracy), repeats in found.items():
     accuracies[bits, key(plan, 'config.results'), width] += [accuracy] * len(repeats)
   names = models.unit_names(model)
-  spelled = lambda units: (
-    'all'
-    if len(units) == len(names)
-    else '+'.join(name for name in names if name in units) or 'none'
-  )
+
+  def spelled(units):
+    return (
+      'all'
+      if len(units) == len(names)
+      else '+'.join(name for name in names if name in units) or 'none'
+    )
+
   plans = {key(plan): plan for plan in config.plans} or {
     units: spelled(units)
     for units in sorted(
@@ -122,9 +128,12 @@ def all_networks(config) -> list[Network]:
 
 def read_results(path: pathlib.Path, model: str) -> list[tuple[int, str, float, float]]:
   """(bits, plan, width, accuracy) of every trained network of a results.csv."""
-  problem = lambda what: fields.ConfigError(
-    f'config.results={str(path)!r}: {what}; allowed: results.csv of a finished run'
-  )
+
+  def problem(what):
+    return fields.ConfigError(
+      f'config.results={str(path)!r}: {what}; allowed: results.csv of a finished run'
+    )
+
   try:
     with open(path, newline='') as file:
       table = list(csv.DictReader(file))

@@ -32,7 +32,10 @@ def _measured(claim, rows) -> tuple[str, str]:
   rows = [r for r in rows if r['technology'] in names]
   if not rows:
     return '-', '-'
-  agrees = lambda value: abs(value / claim.value - 1) <= 0.1
+
+  def agrees(value):
+    return abs(value / claim.value - 1) <= 0.1
+
   if claim.figure != 'edp':
     row = rows[0]
     # Only equal-area studies ask for capacity; their SRAM has 3 MB.

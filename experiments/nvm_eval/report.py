@@ -120,7 +120,10 @@ def _tables(config, rows) -> list[str]:
         '',
       ]
       body = []
-      key = lambda r: (r['technology'], r['capacity_mib'])
+
+      def key(r):
+        return (r['technology'], r['capacity_mib'])
+
       for (name, mib), group in itertools.groupby(sorted(chosen, key=key), key):
         group = list(group)
         if config.analysis == 'scaling':  # One line a mode: the workloads' mean.

@@ -150,7 +150,10 @@ def mux(
 ) -> Mux:
   """A multiplexer of `inputs` to 1 that drives `load` fF, of which `next_cap` costs energy."""
   output = inputs * unit.cap
-  there = lambda value: jnp.where(inputs > 1, value, 0.0)
+
+  def there(value):
+    return jnp.where(inputs > 1, value, 0.0)
+
   return Mux(
     height=there(unit.height),
     pass_cap=there(unit.cap),
@@ -183,8 +186,13 @@ def precharger(p: devices.Process, cell_width: Array) -> Precharger:
   """The precharger for bit lines `cell_width` um apart."""
   least, limit = devices.LEAST_WIDTH_F * p.f, devices.LAYOUT_HEIGHT_F * p.f
   width = PRECHARGE_F * p.f
-  drain = lambda w: devices.drain_cap(p, w, limit)
-  size = lambda w: devices.transistor_size(p, w, limit)
+
+  def drain(w):
+    return devices.drain_cap(p, w, limit)
+
+  def size(w):
+    return devices.transistor_size(p, w, limit)
+
   inverter_height, _ = devices.gate_size(p, 1.0, least, p.pn * least)
   return Precharger(
     load_per_column=p.gate_cap * (1 + p.pn) * least + cell_width * p.wire_c,

@@ -140,9 +140,16 @@ def size_decoder(
   leakages = devices.inverter_leakage(p, widths_n[:-1], widths_p[:-1])
 
   stage = jnp.arange(max_stages).reshape((-1,) + (1,) * stages.ndim)
-  active = lambda values: jnp.where(stage < stages, values, 0.0)
-  first = lambda values: jnp.where(stage == stages - 1, values, 0.0).sum(axis=0)
-  there = lambda value: jnp.where(nand, value, 0.0)
+
+  def active(values):
+    return jnp.where(stage < stages, values, 0.0)
+
+  def first(values):
+    return jnp.where(stage == stages - 1, values, 0.0).sum(axis=0)
+
+  def there(value):
+    return jnp.where(nand, value, 0.0)
+
   input_caps = p.gate_cap * (1 + p.pn) * widths_n[:-1]
   loads = output_caps[:-1] + jnp.concatenate([load_cap[None], input_caps[:-1]])
   nand_load = output_caps[-1] + first(input_caps)

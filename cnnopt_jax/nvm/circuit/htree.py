@@ -133,7 +133,10 @@ def _driven(p, org, horizontal, vertical) -> HTree:
   is_repeated = p.route_drive == structures.Drive.REPEATED
   unit = links.repeater(p)
   # Area that the wires of one branch take, side by side in the shadow of one repeater.
-  track = lambda count: jnp.where(is_repeated, jnp.ceil(count / unit.sharing) * unit.pitch, 0.0)
+
+  def track(count):
+    return jnp.where(is_repeated, jnp.ceil(count / unit.sharing) * unit.pitch, 0.0)
+
   rows, cols = jnp.round(jnp.log2(org.mat_rows)), jnp.round(jnp.log2(org.mat_columns))
   more_columns = jnp.maximum(cols - rows, 0.0)
   level = np.arange(MAX_LEVELS).reshape((-1,) + (1,) * (horizontal.bits.ndim - 1))
@@ -161,7 +164,10 @@ def _driven(p, org, horizontal, vertical) -> HTree:
       links.repeated(unit, length),
       links.low_swing(p, length),
     )
-    there = lambda values: jnp.where(way.exists, values, 0.0).sum(axis=0)
+
+    def there(values):
+      return jnp.where(way.exists, values, 0.0).sum(axis=0)
+
     return (
       there(link.delay),
       there(link.energy * way.active * way.bits),

@@ -112,7 +112,10 @@ def driver_requests(org: structures.Organization, xp=jnp) -> DriverRequest:
   `xp` is `jnp`, or `np` on the host. Multiplexers share one driver per degree whatever is
   written, and prechargers see columns only, so their other fields are blank.
   """
-  stack = lambda *values: xp.stack(xp.broadcast_arrays(*values))
+
+  def stack(*values):
+    return xp.stack(xp.broadcast_arrays(*values))
+
   degrees = (org.mux_senseamp, org.mux_output1, org.mux_output2)
   return DriverRequest(
     role=stack(ROW, MUX, MUX, MUX, PRECHARGE + 0 * org.buffering),
@@ -392,7 +395,9 @@ def _leakage(model, org, sub):
 def _bitline_delay(p, model, cell, sub, rise):
   """Time from a rising word line to a level the amplifier can tell, ps."""
   cap, res, load = sub.bitline_cap, sub.bitline_res, sub.muxes[0].input_load
-  line = lambda drive: drive * (model.access_cap + cap + load) + res * (load + cap / 2)
+
+  def line(drive):
+    return drive * (model.access_cap + cap + load) + res * (load + cap / 2)
 
   pull_down_width = jnp.where(model.is_sram, cell.sram_nmos_width_f, 1.0) * p.f
   pull_down = p.r_n / pull_down_width

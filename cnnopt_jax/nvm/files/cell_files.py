@@ -133,7 +133,10 @@ def read_cell(path: str | pathlib.Path) -> structures.Cell:
 def _needed(entries: dict[str, Entry]) -> list[str]:
   """Fields that a cell of this kind cannot do without; `a|b` is either."""
   needed = ['MemCellType', 'CellArea', 'CellAspectRatio']
-  value = lambda name, default: entries[name].value if name in entries else default
+
+  def value(name, default):
+    return entries[name].value if name in entries else default
+
   kind = value('MemCellType', None)
   access = value('AccessType', _Access.CMOS)
   if access == _Access.CMOS:
@@ -161,7 +164,10 @@ def _needed(entries: dict[str, Entry]) -> list[str]:
 
 def _check(path: pathlib.Path, entries: dict[str, Entry], cell: structures.Cell) -> None:
   """Refuses values that contradict each other."""
-  line = lambda *names: next((entries[name].line for name in names if name in entries), 0)
+
+  def line(*names):
+    return next((entries[name].line for name in names if name in entries), 0)
+
   if cell.kind == _Kind.SRAM:
     if cell.access != _Access.CMOS:
       raise fail(

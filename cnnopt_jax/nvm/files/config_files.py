@@ -164,7 +164,10 @@ def read_config(path: str | pathlib.Path) -> Config:
   for name in ('ProcessNode', 'Capacity', 'WordWidth', 'MemoryCellInputFile'):
     if name not in entries:
       raise fail(path, 0, name, 'missing')
-  value = lambda name, default: entries[name].value if name in entries else default
+
+  def value(name, default):
+    return entries[name].value if name in entries else default
+
   capacity = entries['Capacity']
   unit = _CAPACITY.match(path.read_text().splitlines()[capacity.line - 1].strip())
   if not unit:

@@ -77,13 +77,16 @@ def partitions(space: Space) -> tuple[Partition, np.ndarray]:
     banks = [(r, c, c, 0) for r in mats for c in mats]
     mats_ = [(1, 1, 1, 1)]
   else:
-    nested = lambda ranges: [
-      (r, c, active_c, active_r)
-      for r in ranges
-      for c in ranges
-      for active_c in range(c + 1)
-      for active_r in range(r + 1)
-    ]
+
+    def nested(ranges):
+      return [
+        (r, c, active_c, active_r)
+        for r in ranges
+        for c in ranges
+        for active_c in range(c + 1)
+        for active_r in range(r + 1)
+      ]
+
     banks, mats_ = nested(mats), nested(range(2))
   degrees = range(space.max_mux + 1)
   muxes = [
@@ -267,9 +270,16 @@ def _organization(
 ):
   """Counts as float64 (products exceed 32 bits), selectors as integers, all of one shape."""
   shape = np.shape(row_bits)
-  count = lambda bits: np.ldexp(1.0, bits)
-  full = lambda value: np.broadcast_to(np.asarray(value, np.float64), shape)
-  whole = lambda value: np.broadcast_to(np.asarray(value, np.int32), shape)
+
+  def count(bits):
+    return np.ldexp(1.0, bits)
+
+  def full(value):
+    return np.broadcast_to(np.asarray(value, np.float64), shape)
+
+  def whole(value):
+    return np.broadcast_to(np.asarray(value, np.int32), shape)
+
   names = [name for name in Partition._fields if not name.startswith('mux_')]
   return structures.Organization(
     **{name: count(getattr(partition, name)) for name in names},

@@ -45,7 +45,9 @@ def pad(factored: factoring.Factored) -> Padded:
     narrow = lambda x: x.astype(np.float32) if x.dtype == np.float64 else x
     return jax.tree.map(lambda x: jnp.asarray(narrow(extend(np.asarray(x)))), tree)
 
-  without = lambda org, names: org.replace(**{name: None for name in names})
+  def without(org, names):
+    return org.replace(**{name: None for name in names})
+
   banks = without(factored.organizations, factoring.MAT_ONLY_FIELDS)
   mats_ = without(factored.mats, factoring.BANK_ONLY_FIELDS)
   return Padded(
@@ -75,9 +77,12 @@ def _in_chunks(function: Callable[[Any], Any], inputs: Any, count: Array, chunk:
   """`function` over the last axis, chunk by chunk up to `count`; the rest stays zero."""
   size = jax.tree.leaves(inputs)[0].shape[-1]
   widen = lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x
-  piece = lambda i: jax.tree.map(
-    lambda x: widen(jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk, axis=-1)), inputs
-  )
+
+  def piece(i):
+    return jax.tree.map(
+      lambda x: widen(jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk, axis=-1)), inputs
+    )
+
   buffers = jax.tree.map(
     lambda x: jnp.zeros(x.shape[:-1] + (size,), x.dtype),
     jax.eval_shape(function, jax.eval_shape(piece, 0)),

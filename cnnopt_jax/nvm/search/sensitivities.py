@@ -97,9 +97,10 @@ def sensitivity(
     value, gradients = _gradients(*arguments, figure, nvsim_compatible)
     value = float(value)
     cell_gradient, tech_gradient = jax.tree.map(float, gradients)
-  relative = lambda gradient, values: {
-    name: slope * values[name] / value for name, slope in gradient.items()
-  }
+
+  def relative(gradient, values):
+    return {name: slope * values[name] / value for name, slope in gradient.items()}
+
   return Sensitivity(
     value,
     cell_gradient,

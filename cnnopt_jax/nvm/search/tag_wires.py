@@ -33,7 +33,10 @@ ROUTINGS = tuple(
 
 def variants(technology: structures.Technology) -> list[structures.Technology]:
   """The technology with every choice of wires; the one of the search comes first."""
-  wire = lambda layer: wires.wire(technology.feature_nm, layer, technology.temperature_k)
+
+  def wire(layer):
+    return wires.wire(technology.feature_nm, layer, technology.temperature_k)
+
   return [
     dataclasses.replace(technology, local=wire(local), routing=wire(routing), drive=int(drive))
     for local in LOCALS

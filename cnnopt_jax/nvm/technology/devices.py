@@ -96,7 +96,9 @@ def process(tech: structures.Technology) -> Process:
     )
     return mobility * tech.oxide_cap_ff_per_um2 / (2 * length) * overdrive  # fF/(V ps) = mA/V^2.
 
-  resistance = lambda on: tech.resistance_multiplier * tech.vdd_v / on
+  def resistance(on):
+    return tech.resistance_multiplier * tech.vdd_v / on
+
   return Process(
     f=1e-3 * tech.feature_nm,
     vdd=tech.vdd_v,
@@ -186,7 +188,10 @@ def gate_size(
   limit_n, limit_p = _regions(p, width_n, width_p, height_f * p.f)
   fingers_n, height_n = _folds(p, width_n, limit_n)
   fingers_p, height_p = _folds(p, width_p, limit_p)
-  unit = lambda fingers: fingers + (fingers - 1) * GAP_BETWEEN_POLY_F
+
+  def unit(fingers):
+    return fingers + (fingers - 1) * GAP_BETWEEN_POLY_F
+
   n = unit(fingers_n) * inputs + (inputs - 1) * GAP_BETWEEN_POLY_F
   p_ = unit(fingers_p) * inputs + (inputs - 1) * CONTACT_F
   width = p.f * (2 * CONTACT_F + jnp.maximum(n, p_))

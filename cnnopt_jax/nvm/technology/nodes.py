@@ -76,9 +76,10 @@ def technology_node(
   if not max_width_f > 0:
     raise ValueError(f'max_width_f={max_width_f}; allowed: above 0')
   row, fine = _row(node_nm, roadmap)
-  at_temperature = lambda currents: float(
-    np.interp(temperature_k, transistor_tables.TEMPERATURES_K, currents)
-  )
+
+  def at_temperature(currents):
+    return float(np.interp(temperature_k, transistor_tables.TEMPERATURES_K, currents))
+
   latency, energy, leakage = next(v for least, v in _CONVERTERS.items() if node_nm >= least)
   overlap_source = fine if nvsim_compatible else row
   shared = {

@@ -29,8 +29,13 @@ _BATCH = 32  # Designs evaluated together; a fixed size, so that files of any le
 
 def _quantities() -> dict[str, Any]:
   """What each printed quantity is in an `ArrayPPA`."""
-  part = lambda name: lambda a: getattr(a.breakdown, name)
-  total = lambda name: lambda a: getattr(a, name)
+
+  def part(name):
+    return lambda a: getattr(a.breakdown, name)
+
+  def total(name):
+    return lambda a: getattr(a, name)
+
   table = {
     'Total Area': total('area_mm2'),
     'Total Area > Mat Area': part('mat_area_mm2'),

@@ -1,6 +1,7 @@
 """Starts experiments as a user does: a process, flags, signals.
 
-Programs are compiled as users' are; the processes of one run of the tests share a cache of them.
+The processes of one run of the tests share a cache of programs. Sweeps compile as users' do, for
+their results are compared bit for bit; the others as the run of the tests does (`--xla-flags`).
 """
 
 import importlib
@@ -16,7 +17,7 @@ from tests import xla_flags
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 
-# Two programs of one member, two epochs of twelve steps, a checkpoint every fourth step.
+# Two programs of one member, two epochs of twelve steps, a checkpoint every eighth step.
 TINY = dict(
   bits='2,4',
   reference='false',
@@ -24,7 +25,7 @@ TINY = dict(
   epochs=2,
   batch_size=1000,
   sizes_kib='2.122',
-  checkpoint_steps=4,
+  checkpoint_steps=8,
 )
 
 
@@ -54,7 +55,7 @@ def start(module, workdir, **config):
     command(module, workdir, **config),
     cwd=REPO,
     text=True,
-    env=xla_flags.default_environment(),
+    env=xla_flags.default_environment() if module == 'quant_sweep' else None,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
   )
@@ -67,6 +68,18 @@ def finish(process, timeout=300):
 
 def run(module, workdir, **config):
   return finish(start(module, workdir, **config))
+
+
+def python(code):
+  """What a program that compiles as users' do prints."""
+  return subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=REPO,
+    env=xla_flags.default_environment(),
+    check=True,
+    capture_output=True,
+    text=True,
+  ).stdout
 
 
 def signal_when(process, condition, signum=signal.SIGKILL, timeout=300):

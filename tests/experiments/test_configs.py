@@ -90,7 +90,7 @@ def test_vip_bench(tmp_path, monkeypatch):
     return model.clone(stages=stages, hidden=(16, 16))
 
   monkeypatch.setattr(models, 'create', small)
-  monkeypatch.setattr(bench, 'NUM_CLASSES', 10)
+  monkeypatch.setattr(bench.programs, 'NUM_CLASSES', 10)
   monkeypatch.setattr(
     bench, 'NETWORKS', [network._replace(plan='all') for network in bench.NETWORKS]
   )

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import models, report
-from experiments import vip_bench
 from experiments.common import fields
 from experiments.vip import plan, records, stages
+from experiments.vip_bench import programs
 from tests.experiments import runs
 
 TINY = dict(
@@ -131,13 +131,13 @@ def test_units_of_the_bench_are_the_network():
   for units in ((), plan):
     want = jax.jit(models.with_plan(model, units).apply)({'params': params}, x)
     for options in ({}, {'written': True}, {'patches': True}):
-      steps = vip_bench.vgg_units(stages, units, **options)
-      divisions = vip_bench.programs(params, x, steps)
+      steps = programs.vgg_units(stages, units, **options)
+      divisions = programs.programs(params, x, steps)
       on_cpu = jax.default_backend() == 'cpu'
       assert set(divisions) == {'one jit', 'unit by unit', *['batch over cores'] * on_cpu}
       for division in divisions.values():
         np.testing.assert_allclose(division(), want, rtol=0, atol=1e-4 * float(jnp.abs(want).max()))
-  assert 'batch over cores' not in vip_bench.programs(params, x[:1], steps)
+  assert 'batch over cores' not in programs.programs(params, x[:1], steps)
 
 
 def test_a_finished_run_goes_on_and_only_a_lost_stage_is_run_again(finished, tmp_path):

@@ -7,7 +7,8 @@ primitive here batches by one of the rules of `rule.py`, and keeps every other t
 A convolution is one of three faces of a trilinear form T(lhs, rhs, out) = <conv(lhs, rhs), out>:
 its derivatives by out, lhs and rhs are the convolution, its input transpose and its weight
 transpose. `target` names the operand differentiated by; transposing one face gives another, so
-forward mode, reverse mode and every nesting of them stay among the three.
+forward mode, reverse mode and every nesting of them stay among the three. On a CPU each face is
+lowered to the form that `faces.py` chooses for its shapes.
 """
 
 import functools
@@ -21,8 +22,9 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
 from cnnopt_jax.kernels import sharding
+from cnnopt_jax.kernels.conv import faces
 from cnnopt_jax.kernels.conv.batching import batched
-from cnnopt_jax.kernels.conv.rule import current_rule
+from cnnopt_jax.kernels.conv.rule import current_forms, current_rule
 
 # For each target, the two operands that the primitive takes, in order.
 _OPERANDS = {'out': ('lhs', 'rhs'), 'lhs': ('out', 'rhs'), 'rhs': ('lhs', 'out')}
@@ -49,7 +51,9 @@ def conv_general_dilated(
 
   Under `jax.vmap`: where only the images are mapped, members join the batch dimension; otherwise
   the members run one after the other (the default on a CPU: bit for bit as without `vmap`) or as
-  one grouped convolution (the default elsewhere). `batching_rule` asks for another rule.
+  one grouped convolution (the default elsewhere). `batching_rule` asks for another rule. On a CPU
+  the convolution and its derivatives are computed as `face_form` says; `forms('xla')` asks for
+  lax's alone.
   """
   rule = current_rule()
   if rule == 'lax':
@@ -91,7 +95,14 @@ def conv_general_dilated(
   )
   lhs, rhs = sharding.alike(lhs, rhs)
   return conv_p.bind(
-    lhs, rhs, target='out', lhs_type=_type_of(lhs), rhs_type=_type_of(rhs), rule=rule, **params
+    lhs,
+    rhs,
+    target='out',
+    lhs_type=_type_of(lhs),
+    rhs_type=_type_of(rhs),
+    rule=rule,
+    forms=current_forms(),
+    **params,
   )
 
 
@@ -111,16 +122,27 @@ def _type_of(x) -> jax.ShapeDtypeStruct:
 
 
 def _compute(
-  x: jax.Array, y: jax.Array, *, target: str, lhs_type, rhs_type, rule: str, **params
+  x: jax.Array, y: jax.Array, *, target: str, lhs_type, rhs_type, rule: str, forms: str, **params
 ) -> jax.Array:
-  """The three faces in terms of lax."""
-  del rule  # Says how the primitive batches, not what it computes.
+  """The three faces in terms of lax's convolution."""
+  del rule, forms  # Say how the primitive batches and is lowered, not what it computes.
   conv: Callable[..., jax.Array] = functools.partial(lax.conv_general_dilated, **params)
   if target == 'out':
     return conv(x, y)
   if target == 'lhs':
     return jax.linear_transpose(lambda lhs: conv(lhs, y), _like(lhs_type, x))(x)[0]
   return jax.linear_transpose(lambda rhs: conv(x, rhs), _like(rhs_type, x))(y)[0]
+
+
+def _compute_on_cpu(x: jax.Array, y: jax.Array, **params) -> jax.Array:
+  """The three faces by the forms that are chosen for their shapes."""
+  lhs_type, rhs_type = params['lhs_type'], params['rhs_type']
+  if params['forms'] == 'chosen' and faces.applies(params, lhs_type, rhs_type):
+    target, strides = params['target'], params['window_strides']
+    form = faces.face_form(target, lhs_type.shape, rhs_type.shape, strides)
+    if form != 'xla':
+      return faces.compute_face(form, target, x, y, lhs_type, rhs_type, strides, params['padding'])
+  return _compute(x, y, **params)
 
 
 def _like(kind, x):
@@ -134,7 +156,7 @@ def _abstract_eval(x, y, **params):
 
 @functools.cache
 def _compiled(**params):
-  return jax.jit(functools.partial(_compute, **params))
+  return jax.jit(functools.partial(conv_p.bind, **params))
 
 
 def _transpose(operand: int, cotangent, x, y, *, target: str, **params):
@@ -148,5 +170,8 @@ def _transpose(operand: int, cotangent, x, y, *, target: str, **params):
 conv_p.def_impl(lambda x, y, **params: _compiled(**params)(x, y))
 conv_p.def_abstract_eval(_abstract_eval)
 mlir.register_lowering(conv_p, mlir.lower_fun(_compute, multiple_results=False))
+mlir.register_lowering(
+  conv_p, mlir.lower_fun(_compute_on_cpu, multiple_results=False), platform='cpu'
+)
 ad.defbilinear(conv_p, functools.partial(_transpose, 0), functools.partial(_transpose, 1))
 batching.primitive_batchers[conv_p] = functools.partial(batched, conv_p.bind, _compute, _OPERANDS)

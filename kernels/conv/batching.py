@@ -36,7 +36,7 @@ def batched(
   axes = tuple(None if dim is None else 0 for dim in dims)
   form = params['rule']
   if form == 'measured':
-    form = measured.fastest_form(compute, args, axes, params)
+    form = measured.fastest_form(bind, compute, args, axes, params)
   if form == 'group':
     return jax.vmap(functools.partial(compute, **params), in_axes=axes)(*args), 0
   return _unrolled(functools.partial(bind, **params), args, axes), 0

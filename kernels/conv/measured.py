@@ -50,16 +50,23 @@ def measured_forms() -> dict[MappedConv, MeasuredForm]:
   return dict(_record)
 
 
-def fastest_form(compute: Callable[..., jax.Array], args, axes, params: dict[str, Any]) -> str:
+def fastest_form(
+  bind: Callable[..., jax.Array],
+  compute: Callable[..., jax.Array],
+  args,
+  axes,
+  params: dict[str, Any],
+) -> str:
   """The faster form for these shapes, measured on the default device once a process.
 
   A measured choice can differ between two processes, and with it the last bits of the result.
 
   Args:
-    compute: function of two arrays and `params`.
+    bind: function of two arrays and `params`, what each member is computed by.
+    compute: the same function in terms of lax, which has a batching rule that groups.
     args: operands, or anything with their shape and dtype; members on axis 0 where mapped.
     axes: 0 or None for each operand.
-    params: static keyword arguments of `compute`, 'target' among them.
+    params: static keyword arguments of both, 'target' among them.
 
   Returns:
     'unroll' or 'group'.
@@ -73,11 +80,16 @@ def fastest_form(compute: Callable[..., jax.Array], args, axes, params: dict[str
     tuple(sorted(options.items())),
   )
   if key not in _record:
-    _record[key] = _measure(functools.partial(compute, **params), key.types, tuple(axes))
+    _record[key] = _measure(
+      functools.partial(bind, **params),
+      functools.partial(compute, **params),
+      key.types,
+      tuple(axes),
+    )
   return _record[key].form
 
 
-def _measure(one, types, axes) -> MeasuredForm:
+def _measure(one, groupable, types, axes) -> MeasuredForm:
   members = next(t.shape[0] for t, axis in zip(types, axes) if axis == 0)
 
   def unrolled(*args):
@@ -89,7 +101,7 @@ def _measure(one, types, axes) -> MeasuredForm:
   with jax.ensure_compile_time_eval():
     args = [jnp.zeros(t.shape, t.dtype) for t in types]
     unroll_s = _median_seconds(jax.jit(unrolled), args)
-    group_s = _median_seconds(jax.jit(jax.vmap(one, in_axes=axes)), args)
+    group_s = _median_seconds(jax.jit(jax.vmap(groupable, in_axes=axes)), args)
   return MeasuredForm('unroll' if unroll_s <= group_s else 'group', unroll_s, group_s)
 
 

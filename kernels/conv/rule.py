@@ -1,4 +1,4 @@
-"""Which batching rule a convolution gets: stated in advance, or asked for by a context.
+"""Which batching rule and which forms a convolution gets: stated in advance, or by a context.
 
     rule         where kernels are mapped                      where
     'unroll'     the members one after the other               default on a CPU
@@ -17,6 +17,8 @@ import contextvars
 from collections.abc import Iterator
 
 from cnnopt_jax.kernels import platforms
+
+FORMS = ('chosen', 'xla')
 
 BATCHING_RULES = ('unroll', 'group', 'measured', 'lax')
 
@@ -69,3 +71,30 @@ def batching_rule(form: str | None = None, *, platform: str | None = None) -> It
 def current_rule() -> str:
   """The rule that a convolution called here gets."""
   return _asked_for.get() or default_batching_rule()
+
+
+_forms: contextvars.ContextVar[str] = contextvars.ContextVar('forms', default='chosen')
+
+
+@contextlib.contextmanager
+def forms(which: str) -> Iterator[None]:
+  """Convolutions traced here are computed by these forms, as `batching_rule` fixes the rule.
+
+  Args:
+    which: 'chosen', on a CPU the form that `face_form` names; 'xla', lax's convolution everywhere.
+
+  Raises:
+    ValueError: if it is neither.
+  """
+  if which not in FORMS:
+    raise ValueError(f'{which=}; allowed: {", ".join(FORMS)}')
+  token = _forms.set(which)
+  try:
+    yield
+  finally:
+    _forms.reset(token)
+
+
+def current_forms() -> str:
+  """The forms that a convolution called here gets."""
+  return _forms.get()

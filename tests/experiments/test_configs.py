@@ -8,6 +8,7 @@ import pytest
 
 from cnnopt_jax import models
 from experiments import pretrained
+from experiments.common import fields
 from tests.experiments import runs
 
 CONFIGS = sorted(path.stem for path in (runs.REPO / 'configs').glob('[a-z]*.py'))
@@ -17,6 +18,7 @@ TESTED = {
   'codesign_vgg8': 'tests/experiments/test_configs.py::test_codesign_vgg8',
   'kernel_bench': 'tests/experiments/test_kernel_bench.py::test_on_a_cpu_it_times_xla_and_says_so',
   'nvm_batch': 'tests/experiments/test_configs.py::test_analyses_of_caches',
+  'conv_bench': 'tests/experiments/test_configs.py::test_conv_bench',
   'nvm_bench': 'tests/nvm/test_experiments.py::test_bench_writes_its_figures',
   'nvm_cache': 'tests/nvm/test_experiments.py::test_the_cache_table',
   'nvm_iso_area': 'tests/experiments/test_configs.py::test_analyses_of_caches',
@@ -54,6 +56,20 @@ def test_analyses_of_caches(name, tmp_path):
   assert all(row['edp_js'] > 0 for row in rows)
   figure = {'nvm_iso_area': 'iso_area.png', 'nvm_batch': 'batch.png'}[name]
   assert (tmp_path / figure).stat().st_size > 10_000
+
+
+def test_conv_bench(tmp_path):
+  config = runs.load_config('conv_bench', batch_size=2, rounds=1, layers=('5/2 3 4', '4/1 9 17'))
+  bench = runs.experiment_of('conv_bench')
+  better, lost, *rows = bench.run(config, tmp_path)
+  assert len(rows) == 6 and json.loads((tmp_path / 'bench.json').read_text())[2:] == rows
+  assert lost['value'] >= 1 and better['value'] > 0
+  for row in rows:
+    times = [value for key, value in row.items() if key.endswith('_ms')]
+    assert row['value'] == pytest.approx(row['xla_ms'] / row[f'{row["form"]}_ms'], rel=0.1)
+    assert row['over_best'] == pytest.approx(row[f'{row["form"]}_ms'] / min(times), rel=0.1)
+  with pytest.raises(fields.ConfigError, match=r"config.layers\[0\]='5 3 4'; allowed: 'SIDE/"):
+    runs.load_config('conv_bench', layers=('5 3 4',))
 
 
 def test_codesign_vgg8(tmp_path):

@@ -260,7 +260,7 @@ def test_the_faster_form_is_taken():
   for function, faster in ((slow_if_grouped, 'unroll'), (slow_if_unrolled, 'group')):
     compute = lambda a, b, *, target, function=function: function(a) + b
     params = dict(target=faster)  # Tells the two apart in the record.
-    assert measured.fastest_form(compute, (x, x), (0, 0), params) == faster
+    assert measured.fastest_form(compute, compute, (x, x), (0, 0), params) == faster
 
 
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16, jnp.float32])

@@ -1,0 +1,44 @@
+"""The forms of a convolution and of its transposes on this CPU, and what the choice loses.
+
+    python -m experiments.conv_bench --config configs/conv_bench.py --workdir runs/conv_bench
+
+Two minutes on one core. Expected: docs/results/conv_bench.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  config = ml_collections.ConfigDict()
+  config.batch_size = 64
+  config.rounds = 15
+  # (image side, stride, input channels, output channels): those of the default sweep's networks,
+  # and others around the thresholds.
+  config.layers = (
+    '28/2 1 5',
+    '28/2 1 8',
+    '28/2 1 14',
+    '14/1 5 8',
+    '14/1 8 13',
+    '14/1 14 21',
+    '14/2 8 11',
+    '14/2 13 17',
+    '14/2 21 27',
+    '7/1 11 13',
+    '7/1 17 21',
+    '7/1 27 34',
+    '7/2 13 16',
+    '7/2 21 25',
+    '7/2 34 41',
+    '4/1 16 18',
+    '4/1 25 29',
+    '4/1 41 48',
+    '32/1 3 16',
+    '32/1 16 16',
+    '16/1 32 32',
+    '8/1 64 64',
+    '14/1 45 53',
+    '14/1 90 101',
+    '28/1 20 20',
+  )
+  return config

@@ -1,0 +1,267 @@
+"""Other ways than XLA's to compute a convolution and its two transposes, for small channel counts.
+
+XLA's CPU convolution is at its best where channel counts are multiples of its vectors, and takes
+two to three times as long beside them; the networks of a sweep have any number of channels. Forms:
+
+    form       the convolution       its input transpose       its weight transpose
+    'xla'      lax's                 lax's                     lax's
+    'padded'   input channels        both channel counts       output channels
+               filled with zeros up to a multiple, then lax's
+    'patches'  windows side by side, times all taps: one product
+    'rows'     rows of windows side by side, times all taps: one product; then rows are summed
+    'taps'                           times all taps: one product; then every tap's share is put down
+
+All are exact up to rounding. `face_form` chooses by shape; `experiments.conv_bench` measures the
+choice against the best. They are for two spatial axes, NHWC and HWIO, without groups or dilation.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cnnopt_jax.kernels import sharding
+
+FORMS = {
+  'out': ('xla', 'padded', 'patches', 'rows'),
+  'lhs': ('xla', 'padded', 'taps', 'rows'),
+  'rhs': ('xla', 'padded'),
+}
+
+# Multiples that channels are filled up to: of XLA's vectors of images, and of their gradients.
+_VECTOR, _WIDE_VECTOR = 8, 16
+# Elements that every tap's share may take together, so that they are still cached when summed; and
+# that windows and products may.
+_SHARES_UP_TO, _WINDOWS_UP_TO = 2**21, 2**23
+# With more output channels XLA's convolution is fast, however few the input's.
+_FEW_OUTPUTS = 32
+
+Pads = tuple[tuple[int, int], ...]
+
+
+def applies(params: dict[str, Any], lhs_type, rhs_type) -> bool:
+  """Whether there are other forms than 'xla'."""
+  numbers = params['dimension_numbers']
+  return (
+    lhs_type.dtype == rhs_type.dtype == jnp.float32
+    and tuple(numbers) == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+    and params['feature_group_count'] == params['batch_group_count'] == 1
+    and set(params['lhs_dilation']) == set(params['rhs_dilation']) == {1}
+    and params['precision'] is None
+    and params['preferred_element_type'] in (None, jnp.float32)
+    and min(min(pair) for pair in params['padding']) >= 0
+    and 1 < math.prod(rhs_type.shape[:2]) <= 9
+    and lhs_type.size > 0
+  )
+
+
+def face_form(
+  target: str, lhs_shape: Sequence[int], rhs_shape: Sequence[int], strides: Sequence[int]
+) -> str:
+  """The form that a CPU computes a face by, from its shapes alone.
+
+  Thresholds follow from `experiments.conv_bench`, single thread, batches of 64.
+
+  Args:
+    target: 'out', 'lhs' or 'rhs', see `api.py`.
+    lhs_shape: [N, H, W, Cin].
+    rhs_shape: [kh, kw, Cin, Cout].
+    strides: in both directions.
+
+  Returns:
+    One of `FORMS[target]`.
+  """
+  inputs, outputs = rhs_shape[2:]
+  strided = max(strides) > 1
+  if target == 'out':
+    if inputs > _VECTOR:
+      return 'padded' if inputs % 4 and inputs < 40 else 'xla'
+    n, height, width, _ = lhs_shape
+    positions = n * height * width // math.prod(strides)
+    if outputs > _FEW_OUTPUTS or positions * math.prod(rhs_shape[:3]) > _WINDOWS_UP_TO:
+      return 'xla'
+    return 'patches' if strided or inputs < 3 else 'rows'
+  if target == 'rhs':
+    return 'padded' if outputs % _WIDE_VECTOR and _VECTOR < outputs <= 64 else 'xla'
+  positions = math.prod(lhs_shape[:3]) // math.prod(strides)
+  if positions * math.prod(rhs_shape[:3]) > _SHARES_UP_TO:
+    return 'padded' if not strided and (inputs % 4 or outputs % 4) else 'xla'
+  if inputs <= _VECTOR:
+    return 'rows' if not strided and outputs <= 2 * _FEW_OUTPUTS else 'xla'
+  return 'taps' if strided or outputs % _WIDE_VECTOR else 'xla'
+
+
+def compute_face(
+  form: str, target: str, x: jax.Array, y: jax.Array, lhs_type, rhs_type, strides, padding: Pads
+) -> jax.Array:
+  """A face by one of its forms.
+
+  Args:
+    form: of `FORMS[target]`.
+    target: 'out', 'lhs' or 'rhs'.
+    x, y: its operands, as `api.py` orders them.
+    lhs_type, rhs_type: image and kernel, or anything of their shape and dtype.
+    strides, padding: in both directions.
+
+  Returns:
+    The result.
+  """
+  if form == 'xla':
+    return _lax_face(target, x, y, lhs_type, rhs_type, strides, padding)
+  return _FACES[target, form](x, y, lhs_type.shape, rhs_type.shape, tuple(strides), padding)
+
+
+def _lax(lhs, rhs, strides, padding):
+  return lax.conv_general_dilated(
+    lhs, rhs, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+
+
+def _lax_face(target, x, y, lhs_type, rhs_type, strides, padding):
+  if target == 'out':
+    return _lax(x, y, strides, padding)
+  kind = lhs_type if target == 'lhs' else rhs_type
+  like = sharding.alike(jnp.zeros(kind.shape, kind.dtype), x)[0]
+  if target == 'lhs':
+    return jax.linear_transpose(lambda lhs: _lax(lhs, y, strides, padding), like)(x)[0]
+  return jax.linear_transpose(lambda rhs: _lax(x, rhs, strides, padding), like)(y)[0]
+
+
+def _filled(x: jax.Array, axis: int, multiple: int) -> jax.Array:
+  """Zeros after the end of an axis, up to a multiple."""
+  around = [(0, 0, 0)] * x.ndim
+  around[axis] = (0, -x.shape[axis] % multiple, 0)
+  return lax.pad(x, jnp.zeros((), x.dtype), around)
+
+
+def _surrounded(x: jax.Array, padding: Pads) -> jax.Array:
+  around = ((0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0))
+  return lax.pad(x, jnp.zeros((), x.dtype), around)
+
+
+def _every(x: jax.Array, axis: int, start: int, count: int, stride: int) -> jax.Array:
+  return lax.slice_in_dim(x, start, start + (count - 1) * stride + 1, stride, axis)
+
+
+def _windows(size: int, taps: int, stride: int, pads: tuple[int, int]) -> int:
+  return (size + sum(pads) - taps) // stride + 1
+
+
+def _out_padded(x, w, lhs_shape, rhs_shape, strides, padding):
+  return _lax(_filled(x, 3, _VECTOR), _filled(w, 2, _VECTOR), strides, padding)
+
+
+def _out_patches(x, w, lhs_shape, rhs_shape, strides, padding):
+  kh, kw, _, features = rhs_shape
+  rows, columns = (
+    _windows(*axis) for axis in zip(lhs_shape[1:3], (kh, kw), strides, padding, strict=True)
+  )
+  x = _surrounded(x, padding)
+  windows = jnp.concatenate(
+    [
+      _every(_every(x, 1, i, rows, strides[0]), 2, j, columns, strides[1])
+      for i in range(kh)
+      for j in range(kw)
+    ],
+    -1,
+  )
+  y = windows.reshape(-1, windows.shape[-1]) @ w.reshape(-1, features)
+  return y.reshape(-1, rows, columns, features)
+
+
+def _out_rows(x, w, lhs_shape, rhs_shape, strides, padding):
+  kh, kw, inputs, features = rhs_shape
+  rows, columns = (
+    _windows(*axis) for axis in zip(lhs_shape[1:3], (kh, kw), strides, padding, strict=True)
+  )
+  x = _surrounded(x, padding)
+  windows = jnp.concatenate([_every(x, 2, j, columns, strides[1]) for j in range(kw)], -1)
+  taps = w.transpose(1, 2, 0, 3).reshape(kw * inputs, kh * features)
+  products = (windows.reshape(-1, kw * inputs) @ taps).reshape(*windows.shape[:3], kh, features)
+  parts = [_every(products[:, :, :, i], 1, i, rows, strides[0]) for i in range(kh)]
+  return sum(parts[1:], parts[0])
+
+
+def _put(part: jax.Array, taps: dict[int, int], lhs_shape, strides, padding: Pads) -> jax.Array:
+  """One tap's share of an input gradient, where it belongs in the padded image.
+
+  Args:
+    part: [N, rows, columns, Cin].
+    taps: the tap on axis 1, on axis 2 or on both; the other axis stays.
+    lhs_shape, strides, padding: of the convolution.
+
+  Returns:
+    The share with zeros around and between.
+  """
+  around = [(0, 0, 0)] * part.ndim
+  for axis, tap in taps.items():
+    stride = strides[axis - 1]
+    covered = (part.shape[axis] - 1) * stride + 1
+    length = lhs_shape[axis] + sum(padding[axis - 1])
+    around[axis] = (tap, length - tap - covered, stride - 1)
+  return lax.pad(part, jnp.zeros((), part.dtype), around)
+
+
+def _lhs_padded(g, w, lhs_shape, rhs_shape, strides, padding):
+  inputs = rhs_shape[2]
+  g, w = _filled(g, 3, _VECTOR), _filled(_filled(w, 3, _VECTOR), 2, _VECTOR)
+  like = sharding.alike(jnp.zeros((*lhs_shape[:3], w.shape[2]), g.dtype), g)[0]
+  (x,) = jax.linear_transpose(lambda x: _lax(x, w, strides, padding), like)(g)
+  return x[..., :inputs]
+
+
+def _lhs_taps(g, w, lhs_shape, rhs_shape, strides, padding):
+  kh, kw, inputs, features = rhs_shape
+  taps = w.transpose(3, 0, 1, 2).reshape(features, -1)
+  products = (g.reshape(-1, features) @ taps).reshape(*g.shape[:3], kh, kw, inputs)
+  height, width = lhs_shape[1:3]
+  shares = [
+    _put(products[:, :, :, i, j], {1: i, 2: j}, lhs_shape, strides, padding)
+    for i in range(kh)
+    for j in range(kw)
+  ]
+  (top, _), (left, _) = padding
+  return sum(shares[1:], shares[0])[:, top : top + height, left : left + width]
+
+
+def _lhs_rows(g, w, lhs_shape, rhs_shape, strides, padding):
+  """Windows of the gradient along its rows, times the taps turned round; then rows are put down."""
+  kh, kw, inputs, features = rhs_shape
+  height, width = lhs_shape[1:3]
+  (top, _), (left, right) = padding
+  columns = g.shape[2]
+  # A column of the image reads the gradient from kw - 1 - left before it on.
+  before = max(0, kw - 1 - left)
+  after = max(0, width + left - ((columns - 1) * strides[1] + 1))
+  spread = lax.pad(
+    g,
+    jnp.zeros((), g.dtype),
+    ((0, 0, 0), (0, 0, 0), (before, after, strides[1] - 1), (0, 0, 0)),
+  )
+  start = before + left - (kw - 1)
+  windows = jnp.concatenate([_every(spread, 2, start + j, width, 1) for j in range(kw)], -1)
+  taps = w[:, ::-1].transpose(1, 3, 0, 2).reshape(kw * features, kh * inputs)
+  products = (windows.reshape(-1, kw * features) @ taps).reshape(*windows.shape[:3], kh, inputs)
+  shares = [_put(products[:, :, :, i], {1: i}, lhs_shape, strides, padding) for i in range(kh)]
+  return sum(shares[1:], shares[0])[:, top : top + height]
+
+
+def _rhs_padded(x, g, lhs_shape, rhs_shape, strides, padding):
+  g = _filled(g, 3, _WIDE_VECTOR)
+  like = sharding.alike(jnp.zeros((*rhs_shape[:3], g.shape[3]), g.dtype), g)[0]
+  (w,) = jax.linear_transpose(lambda w: _lax(x, w, strides, padding), like)(g)
+  return w[..., : rhs_shape[3]]
+
+
+_FACES: dict[tuple[str, str], Callable[..., jax.Array]] = {
+  ('out', 'padded'): _out_padded,
+  ('out', 'patches'): _out_patches,
+  ('out', 'rows'): _out_rows,
+  ('lhs', 'padded'): _lhs_padded,
+  ('lhs', 'taps'): _lhs_taps,
+  ('lhs', 'rows'): _lhs_rows,
+  ('rhs', 'padded'): _rhs_padded,
+}

@@ -4,7 +4,8 @@
 
 Times every form of `kernels.conv` that computes a 3x3 convolution, its input gradient and its
 weight gradient, on one core, as a sweep computes its members. `over_best` is the time of the form
-that `kernels.conv.face_form` chooses over that of the fastest; `over_xla` of XLA's over the chosen.
+that `kernels.conv.face_form` chooses over that of the fastest; the value of a row is XLA's time
+over the chosen form's.
 """
 
 import functools
@@ -94,7 +95,7 @@ def programs(layer: Layer, target: str, batch_size: int) -> dict[str, Callable[[
 
     return functools.partial(jax.jit(compute), x, y)
 
-  return {form: program(form) for form in conv.FORMS[target]}
+  return {form: program(form) for form in conv.FACE_FORMS[target]}
 
 
 def _row(layer: Layer, target: str, config) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def _row(layer: Layer, target: str, config) -> dict[str, Any]:
     name=f'{layer.side}x{layer.side}/{layer.stride} {layer.inputs}->{layer.outputs} '
     f'{_FACES[target]}',
     value=medians['xla'] / medians[chosen],
-    unit='over_xla',
+    unit='xla over chosen',
     over_best=round(medians[chosen] / min(medians.values()), 3),
     form=chosen,
     **{f'{form}_ms': round(1e3 * s, 3) for form, s in medians.items()},

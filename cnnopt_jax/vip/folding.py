@@ -44,8 +44,8 @@ class FoldedKernel(_Prepared):
   Attributes:
     taps: [3, 3, Cin / groups, Cout].
     transformed: [4, 4, Cin, Cout], the taps as `kernels.winograd` multiplies them, or None.
-    reads: what it was prepared for. Static: jit takes a tree for another one of the same shapes if
-      their classes differ in nothing else (`tests/test_pytrees.py`).
+    reads: what it was prepared for. Static, to tell the two classes apart: JAX compares dataclasses
+      in trees by their static fields, not by class (`tests/test_pytrees.py`).
   """
 
   taps: jax.Array

@@ -69,7 +69,7 @@ def whole(steps):
   return convolutions
 
 
-def programs(params, x, steps, head=None) -> dict[str, Program]:
+def divisions(params, x, steps, head=None) -> dict[str, Program]:
   """The ways to divide a network into jits: name to a function without arguments."""
   jitted = [(name, jax.jit(step)) for name, step in steps]
   head_apart = None if head is None else jax.jit(head)
@@ -151,7 +151,7 @@ class VGGBench:
     found = {}
     for patches in (False,) if 'conv1_1' in plan else (False, True):
       steps = vgg_units(stages, plan, written=written, patches=patches)
-      for form, program in programs(params, self._x, steps, head).items():
+      for form, program in divisions(params, self._x, steps, head).items():
         found[form + ', first layer by patches' * patches] = program
     return found
 

@@ -12,11 +12,10 @@ lowered to the form that `faces.py` chooses for its shapes.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 from jax.interpreters import ad, batching, mlir
@@ -126,12 +125,7 @@ def _compute(
 ) -> jax.Array:
   """The three faces in terms of lax's convolution."""
   del rule, forms  # Say how the primitive batches and is lowered, not what it computes.
-  conv: Callable[..., jax.Array] = functools.partial(lax.conv_general_dilated, **params)
-  if target == 'out':
-    return conv(x, y)
-  if target == 'lhs':
-    return jax.linear_transpose(lambda lhs: conv(lhs, y), _like(lhs_type, x))(x)[0]
-  return jax.linear_transpose(lambda rhs: conv(x, rhs), _like(rhs_type, x))(y)[0]
+  return faces.lax_face(target, x, y, lhs_type, rhs_type, **params)
 
 
 def _compute_on_cpu(x: jax.Array, y: jax.Array, **params) -> jax.Array:
@@ -143,11 +137,6 @@ def _compute_on_cpu(x: jax.Array, y: jax.Array, **params) -> jax.Array:
     if form != 'xla':
       return faces.compute_face(form, target, x, y, lhs_type, rhs_type, strides, params['padding'])
   return _compute(x, y, **params)
-
-
-def _like(kind, x):
-  """An array to take a type from: it varies as `x` does."""
-  return sharding.alike(jnp.zeros(kind.shape, kind.dtype), x)[0]
 
 
 def _abstract_eval(x, y, **params):

@@ -12,9 +12,11 @@ two to three times as long beside them; the networks of a sweep have any number 
     'taps'                           times all taps: one product; then every tap's share is put down
 
 All are exact up to rounding. `face_form` chooses by shape; `experiments.conv_bench` measures the
-choice against the best. They are for two spatial axes, NHWC and HWIO, without groups or dilation.
+choice against the best. All but 'xla' are for two spatial axes, NHWC and HWIO, without groups or
+dilation.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +27,7 @@ from jax import lax
 
 from cnnopt_jax.kernels import sharding
 
-FORMS = {
+FACE_FORMS = {
   'out': ('xla', 'padded', 'patches', 'rows'),
   'lhs': ('xla', 'padded', 'taps', 'rows'),
   'rhs': ('xla', 'padded'),
@@ -63,7 +65,7 @@ def face_form(
 ) -> str:
   """The form that a CPU computes a face by, from its shapes alone.
 
-  Thresholds follow from `experiments.conv_bench`, single thread, batches of 64.
+  Thresholds follow from `experiments.conv_bench`, on one core, at batches of 64.
 
   Args:
     target: 'out', 'lhs' or 'rhs', see `api.py`.
@@ -72,8 +74,12 @@ def face_form(
     strides: in both directions.
 
   Returns:
-    One of `FORMS[target]`.
+    One of `FACE_FORMS[target]`.
+
+  Raises:
+    ValueError: if there is no such face.
   """
+  _check(target)
   inputs, outputs = rhs_shape[2:]
   strided = max(strides) > 1
   if target == 'out':
@@ -95,39 +101,62 @@ def face_form(
 
 
 def compute_face(
-  form: str, target: str, x: jax.Array, y: jax.Array, lhs_type, rhs_type, strides, padding: Pads
+  form: str,
+  target: str,
+  x: jax.Array,
+  y: jax.Array,
+  lhs_type,
+  rhs_type,
+  strides: Sequence[int],
+  padding: Pads,
 ) -> jax.Array:
-  """A face by one of its forms.
+  """A face of an NHWC, HWIO convolution by one of its forms.
 
   Args:
-    form: of `FORMS[target]`.
-    target: 'out', 'lhs' or 'rhs'.
-    x, y: its operands, as `api.py` orders them.
+    form: of `FACE_FORMS[target]`.
+    target: 'out' for the convolution of image `x` [N, H, W, Cin] with kernel `y`
+      [kh, kw, Cin, Cout]; 'lhs' for the image's gradient from the result's, `x` [N, H', W', Cout],
+      and kernel `y`; 'rhs' for the kernel's gradient from image `x` and the result's gradient `y`.
+    x, y: the operands.
     lhs_type, rhs_type: image and kernel, or anything of their shape and dtype.
-    strides, padding: in both directions.
+    strides: in both directions.
+    padding: ((top, bottom), (left, right)), none negative.
 
   Returns:
-    The result.
+    [N, H', W', Cout], or the gradient, of the shape of image or kernel.
+
+  Raises:
+    ValueError: if there is no such face or form.
   """
+  _check(target)
+  if form not in FACE_FORMS[target]:
+    raise ValueError(f'{form=}; allowed for {target=}: {", ".join(FACE_FORMS[target])}')
+  strides = tuple(strides)
   if form == 'xla':
-    return _lax_face(target, x, y, lhs_type, rhs_type, strides, padding)
-  return _FACES[target, form](x, y, lhs_type.shape, rhs_type.shape, tuple(strides), padding)
+    return lax_face(target, x, y, lhs_type, rhs_type, **_options(strides, padding))
+  return _FACES[target, form](x, y, lhs_type.shape, rhs_type.shape, strides, padding)
 
 
-def _lax(lhs, rhs, strides, padding):
-  return lax.conv_general_dilated(
-    lhs, rhs, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-  )
-
-
-def _lax_face(target, x, y, lhs_type, rhs_type, strides, padding):
+def lax_face(target: str, x: jax.Array, y: jax.Array, lhs_type, rhs_type, **options) -> jax.Array:
+  """A face in terms of lax's convolution, with all of its options; arguments as `compute_face`."""
+  conv: Callable[..., jax.Array] = functools.partial(lax.conv_general_dilated, **options)
   if target == 'out':
-    return _lax(x, y, strides, padding)
+    return conv(x, y)
   kind = lhs_type if target == 'lhs' else rhs_type
+  # An array to take a type from: it varies as `x` does.
   like = sharding.alike(jnp.zeros(kind.shape, kind.dtype), x)[0]
   if target == 'lhs':
-    return jax.linear_transpose(lambda lhs: _lax(lhs, y, strides, padding), like)(x)[0]
-  return jax.linear_transpose(lambda rhs: _lax(x, rhs, strides, padding), like)(y)[0]
+    return jax.linear_transpose(lambda lhs: conv(lhs, y), like)(x)[0]
+  return jax.linear_transpose(lambda rhs: conv(x, rhs), like)(y)[0]
+
+
+def _check(target: str) -> None:
+  if target not in FACE_FORMS:
+    raise ValueError(f'{target=}; allowed: {", ".join(FACE_FORMS)}')
+
+
+def _options(strides, padding) -> dict[str, Any]:
+  return dict(window_strides=strides, padding=padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
 
 def _filled(x: jax.Array, axis: int, multiple: int) -> jax.Array:
@@ -151,7 +180,8 @@ def _windows(size: int, taps: int, stride: int, pads: tuple[int, int]) -> int:
 
 
 def _out_padded(x, w, lhs_shape, rhs_shape, strides, padding):
-  return _lax(_filled(x, 3, _VECTOR), _filled(w, 2, _VECTOR), strides, padding)
+  x, w = _filled(x, 3, _VECTOR), _filled(w, 2, _VECTOR)
+  return lax_face('out', x, w, x, w, **_options(strides, padding))
 
 
 def _out_patches(x, w, lhs_shape, rhs_shape, strides, padding):
@@ -206,11 +236,9 @@ def _put(part: jax.Array, taps: dict[int, int], lhs_shape, strides, padding: Pad
 
 
 def _lhs_padded(g, w, lhs_shape, rhs_shape, strides, padding):
-  inputs = rhs_shape[2]
   g, w = _filled(g, 3, _VECTOR), _filled(_filled(w, 3, _VECTOR), 2, _VECTOR)
-  like = sharding.alike(jnp.zeros((*lhs_shape[:3], w.shape[2]), g.dtype), g)[0]
-  (x,) = jax.linear_transpose(lambda x: _lax(x, w, strides, padding), like)(g)
-  return x[..., :inputs]
+  image = jax.ShapeDtypeStruct((*lhs_shape[:3], w.shape[2]), g.dtype)
+  return lax_face('lhs', g, w, image, w, **_options(strides, padding))[..., : rhs_shape[2]]
 
 
 def _lhs_taps(g, w, lhs_shape, rhs_shape, strides, padding):
@@ -251,9 +279,8 @@ def _lhs_rows(g, w, lhs_shape, rhs_shape, strides, padding):
 
 def _rhs_padded(x, g, lhs_shape, rhs_shape, strides, padding):
   g = _filled(g, 3, _WIDE_VECTOR)
-  like = sharding.alike(jnp.zeros((*rhs_shape[:3], g.shape[3]), g.dtype), g)[0]
-  (w,) = jax.linear_transpose(lambda w: _lax(x, w, strides, padding), like)(g)
-  return w[..., : rhs_shape[3]]
+  kernel = jax.ShapeDtypeStruct((*rhs_shape[:3], g.shape[3]), g.dtype)
+  return lax_face('rhs', x, g, x, kernel, **_options(strides, padding))[..., : rhs_shape[3]]
 
 
 _FACES: dict[tuple[str, str], Callable[..., jax.Array]] = {

@@ -6,10 +6,10 @@
     'measured'   the faster of both, timed for each shape      on request
     'lax'        lax's own primitive and its rule              on request
 
-XLA's CPU backend has no fast grouped convolution: unrolled, the members take a training step 3.5
-times as fast there (`conv_rule_vs_plain_vmap` of experiments/sweep_bench.py), and each is computed
-to the last bit as without `jax.vmap`. Elsewhere nothing has been measured, so the default is what
-JAX does without this library.
+XLA's CPU backend has no fast grouped convolution: unrolled, the members take a training step
+several times as fast there (`conv_rule_vs_plain_vmap` of experiments/sweep_bench.py), and each is
+computed to the last bit as without `jax.vmap`. Elsewhere nothing has been measured, so the default
+is what JAX does without this library.
 """
 
 import contextlib
@@ -18,9 +18,8 @@ from collections.abc import Iterator
 
 from cnnopt_jax.kernels import platforms
 
-FORMS = ('chosen', 'xla')
-
 BATCHING_RULES = ('unroll', 'group', 'measured', 'lax')
+_FORMS = ('chosen', 'xla')
 
 _asked_for: contextvars.ContextVar[str | None] = contextvars.ContextVar(
   'batching_rule', default=None
@@ -86,8 +85,8 @@ def forms(which: str) -> Iterator[None]:
   Raises:
     ValueError: if it is neither.
   """
-  if which not in FORMS:
-    raise ValueError(f'{which=}; allowed: {", ".join(FORMS)}')
+  if which not in _FORMS:
+    raise ValueError(f'{which=}; allowed: {", ".join(_FORMS)}')
   token = _forms.set(which)
   try:
     yield

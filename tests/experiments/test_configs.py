@@ -16,9 +16,9 @@ CONFIGS = sorted(path.stem for path in (runs.REPO / 'configs').glob('[a-z]*.py')
 TESTED = {
   'codesign': 'tests/experiments/test_nvm_eval.py::test_codesign_joins_accuracies',
   'codesign_vgg8': 'tests/experiments/test_configs.py::test_codesign_vgg8',
+  'conv_bench': 'tests/experiments/test_configs.py::test_conv_bench',
   'kernel_bench': 'tests/experiments/test_kernel_bench.py::test_on_a_cpu_it_times_xla_and_says_so',
   'nvm_batch': 'tests/experiments/test_configs.py::test_analyses_of_caches',
-  'conv_bench': 'tests/experiments/test_configs.py::test_conv_bench',
   'nvm_bench': 'tests/nvm/test_experiments.py::test_bench_writes_its_figures',
   'nvm_cache': 'tests/nvm/test_experiments.py::test_the_cache_table',
   'nvm_iso_area': 'tests/experiments/test_configs.py::test_analyses_of_caches',

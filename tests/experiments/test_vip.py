@@ -132,12 +132,12 @@ def test_units_of_the_bench_are_the_network():
     want = jax.jit(models.with_plan(model, units).apply)({'params': params}, x)
     for options in ({}, {'written': True}, {'patches': True}):
       steps = programs.vgg_units(stages, units, **options)
-      divisions = programs.programs(params, x, steps)
+      divided = programs.divisions(params, x, steps)
       on_cpu = jax.default_backend() == 'cpu'
-      assert set(divisions) == {'one jit', 'unit by unit', *['batch over cores'] * on_cpu}
-      for division in divisions.values():
+      assert set(divided) == {'one jit', 'unit by unit', *['batch over cores'] * on_cpu}
+      for division in divided.values():
         np.testing.assert_allclose(division(), want, rtol=0, atol=1e-4 * float(jnp.abs(want).max()))
-  assert 'batch over cores' not in programs.programs(params, x[:1], steps)
+  assert 'batch over cores' not in programs.divisions(params, x[:1], steps)
 
 
 def test_a_finished_run_goes_on_and_only_a_lost_stage_is_run_again(finished, tmp_path):

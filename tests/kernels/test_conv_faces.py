@@ -47,7 +47,7 @@ def test_every_form_of_every_face_is_lax_s(channels, padding):
       dx, dw = transpose(g)
       faces_of = {'out': ((x, w), y), 'lhs': ((g, w), dx), 'rhs': ((x, g), dw)}
       for target, (operands, want) in faces_of.items():
-        for form in conv.FORMS[target]:
+        for form in conv.FACE_FORMS[target]:
           got = conv.compute_face(form, target, *operands, x, w, strides, padding)
           results.append((got, want))
     return results
@@ -91,7 +91,16 @@ def test_the_choice_follows_from_shapes(target, sizes, form):
   n, h, w, inputs, outputs, stride = sizes
   shapes = (n, h, w, inputs), (3, 3, inputs, outputs)
   assert conv.face_form(target, *shapes, (stride, stride)) == form
-  assert {form for t, _, form in CASES if t == target} == set(conv.FORMS[target])
+
+
+def test_every_form_is_chosen_somewhere_and_others_are_refused():
+  for target, forms in conv.FACE_FORMS.items():
+    assert set(CHOSEN[target].values()) == set(forms)
+  x, w = random((2, 5, 6, 3)), random((3, 3, 3, 5), 1)
+  with pytest.raises(ValueError, match="target='in'; allowed: out, lhs, rhs"):
+    conv.face_form('in', x.shape, w.shape, (1, 1))
+  with pytest.raises(ValueError, match="form='taps'; allowed for target='out': xla, padded"):
+    conv.compute_face('taps', 'out', x, w, x, w, (1, 1), ((1, 1), (1, 1)))
 
 
 def chosen(x, w):

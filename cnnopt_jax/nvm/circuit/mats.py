@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from cnnopt_jax.nvm import structures
-from cnnopt_jax.nvm.circuit import cell_model, comparator, drivers, predecoders, subarray
+from cnnopt_jax.nvm.circuit import (
+  cell_model,
+  comparator,
+  drivers,
+  predecoders,
+  subarray,
+  subarray_cost,
+)
 from cnnopt_jax.nvm.technology import devices
 
 Array = structures.Array
@@ -55,7 +62,7 @@ class Parts(NamedTuple):
   """What a breakdown adds: the subarray, its cost, predecoding (ps, fJ) and the comparator."""
 
   sub: subarray.Subarray
-  cost: subarray.SubarrayCost
+  cost: subarray_cost.SubarrayCost
   predecode: Array
   predecode_energy: Array
   compare: comparator.Comparator
@@ -80,7 +87,9 @@ def mat(
   # Predecoders stand in the middle of the mat.
   reach = p.wire_c / 2 * (sub.height * org.subarray_rows + sub.width * org.subarray_columns)
   predecode = _predecode(p, tables, org, reach)
-  cost = subarray.measure_subarray(p, model, org, sub, cell, predecode.row_rise, nvsim_compatible)
+  cost = subarray_cost.measure_subarray(
+    p, model, org, sub, cell, predecode.row_rise, nvsim_compatible
+  )
 
   width = sub.width * org.subarray_columns
   height = sub.height * org.subarray_rows

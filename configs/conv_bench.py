@@ -12,8 +12,8 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.batch_size = 64
   config.rounds = 15
-  # (image side, stride, input channels, output channels): those of the default sweep's networks,
-  # and others around the thresholds.
+  # Those of the default sweep's networks, those of width 1 that sweep_bench trains, and others
+  # around the thresholds.
   config.layers = (
     '28/2 1 5',
     '28/2 1 8',
@@ -33,6 +33,12 @@ def get_config() -> ml_collections.ConfigDict:
     '4/1 16 18',
     '4/1 25 29',
     '4/1 41 48',
+    '28/2 1 16',
+    '14/1 16 24',
+    '14/2 24 32',
+    '7/1 32 40',
+    '7/2 40 48',
+    '4/1 48 56',
     '32/1 3 16',
     '32/1 16 16',
     '16/1 32 32',

@@ -97,7 +97,8 @@ def face_form(
     return 'padded' if not strided and (inputs % 4 or outputs % 4) else 'xla'
   if inputs <= _VECTOR:
     return 'rows' if not strided and outputs <= 2 * _FEW_OUTPUTS else 'xla'
-  return 'taps' if strided or outputs % _WIDE_VECTOR else 'xla'
+  aligned = outputs % _WIDE_VECTOR == 0 or inputs % _VECTOR == outputs % _VECTOR == 0
+  return 'xla' if aligned and not strided else 'taps'
 
 
 def compute_face(

@@ -128,15 +128,16 @@ def _compute(
   return faces.lax_face(target, x, y, lhs_type, rhs_type, **params)
 
 
-def _compute_on_cpu(x: jax.Array, y: jax.Array, **params) -> jax.Array:
+def _compute_on_cpu(
+  x: jax.Array, y: jax.Array, *, target: str, lhs_type, rhs_type, rule: str, forms: str, **params
+) -> jax.Array:
   """The three faces by the forms that are chosen for their shapes."""
-  lhs_type, rhs_type = params['lhs_type'], params['rhs_type']
-  if params['forms'] == 'chosen' and faces.applies(params, lhs_type, rhs_type):
-    target, strides = params['target'], params['window_strides']
+  del rule
+  if forms == 'chosen' and faces.applies(params, lhs_type, rhs_type):
+    strides = params['window_strides']
     form = faces.face_form(target, lhs_type.shape, rhs_type.shape, strides)
-    if form != 'xla':
-      return faces.compute_face(form, target, x, y, lhs_type, rhs_type, strides, params['padding'])
-  return _compute(x, y, **params)
+    return faces.compute_face(form, target, x, y, lhs_type, rhs_type, strides, params['padding'])
+  return faces.canonical_face(target, x, y, lhs_type, rhs_type, **params)
 
 
 def _abstract_eval(x, y, **params):

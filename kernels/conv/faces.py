@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cnnopt_jax.kernels import sharding
+from cnnopt_jax.kernels.conv.canonical import with_canonical_convolutions
 
 FACE_FORMS = {
   'out': ('xla', 'padded', 'patches', 'rows'),
@@ -134,7 +135,7 @@ def compute_face(
     raise ValueError(f'{form=}; allowed for {target=}: {", ".join(FACE_FORMS[target])}')
   strides = tuple(strides)
   if form == 'xla':
-    return lax_face(target, x, y, lhs_type, rhs_type, **_options(strides, padding))
+    return canonical_face(target, x, y, lhs_type, rhs_type, **_options(strides, padding))
   return _FACES[target, form](x, y, lhs_type.shape, rhs_type.shape, strides, padding)
 
 
@@ -149,6 +150,11 @@ def lax_face(target: str, x: jax.Array, y: jax.Array, lhs_type, rhs_type, **opti
   if target == 'lhs':
     return jax.linear_transpose(lambda lhs: conv(lhs, y), like)(x)[0]
   return jax.linear_transpose(lambda rhs: conv(x, rhs), like)(y)[0]
+
+
+def canonical_face(target: str, x: jax.Array, y: jax.Array, *types, **options) -> jax.Array:
+  """`lax_face` for a CPU: fast inside loops and branches too."""
+  return with_canonical_convolutions(lambda x, y: lax_face(target, x, y, *types, **options), x, y)
 
 
 def _check(target: str) -> None:
@@ -182,7 +188,7 @@ def _windows(size: int, taps: int, stride: int, pads: tuple[int, int]) -> int:
 
 def _out_padded(x, w, lhs_shape, rhs_shape, strides, padding):
   x, w = _filled(x, 3, _VECTOR), _filled(w, 2, _VECTOR)
-  return lax_face('out', x, w, x, w, **_options(strides, padding))
+  return canonical_face('out', x, w, x, w, **_options(strides, padding))
 
 
 def _out_patches(x, w, lhs_shape, rhs_shape, strides, padding):
@@ -239,7 +245,7 @@ def _put(part: jax.Array, taps: dict[int, int], lhs_shape, strides, padding: Pad
 def _lhs_padded(g, w, lhs_shape, rhs_shape, strides, padding):
   g, w = _filled(g, 3, _VECTOR), _filled(_filled(w, 3, _VECTOR), 2, _VECTOR)
   image = jax.ShapeDtypeStruct((*lhs_shape[:3], w.shape[2]), g.dtype)
-  return lax_face('lhs', g, w, image, w, **_options(strides, padding))[..., : rhs_shape[2]]
+  return canonical_face('lhs', g, w, image, w, **_options(strides, padding))[..., : rhs_shape[2]]
 
 
 def _lhs_taps(g, w, lhs_shape, rhs_shape, strides, padding):
@@ -281,7 +287,7 @@ def _lhs_rows(g, w, lhs_shape, rhs_shape, strides, padding):
 def _rhs_padded(x, g, lhs_shape, rhs_shape, strides, padding):
   g = _filled(g, 3, _WIDE_VECTOR)
   kernel = jax.ShapeDtypeStruct((*rhs_shape[:3], g.shape[3]), g.dtype)
-  return lax_face('rhs', x, g, x, kernel, **_options(strides, padding))[..., : rhs_shape[3]]
+  return canonical_face('rhs', x, g, x, kernel, **_options(strides, padding))[..., : rhs_shape[3]]
 
 
 _FACES: dict[tuple[str, str], Callable[..., jax.Array]] = {

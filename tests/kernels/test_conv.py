@@ -295,3 +295,20 @@ def test_wrong_operands_are_refused():
 def test_the_primitive_is_named_in_the_jaxpr():
   x, y, ours, _ = operands('plain')
   assert [eqn.primitive for eqn in jax.make_jaxpr(ours)(x, y).eqns] == [api.conv_p]
+
+
+@pytest.mark.skipif(jax.default_backend() != 'cpu', reason='of XLA on a CPU')
+def test_convolutions_in_loops_are_laid_out_for_xla():
+  """XLA itself does so outside loops alone; other layouts take ten times as long."""
+  x, w = jnp.ones((2, 8, 8, 12)), jnp.ones((3, 3, 12, 15))
+
+  def loss(x, w):
+    y = conv.conv_general_dilated(x, w, (2, 2), 'SAME', dimension_numbers=NHWC)
+    return jnp.square(y).sum()
+
+  def steps(x, w):
+    return jax.lax.fori_loop(0, 3, lambda _, arrays: jax.grad(loss, (0, 1))(*arrays), (x, w))
+
+  text = jax.jit(steps).lower(x, w).compile().as_text()
+  layouts = re.findall(r' convolution\(.*dim_labels=([^,\s]+)', text)
+  assert len(layouts) >= 3 and set(layouts) == {'b01f_01io->b01f'}

@@ -8,6 +8,7 @@ from cnnopt_jax.training.finished import (
   quantizer_from_config,
 )
 from cnnopt_jax.training.loop import Stopped, Trained, train
+from cnnopt_jax.training.placement import Placement
 from cnnopt_jax.training.step import (
   Members,
   Recipe,
@@ -17,16 +18,18 @@ from cnnopt_jax.training.step import (
   make_train_step,
   train_step,
 )
-from cnnopt_jax.training.testing import accuracy, correct_predictions
+from cnnopt_jax.training.testing import accuracies, accuracy, correct_predictions
 
 __all__ = [
   'Checkpoints',
   'FinishedMember',
   'Members',
+  'Placement',
   'Recipe',
   'Stopped',
   'TrainState',
   'Trained',
+  'accuracies',
   'accuracy',
   'correct_predictions',
   'init_state',

@@ -1,16 +1,16 @@
 """Trains the members of one program from their last checkpoint to the end."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from cnnopt_jax import data
 from cnnopt_jax.training.checkpoints import Checkpoints
+from cnnopt_jax.training.placement import Placement
 from cnnopt_jax.training.step import (
   Members,
   Recipe,
@@ -29,7 +29,7 @@ class Trained(NamedTuple):
   """Outcome of `train`.
 
   Attributes:
-    state: final state of all members.
+    state: final state of all members, NumPy arrays.
     seconds: spent on training, over all the processes that took part.
   """
 
@@ -46,6 +46,7 @@ def train(
   batch_size: int,
   checkpoints: Checkpoints,
   checkpoint_steps: int = 0,
+  devices: Sequence[jax.Device] | None = None,
   initial: TrainState | None = None,
   on_step: Callable[[int], Any] = lambda step: None,
   on_epoch: Callable[[int, TrainState], Any] = lambda epoch, state: None,
@@ -64,6 +65,7 @@ def train(
     batch_size: images a step and member.
     checkpoints: where state is kept.
     checkpoint_steps: steps between two checkpoints; 0 for one an epoch.
+    devices: that share the members, as in `Placement`; a run may be gone on with on others.
     initial: state to start from where there is no checkpoint, such as a trained network's to be
       fine-tuned; its memory is given up. None for random weights.
     on_step: called after each step with the number of steps taken.
@@ -82,11 +84,13 @@ def train(
     0.0,
   )
   start = time.perf_counter() - seconds
-  train_step = make_train_step(model, recipe)
-  seeds, seed_of = np.unique(np.asarray(members.seed), return_inverse=True)
-  batch_of = jnp.asarray(seed_of, jnp.int32)
   taken = int(state.step[0])
   on_step(taken)
+  train_step = make_train_step(model, recipe, devices=devices)
+  placement = Placement(len(members.seed), devices)
+  state, members = placement.place((state, members))
+  seeds, seed_of = np.unique(placement.gather(members.seed), return_inverse=True)
+  batch_of = placement.batch_of(seed_of)
   indices = batch_indices_from(taken, recipe, seeds, len(dataset.train), batch_size)
   for images, labels in data.batches(dataset.train, indices):
     state = train_step(state, members, images, labels, batch_of)
@@ -95,12 +99,12 @@ def train(
     stopping = stop()
     epoch_ends = taken % recipe.steps_per_epoch == 0
     if stopping or taken % (checkpoint_steps or recipe.steps_per_epoch) == 0:
-      checkpoints.save(taken, state, time.perf_counter() - start)
+      checkpoints.save(taken, placement.gather(state), time.perf_counter() - start)
     if epoch_ends:
-      on_epoch(taken // recipe.steps_per_epoch, state)
+      on_epoch(taken // recipe.steps_per_epoch, placement.gather(state))
     if stopping:
       raise Stopped
-  return Trained(jax.block_until_ready(state), time.perf_counter() - start)
+  return Trained(placement.gather(state), time.perf_counter() - start)
 
 
 def batch_indices_from(

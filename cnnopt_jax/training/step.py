@@ -1,7 +1,7 @@
-"""One training step of a sweep: pure for one member, `vmap`-ed over members, jitted once."""
+"""One training step of a sweep: pure for one member, mapped over members, jitted once."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from flax import linen as nn
 from cnnopt_jax import compilation, data
 from cnnopt_jax.kernels import platforms
 from cnnopt_jax.quant import Quantizer
+from cnnopt_jax.training.placement import over_members
 
 
 class Recipe(NamedTuple):
@@ -135,7 +136,11 @@ def _init(model, recipe, image_shape, seeds) -> TrainState:
 
 
 def make_train_step(
-  model: nn.Module, recipe: Recipe, *, unroll: bool | None = None
+  model: nn.Module,
+  recipe: Recipe,
+  *,
+  devices: Sequence[jax.Device] | None = None,
+  one_by_one: bool | None = None,
 ) -> Callable[..., TrainState]:
   """The jitted step of all members; their bitwidths and learning rates are data.
 
@@ -144,51 +149,37 @@ def make_train_step(
   Args:
     model: as in `init_state`.
     recipe: how it trains.
-    unroll: whether the members run one after the other inside the program, each computed as if it
-      were alone, to the last bit, or as one batch (convolutions as `kernels.conv.batching_rule`
-      has them). None for True where `jax.default_backend()` is a CPU, on which it costs no time.
+    devices: over which `Placement` has spread the members; None for the first of JAX's default
+      backend, on which arrays [M, ...] need no placement.
+    one_by_one: whether a device computes its members one after the other, each as if it were alone,
+      to the last bit, or as one batch (convolutions as `kernels.conv.batching_rule` has them). None
+      for True on a CPU, where it is faster too.
 
   Returns:
     `step(state, members, images, labels, batch_of) -> state`. The old state's memory is donated.
     images are uint8 [U, B, H, W, C] and labels int32 [U, B], U different batches; `batch_of`,
     int32 [M], says which of them each member sees.
   """
-  return _train_step_of(model, recipe, platforms.is_cpu() if unroll is None else unroll)
+  devices = tuple(jax.devices()[:1] if devices is None else devices)
+  if one_by_one is None:
+    one_by_one = platforms.is_cpu(devices[0].platform)
+  return _train_step_of(model, recipe, devices, one_by_one)
 
 
 @functools.cache
-def _train_step_of(model, recipe, unroll):
-  def one(state, member, images, labels):
-    return train_step(state, member, images, labels, model=model, recipe=recipe)
+def _train_step_of(model, recipe, devices, one_by_one):
+  def one(own, batch):
+    return train_step(*own, *batch, model=model, recipe=recipe)
 
-  member_step = _unrolled(one) if unroll else one
+  def unchanged(own, batch):
+    return own[0]
+
+  every = over_members(one, devices, one_by_one=one_by_one, otherwise=unchanged)
 
   def step(state, members, images, labels, batch_of):
-    return jax.vmap(member_step)(state, members, images[batch_of], labels[batch_of])
+    return every((state, members), (images, labels), batch_of)
 
   return jax.jit(step, donate_argnums=0)
-
-
-def _unrolled(fn: Callable[..., Any]) -> Callable[..., Any]:
-  """Makes `jax.vmap(fn)` run the members one after the other inside one program.
-
-  On a CPU the convolutions unroll anyway. With the rest unrolled too, which costs no time there,
-  each member is computed as if it were alone, to the last bit: a batched sum is rounded in another
-  order, and one flipped bit of a weight grows into another accuracy. So what a member learns does
-  not depend on who trains beside it.
-  """
-  mapped = jax.custom_batching.custom_vmap(fn)
-
-  @mapped.def_vmap
-  def rule(axis_size, in_batched, *args):
-    def pick(i):
-      return jax.tree.map(lambda x, batched: x[i] if batched else x, args, tuple(in_batched))
-
-    members = [mapped(*pick(i)) for i in range(axis_size)]
-    out = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-    return out, jax.tree.map(lambda _: True, out)
-
-  return mapped
 
 
 def train_step(

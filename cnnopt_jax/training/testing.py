@@ -1,7 +1,7 @@
 """What a trained network gets right."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import chex
@@ -11,7 +11,9 @@ import numpy as np
 from flax import linen as nn
 
 from cnnopt_jax import data
+from cnnopt_jax.kernels import platforms
 from cnnopt_jax.quant import Quantizer
+from cnnopt_jax.training.placement import Placement, over_members
 
 _BATCH_SIZE = 500
 
@@ -26,30 +28,79 @@ def correct_predictions(
   """Whether each image of a split is classified correctly.
 
   Args:
-    predict: maps images uint8 [batch_size, H, W, C] to their classes, int [batch_size]; each image
-      on its own, for the last batch is padded with zeros.
+    predict: maps images uint8 [batch_size, H, W, C] to their classes, int [..., batch_size]; each
+      image on its own, for the last batch is padded with zeros.
     split: the images.
     count: of the first images; None for all.
     batch_size: images at once.
 
   Returns:
-    bool [count].
+    bool [..., count].
   """
-  correct = np.zeros(len(split) if count is None else count, bool)
-  for start in range(0, len(correct), batch_size):
-    indices = np.arange(start, min(start + batch_size, len(correct)))
+  count = len(split) if count is None else count
+  correct = []
+  for start in range(0, count, batch_size):
+    indices = np.arange(start, min(start + batch_size, count))
     images, labels = split.get(indices)
     # One shape, one compilation.
     images = np.pad(images, ((0, batch_size - len(indices)),) + ((0, 0),) * 3)
-    correct[indices] = np.asarray(predict(images))[: len(indices)] == labels
-  return correct
+    correct.append(np.asarray(predict(images))[..., : len(indices)] == labels)
+  return np.concatenate(correct, -1)
 
 
-@functools.partial(jax.jit, static_argnames=('model', 'quantizer', 'mean', 'std'))
-def _predict(variables, bits, images, *, model, quantizer, mean, std):
-  params = quantizer(variables['params'], bits)
-  logits = model.apply({**variables, 'params': params}, data.normalize(images, mean, std))
-  return jnp.argmax(logits, -1)
+@functools.cache
+def _predictor(model, quantizer, mean, std, devices) -> Callable[..., jax.Array]:
+  """The jitted classes int [S, B] that members predict for one batch of images."""
+
+  def one(own, images):
+    variables, bits = own
+    params = quantizer(variables['params'], bits)
+    logits = model.apply({**variables, 'params': params}, data.normalize(images, mean, std))
+    return jnp.argmax(logits, -1).astype(jnp.int32)
+
+  def nothing(own, images):
+    return jnp.zeros(len(images), jnp.int32)
+
+  one_by_one = platforms.is_cpu(devices[0].platform)
+  every = over_members(one, devices, one_by_one=one_by_one, otherwise=nothing)
+  return jax.jit(lambda own, images, batch_of: every(own, images[None], batch_of))
+
+
+def accuracies(
+  model: nn.Module,
+  variables: Mapping[str, Any],
+  bits: chex.Array | None,
+  dataset: data.Dataset,
+  quantizer: Quantizer = Quantizer(),
+  *,
+  devices: Sequence[jax.Device] | None = None,
+  batch_size: int = _BATCH_SIZE,
+) -> np.ndarray:
+  """`accuracy` of M networks of one shape.
+
+  Args:
+    model: the network.
+    variables: of all members, every leaf [M, ...]; 'params' in float.
+    bits: weight bitwidths, int [M]; None to take the weights as they are.
+    dataset: as in `accuracy`.
+    quantizer: as in `accuracy`.
+    devices: that share the members, as in `Placement`.
+    batch_size: as in `accuracy`.
+
+  Returns:
+    Accuracies in 0..1, [M]; of each member what `accuracy` gives, on a CPU exactly.
+  """
+  devices = tuple(jax.devices()[:1] if devices is None else devices)
+  placement = Placement(len(jax.tree.leaves(variables)[0]), devices)
+  own = placement.place((dict(variables), bits))
+  batch_of = placement.batch_of(np.zeros(placement.count))
+  classes = _predictor(model, quantizer, dataset.mean, dataset.std, devices)
+
+  def predict(images):
+    return placement.gather(classes(own, images, batch_of))
+
+  correct = correct_predictions(predict, dataset.test, batch_size=batch_size)
+  return correct.sum(-1) / correct.shape[-1]
 
 
 def accuracy(
@@ -76,14 +127,6 @@ def accuracy(
   Returns:
     Accuracy in 0..1.
   """
-  predict = functools.partial(
-    _predict,
-    variables,
-    None if bits is None else jnp.asarray(bits, jnp.int32),
-    model=model,
-    quantizer=quantizer,
-    mean=dataset.mean,
-    std=dataset.std,
-  )
-  correct = correct_predictions(predict, dataset.test, batch_size=batch_size)
-  return int(correct.sum()) / len(correct)
+  one = jax.tree.map(lambda x: np.asarray(x)[None], variables)
+  bits = None if bits is None else np.asarray(bits, np.int32)[None]
+  return float(accuracies(model, one, bits, dataset, quantizer, batch_size=batch_size)[0])

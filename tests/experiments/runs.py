@@ -70,10 +70,10 @@ def run(module, workdir, **config):
   return finish(start(module, workdir, **config))
 
 
-def python(code):
+def python(code, *arguments):
   """What a program that compiles as users' do prints."""
   return subprocess.run(
-    [sys.executable, '-c', code],
+    [sys.executable, '-c', code, *map(str, arguments)],
     cwd=REPO,
     env=xla_flags.default_environment(),
     check=True,

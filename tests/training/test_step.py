@@ -115,8 +115,8 @@ def test_the_old_state_is_donated(setting, dataset):
 
 
 @pytest.mark.default_flags
-def test_vmapped_members_equal_single_runs(setting, dataset):
-  """Bit for bit: on a CPU the members of a program unroll."""
+def test_members_together_equal_single_runs(setting, dataset):
+  """Bit for bit: on a CPU a program computes its members one by one."""
   seeds, bits, rates = [5, 6, 5, 7], [1, 4, 32, 3], [0.05, 0.1, 0.05, 0.02]
   together, _ = take_steps(setting, dataset, setting.members(seeds, bits, rates), 6)
   for i in range(4):
@@ -126,22 +126,22 @@ def test_vmapped_members_equal_single_runs(setting, dataset):
     assert_same(pick(together, i), pick(alone, 0))
 
 
-def test_unrolled_and_batched_members_learn_the_same(setting, dataset):
-  """One program has the members' convolutions apart, the other in groups; None means a CPU's."""
+def test_members_one_by_one_and_as_a_batch_learn_the_same(setting, dataset):
+  """One program has a convolution of one member, the other of both; None means a CPU's."""
   members = setting.members([5, 6], [32, 32], 0.02)
   batch = dataset.train.get(np.arange(32)[None])
   found, programs = [], []
-  for unroll in (True, False):
+  for one_by_one in (True, False):
     state = training.init_state(setting.model, setting.recipe, members, dataset.image_shape)
-    with conv.batching_rule('unroll' if unroll else 'group'):
-      step = training.make_train_step(setting.model, setting.recipe, unroll=unroll)
+    with conv.batching_rule('unroll' if one_by_one else 'group'):
+      step = training.make_train_step(setting.model, setting.recipe, one_by_one=one_by_one)
       programs.append(step.lower(state, members, *batch, jnp.zeros(2, jnp.int32)).as_text())
       found.append(step(state, members, *batch, jnp.zeros(2, jnp.int32)))
   assert 'feature_group_count = 2' in programs[1] and 'feature_group_count = 2' not in programs[0]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *found)
   default = training.make_train_step(setting.model, setting.recipe)
   on_cpu = jax.default_backend() == 'cpu'
-  assert default is training.make_train_step(setting.model, setting.recipe, unroll=on_cpu)
+  assert default is training.make_train_step(setting.model, setting.recipe, one_by_one=on_cpu)
 
 
 def test_seed_decides_the_initial_weights_alone(setting, dataset):

@@ -40,4 +40,5 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.max_members = 8
   config.checkpoint_steps = 0
+  config.devices = 0  # CPU cores, or GPUs, that members train on; 0 for all.
   return config

@@ -69,7 +69,7 @@ def load_member(workdir: str | pathlib.Path, name: str) -> FinishedMember:
   config = json.loads((workdir / CONFIG).read_text())['config']
   records = {record['name']: record for record in report.records.read(workdir / RECORDS)}
   if name not in records:
-    raise KeyError(f'{name!r}; allowed: {", ".join(records)}')
+    raise KeyError(f'{name!r}; allowed: {", ".join(sorted(records))}')
   record = records[name]
   dataset = data.load(
     config['dataset'],

@@ -7,6 +7,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib import metadata
 from typing import Any
 
@@ -55,7 +56,9 @@ def record(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, A
   return content['environment']
 
 
-def claim(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, Any]:
+def claim(
+  workdir: pathlib.Path, config: config_dict.ConfigDict, *, same_results: Collection[str] = ()
+) -> dict[str, Any]:
   """Writes config.json into a new folder, or checks that an old one belongs to the same config.
 
   A folder whose run began with other versions, cores or device is gone on with, after a warning on
@@ -64,6 +67,8 @@ def claim(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, An
   Args:
     workdir: of the run.
     config: checked.
+    same_results: fields of the config on which no result depends, 'devices' among them where the
+      number of cores does not matter either: they may differ.
 
   Returns:
     The environment on record.
@@ -84,13 +89,14 @@ def claim(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, An
       f'{path}: not a config of a run; allowed: another --workdir, or this folder emptied'
     ) from None
   for name in {**theirs, **ours}:
-    if theirs.get(name) != ours.get(name):
+    if theirs.get(name) != ours.get(name) and name not in same_results:
       raise fields.ConfigError(
         f'config.{name}={ours.get(name)!r} but {path} was made with {theirs.get(name)!r}; '
         'allowed: the same config, or another --workdir'
       )
+  counts = ('cores', 'device_count') if 'devices' in same_results else ()
   for name, value in environment.items():
-    if recorded.get(name) != value:
+    if recorded.get(name) != value and name not in counts:
       print(
         f'warning: {name} was {recorded.get(name)!r} when this run began and is {value!r} now; '
         'results may differ in the last bits',

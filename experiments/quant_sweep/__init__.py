@@ -9,12 +9,16 @@ The folder then holds config.json, records.jsonl, results.csv, report.md, pareto
 members/ the parameters of every network trained, which `training.load_member` reads. The same
 command goes on where a killed run stopped.
 
+Each core of a CPU, or each GPU, is a device with members of its own, and programs train side by
+side; results are the same bytes on any number of devices of one kind.
+
 Order on disk: a program's checkpoints while it trains; then its members' parameters; then their
 records, in one append; then results.csv, report.md and pareto.png, rebuilt from all records; then
 its checkpoints go. So a member on record has its parameters, and one that is not is trained on
 from the last checkpoint.
 """
 
+import functools
 import operator
 import pathlib
 import shutil
@@ -29,9 +33,9 @@ from ml_collections import config_dict
 from cnnopt_jax import data, training
 from cnnopt_jax.report import records
 from cnnopt_jax.training import load_member
-from experiments.common import inputs, launch, run_folder
-from experiments.quant_sweep import report
-from experiments.quant_sweep.plan import SPEC, SweepMember, SweepPlan, make_plan
+from experiments.common import cores, inputs, launch, run_folder
+from experiments.quant_sweep import report, schedule
+from experiments.quant_sweep.plan import SAME_RESULTS, SPEC, SweepMember, SweepPlan, make_plan
 
 __all__ = ['SPEC', 'load_member', 'run']
 
@@ -53,6 +57,10 @@ class _Setting(NamedTuple):
   progress: report.SweepProgress
   stop: Callable[[], bool]
 
+  def checkpoints(self, program: int) -> pathlib.Path:
+    """Where a program's checkpoints lie."""
+    return self.workdir / 'checkpoints' / f'program{program}'
+
 
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]] | int:
   """Trains what is not on record yet, and writes the results.
@@ -67,33 +75,35 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   Raises:
     ConfigError: before any training, if data are missing or no width meets a size.
   """
+  devices = cores.devices(config.devices)
   dataset = inputs.load_data(config)
   plan = make_plan(config, dataset)
-  environment = run_folder.claim(workdir, config)
+  environment = run_folder.claim(workdir, config, same_results=SAME_RESULTS)
   found = run_folder.read_records(workdir)
   done = {record['name'] for record in found}
   progress = report.SweepProgress(plan, done)
   with launch.sigterm_sets_flag() as terminated, progress:
     setting = _Setting(plan, dataset, workdir, progress, terminated)
-    for index, program in enumerate(plan.programs):
-      if all(member.name in done for member in program):
-        continue
-      checkpoints = training.Checkpoints(workdir / 'checkpoints' / f'program{index}')
-      try:
-        new = _train_program(setting, program, checkpoints)
-      except training.Stopped:
-        checkpoints.close()
-        print(f'stopped by SIGTERM; the same command goes on from {workdir}', file=sys.stderr)
-        return launch.SIGTERM_EXIT_CODE
-      except data.DataError as error:  # An image that cannot be decoded, say.
-        raise inputs.data_error(config, error) from error
-      # A kill between two lines of one append can leave some of a program's members on record.
-      new = [record for record in new if record['name'] not in done]
-      records.append(workdir / run_folder.RECORDS, new)
-      found += new
-      done |= {record['name'] for record in new}
-      report.write(plan, found, environment, workdir)
-      checkpoints.remove()
+    costs = {
+      index: (len(program), program[0].match.layers.macs)
+      for index, program in enumerate(plan.programs)
+      if not all(member.name in done for member in program)
+    }
+    train = functools.partial(_train_program, setting)
+    try:
+      for index, new in schedule.side_by_side(train, costs, devices):
+        # A kill between two lines of one append can leave some of a program's members on record.
+        new = [record for record in new if record['name'] not in done]
+        records.append(workdir / run_folder.RECORDS, new)
+        found += new
+        done |= {record['name'] for record in new}
+        report.write(plan, found, environment, workdir)
+        shutil.rmtree(setting.checkpoints(index))
+    except training.Stopped:
+      print(f'stopped by SIGTERM; the same command goes on from {workdir}', file=sys.stderr)
+      return launch.SIGTERM_EXIT_CODE
+    except data.DataError as error:  # An image that cannot be decoded, say.
+      raise inputs.data_error(config, error) from error
   # What a kill between a record and the removal of its checkpoints left there.
   shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
   found = report.in_order(plan, found)
@@ -103,42 +113,53 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
 
 
 def _train_program(
-  setting: _Setting, program: tuple[SweepMember, ...], checkpoints: training.Checkpoints
+  setting: _Setting, index: int, devices: list[jax.Device], given_up: Callable[[], bool]
 ) -> list[dict[str, Any]]:
   """Trains the members of one program; saves their parameters; returns their records."""
   plan, dataset, progress = setting.plan, setting.dataset, setting.progress
-  model = plan.model(program[0])
+  program = plan.programs[index]
+  model, members = plan.model(program[0]), _as_arrays(program)
 
-  def accuracy_of(variables, member):
-    return training.accuracy(model, variables, member.bits, dataset, plan.recipe.quantizer)
+  def accuracies(state):
+    variables = {'params': state.params, **state.statistics}
+    return training.accuracies(
+      model, variables, members.bits, dataset, plan.recipe.quantizer, devices=devices
+    )
 
-  def show_epoch(epoch, state):
-    members = zip(_variables_of_each(state, program), program)
-    progress.epoch(program, epoch, [accuracy_of(*member) for member in members])
-
-  trained = training.train(
-    model,
-    plan.recipe,
-    _as_arrays(program),
-    dataset,
-    batch_size=plan.batch_size,
-    checkpoints=checkpoints,
-    checkpoint_steps=plan.checkpoint_steps,
-    on_step=lambda step: progress.step(program, step),
-    on_epoch=show_epoch,
-    stop=setting.stop,
-  )
+  checkpoints = training.Checkpoints(setting.checkpoints(index))
+  try:
+    trained = training.train(
+      model,
+      plan.recipe,
+      members,
+      dataset,
+      batch_size=plan.batch_size,
+      checkpoints=checkpoints,
+      checkpoint_steps=plan.checkpoint_steps,
+      devices=devices,
+      on_step=lambda step: progress.step(program, step),
+      on_epoch=lambda epoch, state: progress.epoch(program, epoch, accuracies(state)),
+      stop=lambda: setting.stop() or given_up(),
+    )
+  finally:
+    checkpoints.close()
+  state = trained.state
   new = []
-  variables_of_each = _variables_of_each(trained.state, program)
-  for index, (member, variables) in enumerate(zip(program, variables_of_each)):
+  for member, variables, loss, accuracy, diverged_step in zip(
+    program,
+    _variables_of_each(state, program),
+    state.loss_sum,
+    accuracies(state),
+    state.diverged_step,
+  ):
     training.save_variables(training.member_folder(setting.workdir, member.name), variables)
     new.append(
       report.record(
         plan,
         member,
-        train_loss=float(trained.state.loss_sum[index]) / plan.recipe.steps_per_epoch,
-        test_accuracy=accuracy_of(variables, member),
-        diverged_step=int(trained.state.diverged_step[index]),
+        train_loss=float(loss) / plan.recipe.steps_per_epoch,
+        test_accuracy=float(accuracy),
+        diverged_step=int(diverged_step),
         seconds=trained.seconds / len(program),
       )
     )

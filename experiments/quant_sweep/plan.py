@@ -49,7 +49,11 @@ SPEC = {
   ),
   'max_members': integer(1),
   'checkpoint_steps': integer(0),
+  'devices': integer(0),
 }
+
+# Fields that a run may be gone on with changed.
+SAME_RESULTS = ('checkpoint_steps', 'devices')
 
 # A float32 reference is as wide as the network of this bitwidth.
 REFERENCE_WIDTH_BITS = 8

@@ -3,6 +3,8 @@
 import collections
 import pathlib
 import statistics
+import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rich import console, table
@@ -282,16 +284,20 @@ def show(plan: SweepPlan, records: list[dict[str, Any]], workdir: pathlib.Path) 
 
 
 class SweepProgress:
-  """Progress over all the multiply-accumulates of a run; one line an epoch off a terminal."""
+  """Progress over all the multiply-accumulates of a run; one line an epoch off a terminal.
+
+  Programs may report from threads of their own.
+  """
 
   def __init__(self, plan: SweepPlan, done: set[str]):
     self._progress = report.Progress()
-    self._steps, self._epochs = plan.recipe.steps, plan.config.epochs
+    self._epochs = plan.config.epochs
     todo = [p for p in plan.programs if not all(member.name in done for member in p)]
-    total = sum(map(_step_macs, todo)) * self._steps
+    total = sum(map(_step_macs, todo)) * plan.recipe.steps
     self._at = self._progress.bar('compiling', total, announce=False)
-    self._finished = 0  # Multiply-accumulates of the programs before this one.
-    self._accuracy = ''
+    self._lock = threading.Lock()
+    self._done: dict[tuple[SweepMember, ...], int] = {}  # Multiply-accumulates of each program.
+    self._last = ''
 
   def __enter__(self):
     self._progress.__enter__()
@@ -302,19 +308,19 @@ class SweepProgress:
 
   def step(self, program: tuple[SweepMember, ...], step: int) -> None:
     """Says that a program has taken `step` steps."""
-    done = self._finished + _step_macs(program) * step
-    self._at(done, _describe(program) + self._accuracy)
-    if step == self._steps:
-      self._finished = done
+    with self._lock:
+      self._done[program] = _step_macs(program) * step
+      self._at(sum(self._done.values()), self._last or _describe(program))
 
-  def epoch(self, program: tuple[SweepMember, ...], epoch: int, accuracies: list[float]) -> None:
+  def epoch(
+    self, program: tuple[SweepMember, ...], epoch: int, accuracies: Sequence[float]
+  ) -> None:
     """Says that a program has finished `epoch` epochs, and its members' test accuracies."""
     shown = ' '.join(f'{a:.3f}' for a in accuracies)
-    self._accuracy = f', epoch {epoch}/{self._epochs}, accuracy {shown}'
-    if not self._progress.is_terminal or epoch == self._epochs:
-      self._progress.line(_describe(program) + self._accuracy)
-    if epoch == self._epochs:
-      self._accuracy = ''
+    with self._lock:
+      self._last = f'{_describe(program)}, epoch {epoch}/{self._epochs}, accuracy {shown}'
+      if not self._progress.is_terminal or epoch == self._epochs:
+        self._progress.line(self._last)
 
 
 def _step_macs(program: tuple[SweepMember, ...]) -> int:

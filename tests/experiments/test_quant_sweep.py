@@ -95,9 +95,11 @@ def test_killed_at_several_moments_ends_in_the_same_results(whole, tmp_path):
   for moment in moments:
     code, _, _ = runs.signal_when(runs.start('quant_sweep', tmp_path, **runs.TINY), moment)
     assert code == -signal.SIGKILL
+  recorded = report.records.read(records)
   code, out, err = runs.run('quant_sweep', tmp_path, **runs.TINY)
   assert code == 0, err
-  assert '2 bits' not in re.sub('At .*', '', out).partition('plain, budget')[0]  # Not retrained.
+  for record in recorded:  # Not trained again.
+    assert f'{record["bits"]} bits, epoch' not in out
   assert without_seconds(tmp_path) == without_seconds(whole[0])
 
 
@@ -130,10 +132,26 @@ def test_a_changed_config_or_environment(whole, tmp_path):
   code, _, err = runs.run('quant_sweep', workdir, **{**runs.TINY, 'epochs': 4})
   assert code == 2 and err.startswith('error: config.epochs=4 but') and err.count('\n') == 1
   content = json.loads((workdir / 'config.json').read_text())
-  content['environment']['cores'] = 999
+  content['environment'].update(cores=999, python='2.7')
+  del content['config']['devices']  # As in the folders of earlier versions.
   (workdir / 'config.json').write_text(json.dumps(content))
   code, _, err = runs.run('quant_sweep', workdir, **runs.TINY)
-  assert code == 0 and 'warning: cores was 999' in err
+  assert code == 0 and "warning: python was '2.7'" in err
+  assert err.count('\n') == 1  # Results do not depend on the number of cores.
+
+
+@pytest.mark.parametrize('devices', [1, 3])
+def test_any_number_of_devices_gives_the_same_results(whole, tmp_path, devices):
+  """One program after the other, and three members of one program on three devices."""
+  config = {**runs.TINY, 'devices': devices}
+  if devices == 3:
+    config.update(bits='4', seeds='0,1,2')
+  code, _, err = runs.run('quant_sweep', tmp_path, **config)
+  assert code == 0, err
+  expected = without_seconds(whole[0])
+  assert without_seconds(tmp_path)[: len(expected)] == (
+    expected if devices == 1 else [expected[0], expected[2]] + without_seconds(tmp_path)[2:3]
+  )
 
 
 def test_a_diverged_member_is_recorded_and_the_others_go_on(whole, tmp_path):
@@ -167,6 +185,7 @@ def test_a_diverged_member_is_recorded_and_the_others_go_on(whole, tmp_path):
     (dict(data_dir='/nowhere', dataset='cifar10'), "config.dataset='cifar10': .*data_dir"),
     (dict(batch_size=20000), 'config.batch_size=20000; allowed: at most the 12000'),
     (dict(levels='mid_tread', bits='1,2'), "config.bits holds 1.*'auto' or 'mid_rise'"),
+    (dict(devices=-1), 'config.devices=-1; allowed: an integer of at least 0'),
     (dict(layer_bits='head'), "config.layer_bits='head'; allowed: 'PATTERN=BITS'"),
     (dict(layer_bits='tail=8'), 'config.layer_bits=.*matches no parameter'),
   ],

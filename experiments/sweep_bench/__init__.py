@@ -1,29 +1,40 @@
-"""How fast a vmapped sweep trains, against its members one by one and against plain `jax.vmap`.
+"""How fast sweeps train: against PyTorch, over cores, and against other ways to map members.
 
     python -m experiments.sweep_bench --config configs/sweep_bench.py --workdir runs/sweep_bench
+    python -m experiments.sweep_bench --config.peers=torch
 
-Four ways to take one training step (forward, backward, update) of every member, timed in turn in
-one run: the sweep's program; one compiled single-member step called for each member; plain
-`jax.vmap` of the step with `jax.lax.conv_general_dilated`, whose batching rule makes grouped
-convolutions; and plain `jax.vmap` of the step with this library's convolution.
+A job is one training step (forward, backward, update) of several networks: the six of the default
+sweep, and ResNet-20 at two bitwidths. Timed in turn in one run are the job on all cores and on
+fewer, in float, and, with `peers`, in PyTorch: eager and compiled, in one process with all threads
+and in one process a core with one thread each, with the same shapes, initial weights, quantizer,
+optimizer and data in memory. The losses of all must agree first.
+
+Four ways to take one step of members of one shape follow: the sweep's program; one compiled
+single-member step called for each member; plain `jax.vmap` of the step with
+`jax.lax.conv_general_dilated`, whose batching rule makes grouped convolutions; and plain `jax.vmap`
+of the step with this library's convolution.
 """
 
+import contextlib
 import functools
 import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from ml_collections import config_dict
 
-from cnnopt_jax import measure, models, training
-from cnnopt_jax.kernels import conv
-from experiments.common import launch, reports
-from experiments.common.fields import integer, number, one_of
+from cnnopt_jax import measure, models
+from experiments.common import cores, reports
+from experiments.common.fields import ConfigError, integer, number, one_of, tuple_of
+from experiments.sweep_bench import jobs, torch_peer
+from experiments.sweep_bench.mapped import Sweep
 
 SPEC = {
+  'peers': tuple_of(one_of('torch'), min_length=0),
+  'jobs': tuple_of(one_of('sweep', 'resnet20'), min_length=0),
+  'steps': integer(1),
+  'devices': integer(0),
   'model': one_of(*models.MODELS),
   'width_multiplier': number(0, above=True),
   'image_size': integer(8),
@@ -32,79 +43,24 @@ SPEC = {
   'rounds': integer(1),
 }
 
+JOBS = {
+  # Bitwidths and widths of the default sweep, configs/quant_sweep.py.
+  'sweep': jobs.Job(
+    'plain',
+    (28, 28, 1),
+    64,
+    ((1, 0.859), (2, 0.635), (3, 0.526), (4, 0.462), (8, 0.33), (32, 0.33)),
+  ),
+  'resnet20': jobs.Job('resnet20', (32, 32, 3), 128, ((2, 1.0), (4, 1.0))),
+}
 
-class _Sweep:
-  """The members of the benchmark, and the ways to take one training step of all of them."""
-
-  def __init__(self, config: config_dict.ConfigDict):
-    self.count, shape = config.members, (config.image_size, config.image_size, 1)
-    self._model: nn.Module = models.create(
-      config.model, num_classes=10, width_multiplier=config.width_multiplier
-    )
-    self._recipe = training.Recipe(steps=10**6, steps_per_epoch=10**3, shift=2, flip=True)
-    self._members = training.Members(
-      jnp.arange(self.count, dtype=jnp.int32),
-      jnp.asarray(np.resize([1, 2, 3, 4, 8, 32], self.count), jnp.int32),
-      jnp.full(self.count, 0.01),
-    )
-    self._shape = shape
-    rng = np.random.default_rng(0)
-    self._images = rng.integers(0, 256, (self.count, config.batch_size, *shape), np.uint8)
-    self._labels = rng.integers(0, 10, (self.count, config.batch_size)).astype(np.int32)
-    self._batch_of = jnp.arange(self.count)
-
-  def _start(self) -> training.TrainState:
-    return training.init_state(self._model, self._recipe, self._members, self._shape)
-
-  def together(self, step):
-    """A step of all members as a function without arguments."""
-    state = [self._start()]  # The step donates its input, so the newest state is kept here.
-
-    def take():
-      state[0] = step(state[0], self._members, self._images, self._labels, self._batch_of)
-      return state[0]
-
-    return take
-
-  def sweep(self):
-    """The sweep's own program."""
-    return self.together(training.make_train_step(self._model, self._recipe))
-
-  def one_by_one(self):
-    """One compiled step of one member, called for each."""
-    step = training.make_train_step(self._model, self._recipe)
-
-    def pick(tree, i):
-      return jax.tree.map(lambda x: x[i : i + 1], tree)
-
-    states = [pick(self._start(), i) for i in range(self.count)]
-    others = [
-      (*pick((self._members, self._images, self._labels), i), self._batch_of[:1])
-      for i in range(self.count)
-    ]
-
-    def take():
-      for i in range(self.count):
-        states[i] = step(states[i], *others[i])
-      return states
-
-    return take
-
-  def vmapped(self, batching_rule: str | None):
-    """`jax.vmap` of the step, its convolutions batched by a rule of `kernels.conv`."""
-    one = functools.partial(training.train_step, model=self._model, recipe=self._recipe)
-
-    def step(state, members, images, labels, _):
-      return jax.vmap(one)(state, members, images, labels)
-
-    arguments = self._start(), self._members, self._images, self._labels, self._batch_of
-    with conv.batching_rule(batching_rule):  # Read while the step is traced.
-      compiled = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
-    return self.together(compiled)
+# Losses of the first two steps: the same sums in another order, and after a step a few weights on
+# the other side of a threshold.
+_LOSS_TOLERANCE = 0.02
 
 
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
-  """Times the four ways and writes bench.json and report.md.
+  """Times the jobs and the four ways, and writes bench.json and report.md.
 
   Args:
     config: with the fields of `SPEC`, checked.
@@ -113,7 +69,96 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   Returns:
     The rows of bench.json.
   """
-  sweep = _Sweep(config)
+  devices = cores.devices(config.devices)
+  peers = 'torch' in config.peers
+  if peers and not torch_peer.is_installed():
+    print("config.peers: torch is not installed (pip install -e '.[peers]'); the rest runs")
+    peers = False
+  rows = []
+  for name in config.jobs:
+    rows += _job_rows(name, JOBS[name], devices, config, peers)
+  rows += _mapped_rows(config)
+  reports.write_bench(workdir, rows)
+  reports.write(workdir, ['# Throughput of sweeps\n', reports.bench_table(rows)])
+  return rows
+
+
+def _job_rows(name: str, job: jobs.Job, devices, config, peers: bool) -> list[dict[str, Any]]:
+  """Times a job in all its forms."""
+  counts = [2**k for k in range(len(devices).bit_length()) if 2**k < len(devices)]
+  ours = {f'{count}_devices': jobs.Ours(job, devices[:count]) for count in counts}
+  ours['ours'] = jobs.Ours(job, devices)
+  ours['float'] = jobs.Ours(job, devices, quantized=False)
+  with contextlib.ExitStack() as stack:
+    forms = dict(ours)
+    if peers:
+      networks = jobs.networks(job)
+      for form_name, form in torch_peer.forms().items():
+        forms[form_name] = torch_peer.Peer(job, networks, form)
+        stack.callback(forms[form_name].close)
+    _check_losses(name, {form: forms[form] for form in forms if form != 'float'})
+    seconds = measure.interleaved_seconds(
+      {form: functools.partial(forms[form].take, config.steps) for form in forms},
+      rounds=config.rounds,
+    )
+  return _rows_of_a_job(name, seconds, config.steps, len(devices))
+
+
+def _check_losses(name: str, forms: dict[str, Any]) -> None:
+  """Raises ConfigError unless every form has the same losses in its first two steps."""
+  found = {}
+  for form, trainer in forms.items():
+    if isinstance(trainer, jobs.Ours):
+      trainer.take(2)
+      found[form] = trainer.losses()
+    else:
+      first, second = trainer.losses(), trainer.losses()
+      found[form] = {index: first[index] + second[index] for index in first}
+  for form, losses in found.items():
+    for index, loss in losses.items():
+      expected = found['ours'][index]
+      if not abs(loss - expected) <= _LOSS_TOLERANCE * expected:
+        raise ConfigError(
+          f'job {name}, network {index}: {form} has loss {loss} after two steps, ours {expected}'
+        )
+
+
+def _rows_of_a_job(name: str, seconds: dict[str, np.ndarray], steps: int, devices: int):
+  """Ratios of medians, then the medians."""
+  timings = {form: measure.summarize(s / steps) for form, s in seconds.items()}
+  ours = timings['ours'].median_s
+  peers = {form: t.median_s for form, t in timings.items() if form.startswith('torch')}
+
+  def ratio(what, value):
+    return dict(name=f'{name}: {what}', value=value, unit='ratio', devices=devices)
+
+  rows = []
+  if peers:
+    best = min(peers, key=lambda form: peers[form])
+    rows.append({**ratio('throughput_vs_torch_best', peers[best] / ours), 'best': best})
+    rows += [ratio(f'throughput_vs_{form}', peers[form] / ours) for form in peers]
+  rows.append(ratio('quant_step_vs_float_step', ours / timings['float'].median_s))
+  rows += [
+    ratio(f'throughput_vs_{form}', t.median_s / ours)
+    for form, t in timings.items()
+    if form.endswith('_devices')
+  ]
+  return rows + [_milliseconds(f'{name}: {form}_step', t) for form, t in timings.items()]
+
+
+def _milliseconds(name: str, timing: measure.Timing) -> dict[str, Any]:
+  return dict(
+    name=name,
+    value=1e3 * timing.median_s,
+    unit='ms',
+    p25=round(1e3 * timing.lower_quartile_s, 2),
+    p75=round(1e3 * timing.upper_quartile_s, 2),
+  )
+
+
+def _mapped_rows(config) -> list[dict[str, Any]]:
+  """Times the four ways: ratios of medians, then the medians."""
+  sweep = Sweep(config)
   seconds = measure.interleaved_seconds(
     {
       'sweep': sweep.sweep(),
@@ -123,14 +168,6 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     },
     rounds=config.rounds,
   )
-  rows = _rows(seconds, config)
-  reports.write_bench(workdir, rows)
-  reports.write(workdir, ['# Throughput of a vmapped sweep\n', reports.bench_table(rows)])
-  return rows
-
-
-def _rows(seconds: dict[str, np.ndarray], config) -> list[dict[str, Any]]:
-  """Ratios of medians, then the medians."""
   timings = {name: measure.summarize(s) for name, s in seconds.items()}
   setting = dict(
     members=config.members, batch_size=config.batch_size, device=jax.devices()[0].device_kind
@@ -141,26 +178,7 @@ def _rows(seconds: dict[str, np.ndarray], config) -> list[dict[str, Any]]:
     'conv_rule_vs_plain_vmap': ('plain_vmap', 'conv_rule'),
   }
   rows = [
-    dict(
-      name=name,
-      value=timings[slow].median_s / timings[fast].median_s,
-      unit='ratio',
-      **setting,
-    )
+    dict(name=name, value=timings[slow].median_s / timings[fast].median_s, unit='ratio', **setting)
     for name, (slow, fast) in ratios.items()
   ]
-  return rows + [
-    dict(
-      name=f'{name}_step',
-      value=1e3 * t.median_s,
-      unit='ms',
-      p25=round(1e3 * t.lower_quartile_s, 2),
-      p75=round(1e3 * t.upper_quartile_s, 2),
-      **setting,
-    )
-    for name, t in timings.items()
-  ]
-
-
-if __name__ == '__main__':
-  launch.main(run, SPEC, 'configs/sweep_bench.py', 'runs/sweep_bench')
+  return rows + [_milliseconds(f'{name}_step', t) | setting for name, t in timings.items()]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnopt_jax import vip
+from cnnopt_jax.models.norm import BatchNorm
 
 Map = jax.Array | vip.VirtualMap
 
@@ -103,9 +104,7 @@ class ConvUnit(nn.Module):
 
     def norm_and_activation(y):
       if self.norm:
-        y = nn.BatchNorm(
-          use_running_average=not train, momentum=0.9, epsilon=self.epsilon, name='norm'
-        )(y)
+        y = BatchNorm(not train, epsilon=self.epsilon, name='norm')(y)
       else:
         y = y + bias
       return self.activation(y) if self.activation else y

@@ -8,7 +8,11 @@ two to three times as long beside them; the networks of a sweep have any number 
     'padded'   input channels        both channel counts       output channels
                filled with zeros up to a multiple, then lax's
     'patches'  windows side by side, times all taps: one product
+    'wide'     output channels
+               filled up likewise
     'rows'     rows of windows side by side, times all taps: one product; then rows are summed
+    'split'                                                    a few images after the other,
+                                                               which stay cached
     'taps'                           times all taps: one product; then every tap's share is put down
 
 All are exact up to rounding. `face_form` chooses by shape; `experiments.conv_bench` measures the
@@ -29,18 +33,23 @@ from cnnopt_jax.kernels import sharding
 from cnnopt_jax.kernels.conv.canonical import with_canonical_convolutions
 
 FACE_FORMS = {
-  'out': ('xla', 'padded', 'patches', 'rows'),
+  'out': ('xla', 'padded', 'wide', 'patches', 'rows'),
   'lhs': ('xla', 'padded', 'taps', 'rows'),
-  'rhs': ('xla', 'padded'),
+  'rhs': ('xla', 'padded', 'split'),
 }
 
 # Multiples that channels are filled up to: of XLA's vectors of images, and of their gradients.
 _VECTOR, _WIDE_VECTOR = 8, 16
-# Elements that every tap's share may take together, so that they are still cached when summed; and
-# that windows and products may.
-_SHARES_UP_TO, _WINDOWS_UP_TO = 2**21, 2**23
-# With more output channels XLA's convolution is fast, however few the input's.
-_FEW_OUTPUTS = 32
+# Elements that every tap's share may take together, so that they are still cached when summed, and
+# where the other forms are the slower ones of strided convolutions; and that windows may take.
+_SHARES_UP_TO, _STRIDED_SHARES_UP_TO, _WINDOWS_UP_TO = 2**20, 2**22, 2**23
+# Elements of image and gradient that stay cached while a weight gradient reads them.
+_CACHED = 3 * 2**17
+# Images that a weight gradient reads at a time.
+_SPLIT_INTO = 8
+# With more output channels XLA's convolution is fast, however few the input's; and with more
+# input channels its input gradient.
+_FEW_OUTPUTS, _FEW_INPUTS = 32, 12
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -82,24 +91,33 @@ def face_form(
   """
   _check(target)
   inputs, outputs = rhs_shape[2:]
+  positions = math.prod(lhs_shape[:3]) // math.prod(strides)
   strided = max(strides) > 1
   if target == 'out':
     if inputs > _VECTOR:
       return 'padded' if inputs % 4 and inputs < 40 else 'xla'
-    n, height, width, _ = lhs_shape
-    positions = n * height * width // math.prod(strides)
     if outputs > _FEW_OUTPUTS or positions * math.prod(rhs_shape[:3]) > _WINDOWS_UP_TO:
       return 'xla'
-    return 'patches' if strided or inputs < 3 else 'rows'
+    if inputs < 3:
+      return 'wide'
+    return 'patches' if strided else 'rows'
   if target == 'rhs':
-    return 'padded' if outputs % _WIDE_VECTOR and _VECTOR < outputs <= 64 else 'xla'
-  positions = math.prod(lhs_shape[:3]) // math.prod(strides)
-  if positions * math.prod(rhs_shape[:3]) > _SHARES_UP_TO:
-    return 'padded' if not strided and (inputs % 4 or outputs % 4) else 'xla'
-  if inputs <= _VECTOR:
-    return 'rows' if not strided and outputs <= 2 * _FEW_OUTPUTS else 'xla'
-  aligned = outputs % _WIDE_VECTOR == 0 or inputs % _VECTOR == outputs % _VECTOR == 0
-  return 'xla' if aligned and not strided else 'taps'
+    if outputs <= _WIDE_VECTOR:
+      return 'padded' if _VECTOR < outputs < _WIDE_VECTOR else 'xla'
+    if math.prod(lhs_shape) + positions * outputs > _CACHED:
+      return 'split'
+    return 'padded' if outputs % _WIDE_VECTOR and outputs <= 64 else 'xla'
+  shares = positions * math.prod(rhs_shape[:3])
+  if strided:
+    return 'taps' if inputs > _VECTOR and shares <= _STRIDED_SHARES_UP_TO else 'xla'
+  if outputs % _WIDE_VECTOR == 0 or inputs % _VECTOR == outputs % _VECTOR == 0:
+    return 'xla'
+  few = inputs <= _FEW_INPUTS and shares <= _WINDOWS_UP_TO
+  if outputs <= 2 * _FEW_OUTPUTS and (few or shares <= _SHARES_UP_TO):
+    return 'rows'
+  if shares <= _SHARES_UP_TO:
+    return 'taps'
+  return 'padded' if inputs % 4 or outputs % 4 else 'xla'
 
 
 def compute_face(
@@ -189,6 +207,11 @@ def _windows(size: int, taps: int, stride: int, pads: tuple[int, int]) -> int:
 def _out_padded(x, w, lhs_shape, rhs_shape, strides, padding):
   x, w = _filled(x, 3, _VECTOR), _filled(w, 2, _VECTOR)
   return canonical_face('out', x, w, x, w, **_options(strides, padding))
+
+
+def _out_wide(x, w, lhs_shape, rhs_shape, strides, padding):
+  w = _filled(w, 3, _FEW_OUTPUTS)
+  return canonical_face('out', x, w, x, w, **_options(strides, padding))[..., : rhs_shape[3]]
 
 
 def _out_patches(x, w, lhs_shape, rhs_shape, strides, padding):
@@ -290,12 +313,26 @@ def _rhs_padded(x, g, lhs_shape, rhs_shape, strides, padding):
   return canonical_face('rhs', x, g, x, kernel, **_options(strides, padding))[..., : rhs_shape[3]]
 
 
+def _rhs_split(x, g, lhs_shape, rhs_shape, strides, padding):
+  images = math.gcd(_SPLIT_INTO, x.shape[0])
+  lhs_shape = (images, *lhs_shape[1:])
+
+  def add(total, part):
+    return total + _rhs_padded(*part, lhs_shape, rhs_shape, strides, padding), None
+
+  parts = [a.reshape(-1, images, *a.shape[1:]) for a in (x, g)]
+  zero = sharding.alike(jnp.zeros(rhs_shape, x.dtype), x)[0]
+  return lax.scan(add, zero, tuple(parts))[0]
+
+
 _FACES: dict[tuple[str, str], Callable[..., jax.Array]] = {
   ('out', 'padded'): _out_padded,
+  ('out', 'wide'): _out_wide,
   ('out', 'patches'): _out_patches,
   ('out', 'rows'): _out_rows,
   ('lhs', 'padded'): _lhs_padded,
   ('lhs', 'taps'): _lhs_taps,
   ('lhs', 'rows'): _lhs_rows,
   ('rhs', 'padded'): _rhs_padded,
+  ('rhs', 'split'): _rhs_split,
 }

@@ -58,7 +58,8 @@ def test_every_form_of_every_face_is_lax_s(channels, padding):
 
 CHOSEN = {
   'out': {
-    (8, 14, 14, 1, 8, 1): 'patches',
+    (8, 14, 14, 1, 8, 1): 'wide',
+    (8, 14, 14, 2, 64, 1): 'xla',
     (8, 14, 14, 8, 13, 1): 'rows',
     (8, 14, 14, 3, 64, 1): 'xla',
     (512, 56, 56, 8, 13, 1): 'xla',
@@ -68,21 +69,28 @@ CHOSEN = {
     (8, 14, 14, 53, 64, 1): 'xla',
   },
   'lhs': {
-    (8, 14, 14, 13, 17, 1): 'taps',
+    (8, 14, 14, 13, 17, 1): 'rows',
     (8, 14, 14, 8, 13, 1): 'rows',
+    (64, 28, 28, 8, 13, 1): 'rows',
+    (1024, 28, 28, 8, 13, 1): 'padded',
     (8, 14, 14, 8, 13, 2): 'xla',
-    (8, 14, 14, 8, 65, 1): 'xla',
+    (8, 14, 14, 8, 65, 1): 'taps',
     (8, 14, 14, 16, 16, 1): 'xla',
     (8, 14, 14, 16, 24, 1): 'xla',
     (8, 14, 14, 24, 32, 2): 'taps',
+    (512, 28, 28, 24, 32, 2): 'xla',
     (64, 28, 28, 13, 17, 1): 'padded',
     (64, 28, 28, 16, 24, 1): 'xla',
+    (64, 28, 28, 20, 28, 1): 'xla',
   },
   'rhs': {
+    (8, 14, 14, 13, 9, 1): 'padded',
     (8, 14, 14, 13, 17, 1): 'padded',
     (8, 14, 14, 13, 8, 1): 'xla',
     (8, 14, 14, 13, 32, 1): 'xla',
     (8, 14, 14, 13, 65, 1): 'xla',
+    (64, 14, 14, 14, 21, 1): 'split',
+    (64, 28, 28, 16, 16, 1): 'xla',
   },
 }
 CASES = [(target, *case) for target, cases in CHOSEN.items() for case in cases.items()]
@@ -101,7 +109,7 @@ def test_every_form_is_chosen_somewhere_and_others_are_refused():
   x, w = random((2, 5, 6, 3)), random((3, 3, 3, 5), 1)
   with pytest.raises(ValueError, match="target='in'; allowed: out, lhs, rhs"):
     conv.face_form('in', x.shape, w.shape, (1, 1))
-  with pytest.raises(ValueError, match="form='taps'; allowed for target='out': xla, padded"):
+  with pytest.raises(ValueError, match="form='taps'; allowed for target='out': xla, padded, wide"):
     conv.compute_face('taps', 'out', x, w, x, w, (1, 1), ((1, 1), (1, 1)))
 
 
@@ -181,3 +189,13 @@ def test_forms_apply_to_plain_two_dimensional_float32_alone():
   assert not applies(x, w, (1, 1), ((1, 1), (1, 1)), lhs_dilation=(2, 2))
   assert not applies(x, w, *same, precision='highest')
   assert not applies(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16), *same)
+
+
+def test_a_weight_gradient_by_groups_of_images():
+  """Twelve images are three groups of four."""
+  x, w, g = random((12, 7, 6, 9)), random((3, 3, 9, 17), 1), random((12, 4, 3, 17), 2)
+  got, want = (
+    conv.compute_face(form, 'rhs', x, g, x, w, (2, 2), ((1, 1), (1, 1)))
+    for form in ('split', 'xla')
+  )
+  assert_close(got, want, 12 * 4 * 3)

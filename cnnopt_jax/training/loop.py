@@ -1,5 +1,6 @@
 """Trains the members of one program from their last checkpoint to the end."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from cnnopt_jax import data
+from cnnopt_jax import compilation, data
 from cnnopt_jax.training.checkpoints import Checkpoints
 from cnnopt_jax.training.placement import Placement
 from cnnopt_jax.training.step import (
@@ -86,14 +87,17 @@ def train(
   start = time.perf_counter() - seconds
   taken = int(state.step[0])
   on_step(taken)
-  train_step = make_train_step(model, recipe, devices=devices)
   placement = Placement(len(members.seed), devices)
   state, members = placement.place((state, members))
   seeds, seed_of = np.unique(placement.gather(members.seed), return_inverse=True)
   batch_of = placement.batch_of(seed_of)
   indices = batch_indices_from(taken, recipe, seeds, len(dataset.train), batch_size)
+  train_step = None
   for images, labels in data.batches(dataset.train, indices):
-    state = train_step(state, members, images, labels, batch_of)
+    arguments = state, members, images, labels, batch_of
+    if train_step is None:
+      train_step = compilation.compiled(make_train_step(model, recipe, devices=devices), *arguments)
+    state = train_step(*arguments)
     taken += 1
     on_step(taken)
     stopping = stop()
@@ -111,12 +115,15 @@ def batch_indices_from(
   step: int, recipe: Recipe, seeds: np.ndarray, num_examples: int, batch_size: int
 ):
   """Yields the training images of each step from `step` on, int32 [U, B] for U seeds."""
-  order_of = jax.jit(
-    jax.vmap(lambda seed, epoch: data.epoch_order(seed, epoch, num_examples), in_axes=(0, None))
-  )
   order = None
   for taken in range(step, recipe.steps):
     epoch, position = divmod(taken, recipe.steps_per_epoch)
     if order is None or position == 0:
-      order = np.asarray(order_of(seeds.astype(np.int32), epoch))
+      order = np.asarray(_orders(seeds.astype(np.int32), epoch, num_examples))
     yield order[:, position * batch_size : (position + 1) * batch_size]
+
+
+@functools.partial(jax.jit, static_argnames='num_examples', compiler_options=compilation.QUICKLY)
+def _orders(seeds, epoch, num_examples):
+  """`data.epoch_order` of several seeds, int32 [U, N]: once an epoch."""
+  return jax.vmap(lambda seed: data.epoch_order(seed, epoch, num_examples))(seeds)

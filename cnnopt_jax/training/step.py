@@ -179,7 +179,8 @@ def _train_step_of(model, recipe, devices, one_by_one):
   def step(state, members, images, labels, batch_of):
     return every((state, members), (images, labels), batch_of)
 
-  return jax.jit(step, donate_argnums=0)
+  on_cpu = platforms.is_cpu(devices[0].platform)
+  return jax.jit(step, donate_argnums=0, compiler_options=compilation.ON_CPU if on_cpu else None)
 
 
 def train_step(

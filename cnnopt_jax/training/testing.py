@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cnnopt_jax import data
+from cnnopt_jax import compilation, data
 from cnnopt_jax.kernels import platforms
 from cnnopt_jax.quant import Quantizer
 from cnnopt_jax.training.placement import Placement, over_members
@@ -61,9 +61,13 @@ def _predictor(model, quantizer, mean, std, devices) -> Callable[..., jax.Array]
   def nothing(own, images):
     return jnp.zeros(len(images), jnp.int32)
 
-  one_by_one = platforms.is_cpu(devices[0].platform)
-  every = over_members(one, devices, one_by_one=one_by_one, otherwise=nothing)
-  return jax.jit(lambda own, images, batch_of: every(own, images[None], batch_of))
+  on_cpu = platforms.is_cpu(devices[0].platform)
+  every = over_members(one, devices, one_by_one=on_cpu, otherwise=nothing)
+
+  def predict(own, images, batch_of):
+    return every(own, images[None], batch_of)
+
+  return jax.jit(predict, compiler_options=compilation.ON_CPU if on_cpu else None)
 
 
 def accuracies(

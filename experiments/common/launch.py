@@ -21,7 +21,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
-from experiments.common import fields, run_folder
+from experiments.common import compile_cache, fields, run_folder
 
 USAGE_EXIT_CODE = 2
 SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
@@ -33,7 +33,9 @@ def main(
   default_config: str,
   default_workdir: str,
 ) -> None:
-  """Parses `--config` and `--workdir`, checks the config, calls `run(config, workdir)`, exits.
+  """Parses the flags, checks the config, calls `run(config, workdir)`, exits.
+
+  Flags are `--config`, `--workdir` and `--[no]compile_cache`.
 
   Args:
     run: the experiment; it may raise `ConfigError` before its work begins. An int that it
@@ -58,9 +60,14 @@ def main(
         'Config file; fields by --config.FIELD=VALUE.',
       )
       flags.DEFINE_string('workdir', default_workdir, 'Folder for the results.')
+      flags.DEFINE_bool(
+        'compile_cache', True, f'Keep compiled programs in {compile_cache.default_folder()}.'
+      )
       rest = flags.FLAGS(argv)[1:]
       if rest:
-        raise fields.ConfigError(f'argument {rest[0]!r}: not a flag; allowed: --config, --workdir')
+        raise fields.ConfigError(
+          f'argument {rest[0]!r}: not a flag; allowed: --config, --workdir, --compile_cache'
+        )
       return fields.check(flags.FLAGS.config, spec), pathlib.Path(flags.FLAGS.workdir)
     except fields.ConfigError as error:
       _die(str(error))
@@ -81,6 +88,8 @@ def main(
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.ERROR)
     config, workdir = parsed
+    if flags.FLAGS.compile_cache:
+      compile_cache.use()
     try:
       with run_folder.locked(workdir):
         result = run(config, workdir)

@@ -33,7 +33,7 @@ from ml_collections import config_dict
 from cnnopt_jax import data, training
 from cnnopt_jax.report import records
 from cnnopt_jax.training import load_member
-from experiments.common import cores, inputs, launch, run_folder
+from experiments.common import cores, costs, inputs, launch, run_folder
 from experiments.quant_sweep import report, schedule
 from experiments.quant_sweep.plan import SAME_RESULTS, SPEC, SweepMember, SweepPlan, make_plan
 
@@ -75,6 +75,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   Raises:
     ConfigError: before any training, if data are missing or no width meets a size.
   """
+  costs_so_far = costs.Costs()
   devices = cores.devices(config.devices)
   dataset = inputs.load_data(config)
   plan = make_plan(config, dataset)
@@ -84,20 +85,20 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   progress = report.SweepProgress(plan, done)
   with launch.sigterm_sets_flag() as terminated, progress:
     setting = _Setting(plan, dataset, workdir, progress, terminated)
-    costs = {
+    programs = {
       index: (len(program), program[0].match.layers.macs)
       for index, program in enumerate(plan.programs)
       if not all(member.name in done for member in program)
     }
     train = functools.partial(_train_program, setting)
     try:
-      for index, new in schedule.side_by_side(train, costs, devices):
+      for index, new in schedule.side_by_side(train, programs, devices):
         # A kill between two lines of one append can leave some of a program's members on record.
         new = [record for record in new if record['name'] not in done]
         records.append(workdir / run_folder.RECORDS, new)
         found += new
         done |= {record['name'] for record in new}
-        report.write(plan, found, environment, workdir)
+        report.write(plan, found, environment, workdir, costs_so_far.sentence())
         shutil.rmtree(setting.checkpoints(index))
     except training.Stopped:
       print(f'stopped by SIGTERM; the same command goes on from {workdir}', file=sys.stderr)
@@ -107,8 +108,9 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   # What a kill between a record and the removal of its checkpoints left there.
   shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
   found = report.in_order(plan, found)
-  report.write(plan, found, environment, workdir)
+  report.write(plan, found, environment, workdir, costs_so_far.sentence())
   report.show(plan, found, workdir)
+  print(costs_so_far.sentence())
   return found
 
 
@@ -126,6 +128,12 @@ def _train_program(
       model, variables, members.bits, dataset, plan.recipe.quantizer, devices=devices
     )
 
+  of_epoch = {}
+
+  def end_of_epoch(epoch, state):
+    of_epoch[epoch] = accuracies(state)
+    progress.epoch(program, epoch, of_epoch[epoch])
+
   checkpoints = training.Checkpoints(setting.checkpoints(index))
   try:
     trained = training.train(
@@ -138,18 +146,20 @@ def _train_program(
       checkpoint_steps=plan.checkpoint_steps,
       devices=devices,
       on_step=lambda step: progress.step(program, step),
-      on_epoch=lambda epoch, state: progress.epoch(program, epoch, accuracies(state)),
+      on_epoch=end_of_epoch,
       stop=lambda: setting.stop() or given_up(),
     )
   finally:
     checkpoints.close()
   state = trained.state
+  final = of_epoch.get(plan.config.epochs)  # Unless a killed run took the last step.
+  final = accuracies(state) if final is None else final
   new = []
   for member, variables, loss, accuracy, diverged_step in zip(
     program,
     _variables_of_each(state, program),
     state.loss_sum,
-    accuracies(state),
+    final,
     state.diverged_step,
   ):
     training.save_variables(training.member_folder(setting.workdir, member.name), variables)

@@ -204,12 +204,16 @@ def _row(g: Group) -> tuple[str, ...]:
 
 
 def write(
-  plan: SweepPlan, records: list[dict[str, Any]], environment: dict[str, Any], workdir: pathlib.Path
+  plan: SweepPlan,
+  records: list[dict[str, Any]],
+  environment: dict[str, Any],
+  workdir: pathlib.Path,
+  costs: str,
 ) -> None:
-  """Rebuilds results.csv, report.md and pareto.png from the records."""
+  """Rebuilds results.csv, report.md and pareto.png from the records; `costs` is a sentence."""
   records = in_order(plan, records)
   report.write_atomically(workdir / run_folder.RESULTS, report.to_csv(records, COLUMNS))
-  reports.write(workdir, _markdown(plan, records), environment)
+  reports.write(workdir, [*_markdown(plan, records), costs + '\n'], environment)
   series = collections.defaultdict(list)
   for g in groups(records):
     label = f'{_bits(g.bits)}' + (' reference' if g.role == 'reference' else '')

@@ -318,7 +318,8 @@ def _rhs_split(x, g, lhs_shape, rhs_shape, strides, padding):
   lhs_shape = (images, *lhs_shape[1:])
 
   def add(total, part):
-    return total + _rhs_padded(*part, lhs_shape, rhs_shape, strides, padding), None
+    x, g = part
+    return total + _rhs_padded(x, g, lhs_shape, rhs_shape, strides, padding), None
 
   parts = [a.reshape(-1, images, *a.shape[1:]) for a in (x, g)]
   zero = sharding.alike(jnp.zeros(rhs_shape, x.dtype), x)[0]

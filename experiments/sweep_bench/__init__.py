@@ -12,7 +12,8 @@ optimizer and data in memory. The losses of all must agree first.
 Four ways to take one step of members of one shape follow: the sweep's program; one compiled
 single-member step called for each member; plain `jax.vmap` of the step with
 `jax.lax.conv_general_dilated`, whose batching rule makes grouped convolutions; and plain `jax.vmap`
-of the step with this library's convolution.
+of the step with this library's convolution. And the memory of the sweep's program, which computes
+its members one by one on a CPU: it grows by a member's state.
 """
 
 import contextlib
@@ -138,10 +139,12 @@ def _rows_of_a_job(name: str, seconds: dict[str, np.ndarray], steps: int, device
     rows.append({**ratio('throughput_vs_torch_best', peers[best] / ours), 'best': best})
     rows += [ratio(f'throughput_vs_{form}', peers[form] / ours) for form in peers]
   rows.append(ratio('quant_step_vs_float_step', ours / timings['float'].median_s))
+  by_count = {
+    n: timings[form].median_s for n in range(1, devices) if (form := f'{n}_devices') in timings
+  }
+  by_count[devices] = ours
   rows += [
-    ratio(f'throughput_vs_{form}', t.median_s / ours)
-    for form, t in timings.items()
-    if form.endswith('_devices')
+    ratio(f'scaling_{n}_devices_over_1', by_count[1] / t) for n, t in by_count.items() if n > 1
   ]
   return rows + [_milliseconds(f'{name}: {form}_step', t) for form, t in timings.items()]
 
@@ -181,4 +184,8 @@ def _mapped_rows(config) -> list[dict[str, Any]]:
     dict(name=name, value=timings[slow].median_s / timings[fast].median_s, unit='ratio', **setting)
     for name, (slow, fast) in ratios.items()
   ]
-  return rows + [_milliseconds(f'{name}_step', t) | setting for name, t in timings.items()]
+  rows += [_milliseconds(f'{name}_step', t) | setting for name, t in timings.items()]
+  return rows + [
+    dict(name=f'memory_of_{count}_members', value=sweep.mib(count), unit='MiB')
+    for count in (1, config.members)
+  ]

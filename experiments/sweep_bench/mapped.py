@@ -1,4 +1,4 @@
-"""Four ways to take one training step of all members of one shape."""
+"""Four ways to take one training step of all members of one shape, and their memory."""
 
 import functools
 
@@ -80,3 +80,18 @@ class Sweep:
     with conv.batching_rule(batching_rule):  # Read while the step is traced.
       compiled = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
     return self.together(compiled)
+
+  def mib(self, count: int) -> float:
+    """Memory of the sweep's program of the first members: arguments, results and all between."""
+    step = training.make_train_step(self._model, self._recipe)
+    arguments = (
+      self._start(),
+      self._members,
+      self._images,
+      self._labels,
+      self._batch_of,
+    )
+    few = jax.tree.map(lambda x: x[:count], arguments)
+    sizes = step.lower(*few).compile().memory_analysis()
+    held = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    return (held + sizes.temp_size_in_bytes) / 2**20

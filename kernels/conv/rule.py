@@ -7,7 +7,7 @@
     'lax'        lax's own primitive and its rule              on request
 
 XLA's CPU backend has no fast grouped convolution: unrolled, the members take a training step
-several times as fast there (`conv_rule_vs_plain_vmap` of experiments/sweep_bench.py), and each is
+several times as fast there (`conv_rule_vs_plain_vmap` of experiments/sweep_bench), and each is
 computed to the last bit as without `jax.vmap`. Elsewhere nothing has been measured, so the default
 is what JAX does without this library.
 """

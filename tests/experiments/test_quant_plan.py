@@ -1,11 +1,9 @@
 """What a sweep plans and what it concludes, without training."""
 
-import json
-
 import pytest
 
 from cnnopt_jax import data
-from experiments import quant_sweep, sweep_bench
+from experiments import quant_sweep
 from experiments.common import fields
 from experiments.quant_sweep import plan, report
 from tests.experiments import runs
@@ -119,16 +117,3 @@ def test_ints_pass_for_floats_and_nothing_else_changes():
     {**runs.load_config('quant_sweep').to_dict(), 'momentum': 0}, quant_sweep.SPEC
   )
   assert type(config.momentum) is float
-
-
-def test_bench_writes_its_table(tmp_path, capsys):
-  config = runs.load_config(
-    'sweep_bench', members=2, rounds=2, batch_size=4, image_size=8, width_multiplier=0.1
-  )
-  rows = sweep_bench.run(config, tmp_path)
-  written = json.loads((tmp_path / 'bench.json').read_text())
-  assert written == rows
-  values = {row['name']: row['value'] for row in written}
-  assert {'throughput_vs_loop', 'throughput_vs_plain_vmap'} <= values.keys()
-  assert values['throughput_vs_loop'] == pytest.approx(values['loop_step'] / values['sweep_step'])
-  assert 'throughput_vs_loop' in capsys.readouterr().out

@@ -30,7 +30,8 @@ def use() -> None:
 
   if jax.config.jax_compilation_cache_dir is None:
     jax.config.update('jax_compilation_cache_dir', str(default_folder()))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', _SECONDS)
+    if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+      jax.config.update('jax_persistent_cache_min_compile_time_secs', _SECONDS)
 
 
 def _processor() -> str:

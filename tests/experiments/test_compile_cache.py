@@ -12,7 +12,11 @@ from tests.experiments import runs
 @pytest.mark.parametrize('flag, kept', [('--compile_cache', True), ('--nocompile_cache', False)])
 def test_programs_are_kept(tmp_path, flag, kept):
   environment = {key: value for key, value in os.environ.items() if not key.startswith('JAX_')}
-  environment.update(XDG_CACHE_HOME=str(tmp_path / 'cache'), MPLCONFIGDIR=str(tmp_path))
+  environment.update(
+    XDG_CACHE_HOME=str(tmp_path / 'cache'),
+    MPLCONFIGDIR=str(tmp_path),
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
+  )
   config = dict(layers="('8/1 9 9',)", batch_size=2, rounds=1)
   command = [*runs.command('conv_bench', tmp_path / 'run', **config), flag]
   subprocess.run(command, cwd=runs.REPO, env=environment, check=True, capture_output=True)

@@ -13,7 +13,6 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.peers = ()  # ('torch',) to compare with PyTorch, where it is installed.
   config.jobs = ('sweep', 'resnet20')
-  config.steps = 5  # A timed call is so many.
   config.devices = 0  # CPU cores, or GPUs; 0 for all.
 
   # The members that are mapped in four ways.

@@ -34,7 +34,6 @@ from experiments.sweep_bench.mapped import Sweep
 SPEC = {
   'peers': tuple_of(one_of('torch'), min_length=0),
   'jobs': tuple_of(one_of('sweep', 'resnet20'), min_length=0),
-  'steps': integer(1),
   'devices': integer(0),
   'model': one_of(*models.MODELS),
   'width_multiplier': number(0, above=True),
@@ -51,8 +50,9 @@ JOBS = {
     (28, 28, 1),
     64,
     ((1, 0.859), (2, 0.635), (3, 0.526), (4, 0.462), (8, 0.33), (32, 0.33)),
+    steps=5,
   ),
-  'resnet20': jobs.Job('resnet20', (32, 32, 3), 128, ((2, 1.0), (4, 1.0))),
+  'resnet20': jobs.Job('resnet20', (32, 32, 3), 128, ((2, 1.0), (4, 1.0)), steps=1),
 }
 
 # Losses of the first two steps: the same sums in another order, and after a step a few weights on
@@ -99,10 +99,10 @@ def _job_rows(name: str, job: jobs.Job, devices, config, peers: bool) -> list[di
         stack.callback(forms[form_name].close)
     _check_losses(name, {form: forms[form] for form in forms if form != 'float'})
     seconds = measure.interleaved_seconds(
-      {form: functools.partial(forms[form].take, config.steps) for form in forms},
+      {form: functools.partial(forms[form].take, job.steps) for form in forms},
       rounds=config.rounds,
     )
-  return _rows_of_a_job(name, seconds, config.steps, len(devices))
+  return _rows_of_a_job(name, seconds, job.steps, len(devices))
 
 
 def _check_losses(name: str, forms: dict[str, Any]) -> None:

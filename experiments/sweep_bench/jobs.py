@@ -25,12 +25,14 @@ class Job(NamedTuple):
     image_shape: (H, W, C).
     batch_size: images a step and network.
     settings: bitwidth and width multiplier of each network.
+    steps: that are timed at once.
   """
 
   model: str
   image_shape: tuple[int, int, int]
   batch_size: int
   settings: tuple[tuple[int, float], ...]
+  steps: int
 
 
 class Network(NamedTuple):

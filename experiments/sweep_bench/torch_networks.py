@@ -87,15 +87,14 @@ def network(arrays: dict[str, np.ndarray]) -> nn.Module:
     arrays: by path without the collection, such as 'unit0/conv/kernel'; kernels in Flax's layout.
   """
   kernels = {path: array for path, array in arrays.items() if path.endswith('conv/kernel')}
-  first = next(iter(kernels.values())).shape[2]
   classes = len(arrays['head/dense/bias'])
   if 'stem/conv/kernel' in arrays:
     stages = [arrays[f'stage{i}_block0/unit0/conv/kernel'].shape[-1] for i in range(3)]
     blocks = sum(path.startswith('stage0') for path in kernels) // 2
-    model = SmallResNet(first, stages, blocks, classes)
+    model = SmallResNet(kernels['stem/conv/kernel'].shape[2], stages, blocks, classes)
   else:
-    names = sorted(kernels)
-    model = Plain(first, [kernels[name].shape[-1] for name in names], classes)
+    shapes = [kernels[name].shape for name in sorted(kernels)]
+    model = Plain(shapes[0][2], [shape[-1] for shape in shapes], classes)
   names = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
   state = model.state_dict()
   for path, array in arrays.items():

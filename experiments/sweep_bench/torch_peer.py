@@ -53,10 +53,17 @@ class Peer:
       self._processes.append(process)
 
   def take(self, steps: int) -> list[list[float]]:
-    """Takes steps of every network and waits for them; the losses of the last one."""
-    for pipe in self._pipes:
-      pipe.send(steps)
-    return [pipe.recv() for pipe in self._pipes]
+    """Takes steps of every network and waits for them; the losses of the last one.
+
+    Raises:
+      RuntimeError: if a process has ended.
+    """
+    try:
+      for pipe in self._pipes:
+        pipe.send(steps)
+      return [pipe.recv() for pipe in self._pipes]
+    except (EOFError, OSError):
+      raise RuntimeError('a process of PyTorch has ended; its error stands above') from None
 
   def losses(self) -> dict[int, float]:
     """The loss of one more step, by number of the network."""
@@ -68,7 +75,8 @@ class Peer:
 
   def close(self) -> None:
     for pipe, process in zip(self._pipes, self._processes):
-      pipe.send(0)
+      if process.is_alive():
+        pipe.send(0)
       process.join()
 
 

@@ -12,7 +12,7 @@ from experiments.common import fields
 from experiments.sweep_bench import jobs, torch_peer
 from tests.experiments import runs
 
-TINY = jobs.Job('plain', (8, 8, 1), 4, ((2, 0.1), (32, 0.1), (4, 0.2)))
+TINY = jobs.Job('plain', (8, 8, 1), 4, ((2, 0.1), (32, 0.1), (4, 0.2)), steps=2)
 
 
 def test_rows_of_a_job_and_of_the_four_ways(tmp_path, capsys, monkeypatch):
@@ -22,7 +22,6 @@ def test_rows_of_a_job_and_of_the_four_ways(tmp_path, capsys, monkeypatch):
     'sweep_bench',
     peers=('torch',),
     jobs=('sweep',),
-    steps=2,
     devices=2,
     members=2,
     rounds=2,

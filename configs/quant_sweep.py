@@ -2,7 +2,7 @@
 
     python -m experiments.quant_sweep --config configs/quant_sweep.py --workdir runs/quant_sweep
 
-Three minutes on two cores. Expected: accuracies of 0.855 to 0.865, and no bitwidth that the seeds
+Two minutes on two cores. Expected: accuracies of 0.85 to 0.87, and no bitwidth that the seeds
 can tell from the next (docs/results/quant_sweep).
 """
 

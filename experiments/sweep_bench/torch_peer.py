@@ -5,7 +5,7 @@ import multiprocessing
 import os
 from typing import NamedTuple
 
-from cnnopt_jax.quant import gaussian
+from cnnopt_jax import quant
 from experiments.sweep_bench import jobs
 
 
@@ -82,11 +82,11 @@ class Peer:
 
 def _grid(bits: int) -> tuple[int, float, float, bool]:
   """What `torch_networks.quantizer` takes."""
-  if bits == gaussian.IDENTITY_BITS:
+  if bits == quant.IDENTITY_BITS:
     return bits, 1.0, 1.0, False
   kind = 'mid_rise' if bits <= 2 else 'mid_tread'
-  half_range = (gaussian.num_levels(bits, kind) - 1) / 2
-  return bits, gaussian.gaussian_quantizer(bits, kind).clip, half_range, bits <= 2
+  half_range = (2**bits - (kind == 'mid_tread') - 1) / 2
+  return bits, quant.gaussian_quantizer(bits, kind).clip, half_range, bits <= 2
 
 
 def _work(networks: list[jobs.Network], form: Form, pipe) -> None:

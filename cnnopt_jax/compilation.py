@@ -11,7 +11,7 @@ import jax
 QUICKLY = {'xla_backend_optimization_level': 0}
 
 # For what runs many times on a CPU, where the time goes into convolutions and products that are
-# library calls: training steps compile in three quarters of the time and run as fast.
+# library calls: training steps compile sooner and run as fast.
 ON_CPU = {'xla_backend_optimization_level': 1}
 
 _tracing = threading.Lock()

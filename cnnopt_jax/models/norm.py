@@ -47,8 +47,8 @@ def batch_norm(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Normalizes each channel by its own mean and variance, then scales and shifts it.
 
-  Its derivative is written out: transposed, it takes two sums over the map, where differentiation
-  through mean and variance takes four.
+  Its derivative is written out, so that its transpose sums over the map once for `bias` and once
+  for `scale`, and the gradient of `x` shares both sums.
 
   Args:
     x: [..., C].

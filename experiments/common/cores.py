@@ -6,6 +6,8 @@ import jax
 
 from experiments.common.fields import ConfigError
 
+MOST_DEVICES = 1024
+
 
 def devices(count: int) -> list[jax.Device]:
   """The devices that a run computes on; before JAX first computes.

@@ -18,6 +18,7 @@ its checkpoints go. So a member on record has its parameters, and one that is no
 from the last checkpoint.
 """
 
+import contextlib
 import functools
 import operator
 import pathlib
@@ -83,7 +84,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   found = run_folder.read_records(workdir)
   done = {record['name'] for record in found}
   progress = report.SweepProgress(plan, done)
-  with launch.sigterm_sets_flag() as terminated, progress:
+  with launch.sigterm_sets_flag() as terminated, progress, contextlib.ExitStack() as stack:
     setting = _Setting(plan, dataset, workdir, progress, terminated)
     programs = {
       index: (len(program), program[0].match.layers.macs)
@@ -92,7 +93,11 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     }
     train = functools.partial(_train_program, setting)
     try:
-      for index, new in schedule.side_by_side(train, programs, devices):
+      # Closed, so that whatever goes wrong here makes the programs in training stop as well.
+      results = stack.enter_context(
+        contextlib.closing(schedule.side_by_side(train, programs, devices))
+      )
+      for index, new in results:
         # A kill between two lines of one append can leave some of a program's members on record.
         new = [record for record in new if record['name'] not in done]
         records.append(workdir / run_folder.RECORDS, new)

@@ -10,7 +10,7 @@ from ml_collections import config_dict
 
 from cnnopt_jax import data, models, quant, training
 from cnnopt_jax.workload import LayerTable
-from experiments.common import inputs
+from experiments.common import cores, inputs
 from experiments.common.fields import (
   ConfigError,
   boolean,
@@ -49,7 +49,7 @@ SPEC = {
   ),
   'max_members': integer(1),
   'checkpoint_steps': integer(0),
-  'devices': integer(0),
+  'devices': integer(0, cores.MOST_DEVICES),
 }
 
 # Fields that a run may be gone on with changed.

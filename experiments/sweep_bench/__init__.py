@@ -27,14 +27,14 @@ from ml_collections import config_dict
 
 from cnnopt_jax import measure, models
 from experiments.common import cores, reports
-from experiments.common.fields import ConfigError, integer, number, one_of, tuple_of
+from experiments.common.fields import integer, number, one_of, tuple_of
 from experiments.sweep_bench import jobs, torch_peer
 from experiments.sweep_bench.mapped import Sweep
 
 SPEC = {
   'peers': tuple_of(one_of('torch'), min_length=0),
   'jobs': tuple_of(one_of('sweep', 'resnet20'), min_length=0),
-  'devices': integer(0),
+  'devices': integer(0, cores.MOST_DEVICES),
   'model': one_of(*models.MODELS),
   'width_multiplier': number(0, above=True),
   'image_size': integer(8),
@@ -106,7 +106,7 @@ def _job_rows(name: str, job: jobs.Job, devices, config, peers: bool) -> list[di
 
 
 def _check_losses(name: str, forms: dict[str, Any]) -> None:
-  """Raises ConfigError unless every form has the same losses in its first two steps."""
+  """Raises RuntimeError unless every form has the same losses in its first two steps."""
   found = {}
   for form, trainer in forms.items():
     if isinstance(trainer, jobs.Ours):
@@ -119,7 +119,7 @@ def _check_losses(name: str, forms: dict[str, Any]) -> None:
     for index, loss in losses.items():
       expected = found['ours'][index]
       if not abs(loss - expected) <= _LOSS_TOLERANCE * expected:
-        raise ConfigError(
+        raise RuntimeError(
           f'job {name}, network {index}: {form} has loss {loss} after two steps, ours {expected}'
         )
 

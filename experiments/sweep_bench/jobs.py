@@ -98,8 +98,8 @@ class Ours:
       devices: that share the networks.
       quantized: False to train the same networks in float.
     """
-    costs = [models.layer_table(_model(job, w), job.image_shape).macs for _, w in job.settings]
     everyone = networks(job)
+    costs = [network.macs for network in everyone]
     self._pool = futures.ThreadPoolExecutor(len(devices))
     self._programs = [
       [_Program(job, everyone, group, device, quantized) for group in _of_one_width(job, share)]

@@ -1,9 +1,9 @@
 """Convolutions laid out as XLA's CPU backend computes them fast.
 
 That is images [N, spatial, C] with kernels [spatial, Cin, Cout]. XLA brings others into that form
-itself, but only outside loops and branches (JAX 0.10 to 0.12): inside `jax.lax.scan`, `while_loop`
-or `cond`, the gradients of a convolution took ten times as long as outside, and a training step
-five times. Kernel gradients of grouped convolutions XLA lays out anew in any case.
+itself, but only outside loops and branches (JAX 0.10.2): inside `jax.lax.scan`, `while_loop` or
+`cond` the gradients of a convolution fall to its slow path. Kernel gradients of grouped
+convolutions XLA lays out anew in any case.
 """
 
 from collections.abc import Callable

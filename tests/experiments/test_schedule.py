@@ -1,5 +1,6 @@
 """Programs side by side: which devices each gets, what is yielded, what an error does."""
 
+import contextlib
 import threading
 
 import pytest
@@ -71,4 +72,22 @@ def test_an_error_makes_the_others_give_up():
 
   with pytest.raises(KeyError, match='program 1'):
     list(schedule.side_by_side(train, {0: (1, 2.0), 1: (1, 1.0), 2: (1, 0.5)}, ['a', 'b']))
+  assert gave_up == [0]
+
+
+def test_who_stops_reading_makes_the_others_give_up():
+  """As when a result cannot be written: the programs in training do not run to their ends."""
+  gave_up = []
+
+  def train(program, devices, given_up):
+    if program == 1:
+      return 'done'
+    while not given_up():
+      pass
+    gave_up.append(program)
+
+  results = schedule.side_by_side(train, {0: (1, 2.0), 1: (1, 1.0)}, ['a', 'b'])
+  with pytest.raises(OSError), contextlib.closing(results):
+    assert next(results) == (1, 'done')
+    raise OSError('no space left')
   assert gave_up == [0]

@@ -299,7 +299,7 @@ def test_the_primitive_is_named_in_the_jaxpr():
 
 @pytest.mark.skipif(jax.default_backend() != 'cpu', reason='of XLA on a CPU')
 def test_convolutions_in_loops_are_laid_out_for_xla():
-  """XLA itself does so outside loops alone; other layouts take ten times as long."""
+  """XLA itself does so outside loops alone, and is slow for other layouts."""
   x, w = jnp.ones((2, 8, 8, 12)), jnp.ones((3, 3, 12, 15))
 
   def loss(x, w):

@@ -79,8 +79,7 @@ def test_under_vmap():
     assert_close([a[i] for a in mapped], list(gradient(x[i], scale[i], bias[i])))
 
 
-def test_the_gradient_takes_two_sums_over_the_map():
-  """And two for the statistics; Flax's takes six."""
+def test_the_gradient_takes_fewer_sums_over_the_map():
   x, params = random(4, 3, 3, 5), VARIABLES['params']
 
   def sums(module):

@@ -78,6 +78,7 @@ def train(folder, devices, count=5, stop=0):
   return runs.python(TRAIN, folder, devices, count, stop).splitlines()
 
 
+@pytest.mark.default_flags
 def test_bytes_do_not_depend_on_the_devices_nor_on_the_company(tmp_path):
   """One, two and four devices, one after the other in one folder, one member and five."""
   want = train(tmp_path / 'one', 1)

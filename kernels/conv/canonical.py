@@ -1,9 +1,9 @@
 """Convolutions laid out as XLA's CPU backend computes them fast.
 
 That is images [N, spatial, C] with kernels [spatial, Cin, Cout]. XLA brings others into that form
-itself, but only outside loops and branches (JAX 0.10.2 and 0.12.0.1): inside `jax.lax.scan`, `while_loop` or
-`cond` the gradients of a convolution fall to its slow path. Kernel gradients of grouped
-convolutions XLA lays out anew in any case.
+itself, but only outside loops and branches (JAX 0.10.2 and 0.12.0.1): inside `jax.lax.scan`,
+`while_loop` or `cond` the gradients of a convolution fall to its slow path. Kernel gradients of
+grouped convolutions XLA lays out anew in any case.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from cnnopt_jax import models, nvm, quant, traffic, vip
-from cnnopt_jax.workload import LayerTable, path_string
+from cnnopt_jax.workload import LayerTable
 
 FLOAT_BITS = quant.IDENTITY_BITS
 
@@ -45,6 +45,7 @@ def checked(
   given: Mapping[str, tuple[list[Any], bool]],
   gpu: traffic.Gpu,
   training: bool,
+  quantizer: quant.Quantizer,
   **source: Any,
 ) -> tuple[Network, dict[str, list[tuple[int | str, Any]]]]:
   """The network, and (label, value) of every entry of every choice.
@@ -54,6 +55,7 @@ def checked(
     given: for each of `AXES`, what `listed` returns.
     gpu: whose cache a technology replaces.
     training: as in `evaluate`.
+    quantizer: as in `evaluate`.
     **source: of `network_of`.
 
   Raises:
@@ -67,7 +69,8 @@ def checked(
     'dram': [dram_of(entry) for entry in entries['dram']],
   }
   found = network_of(network, training=training, **source)
-  chosen['bits'] = [bits_of(entry, found.table, training) for entry in entries['bits']]
+  weights = quant.plan_weights(found.table, quantizer)
+  chosen['bits'] = [bits_of(entry, weights, training) for entry in entries['bits']]
   chosen['plan'] = [plan_of(entry, found) for entry in entries['plan']]
   return found, chosen
 
@@ -118,56 +121,22 @@ def plan_of(plan: str | tuple[str, ...], network: Network) -> tuple[str, list[st
   return label, [network.units[unit] for unit in units]
 
 
-def bits_of(bits: Any, table: LayerTable, training: bool) -> tuple[int | str, dict[str, int]]:
-  """`{path of a weight: bits}` of one bitwidth, a tree of them, or a dict by path."""
-  weights = [p.path for p in table.parameters if p.role == 'weight']
-  label: int | str
-  if _is_number(bits):
-    one = _checked_bits(bits, 'bits')
-    label, found = one, dict.fromkeys(weights, one)
-  else:
-    label, found = 'mixed', _bits_by_weight(bits, weights, table)
+def bits_of(bits: Any, plan: quant.WeightPlan, training: bool) -> tuple[int | str, dict[str, int]]:
+  """`{path of a leaf: bits}` of one bitwidth, a tree of them, or a dict by path."""
+  label: int | str = 'mixed'
+  if isinstance(bits, (int, float, str, np.generic)) or getattr(bits, 'ndim', 1) == 0:
+    bits = bits.item() if hasattr(bits, 'item') else bits
+    quant.validate_bits(bits)
+    label = bits
+  try:
+    found = quant.bits_by_path(plan, bits)
+  except ValueError as error:
+    # A grid spelled as a tuple is the likeliest mistake.
+    raise ValueError(f"{error} (a list is a grid's axis)") from None
   few = next((b for b in found.values() if b != FLOAT_BITS), None)
   if training and few is not None:
     raise ValueError(f'bits={few} in training; allowed: {FLOAT_BITS}, as the optimizer keeps them')
   return label, found
-
-
-def _is_number(bits: Any) -> bool:
-  return isinstance(bits, (int, float, str, np.generic)) or getattr(bits, 'ndim', 1) == 0
-
-
-def _checked_bits(bits: Any, where: str) -> int:
-  value = bits.item() if hasattr(bits, 'item') else bits
-  try:
-    quant.validate_bits(value)
-  except ValueError as error:
-    raise ValueError(str(error).replace('bits=', f'{where}=', 1)) from None
-  return int(value)
-
-
-def _bits_by_weight(bits: Any, weights: list[str], table: LayerTable) -> dict[str, int]:
-  """Entries of a tree or a dict are paths of leaves or of modules; the longest one decides."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(bits, is_leaf=lambda leaf: leaf is None)
-  entries = {path_string(path): leaf for path, leaf in leaves}
-  paths = [p.path for p in table.parameters]
-  found = {}
-  for path in sorted(entries, key=len):  # A prefix comes before what lies below it.
-    below = [w for w in paths if w == path or w.startswith(path + '/')]
-    if not below and entries[path] is not None:
-      raise ValueError(
-        f'bits: {path!r} names no parameter; allowed: {", ".join(weights)} '
-        "(a list is a grid's axis)"
-      )
-    covered = set(below).intersection(weights)
-    if covered:
-      leaf = entries[path]
-      value = FLOAT_BITS if leaf is None else _checked_bits(leaf, f'bits[{path!r}]')
-      found.update(dict.fromkeys(covered, value))
-  missing = [w for w in weights if w not in found]
-  if missing:
-    raise ValueError(f'bits: none for {missing[0]!r}; allowed: bits for every weight')
-  return {w: found[w] for w in weights}
 
 
 def gpu_of(gpu: str | traffic.Gpu) -> traffic.Gpu:

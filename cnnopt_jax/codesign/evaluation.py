@@ -30,6 +30,7 @@ def evaluate(
   training: bool = False,
   dram: str | nvm.Dram | None | list[str | nvm.Dram | None] = 'gddr5x',
   accounting: str = 'stored',
+  quantizer: quant.Quantizer = quant.Quantizer(),
   image_shape: tuple[int, int, int] | None = None,
   num_classes: int = 1000,
   width_multiplier: float = 1.0,
@@ -51,8 +52,7 @@ def evaluate(
       `nvm.LastLevelCache(name, capacity_bytes, figures)`. Without a capacity (a key of `nvm.CELLS`,
       the path of a `.cell` file, an `nvm.Cell`, `nvm.CacheFigures`) it has that of the GPU's own.
     bits: of the weights: one bitwidth, 1 to 8 or 32; or a dict by path, or a tree like that of the
-      parameters or a prefix of it, that has bits for every weight (None: 32), such as
-      `quant.bits_by_path` returns. Entries of other leaves do not count, as in `quant.model_size`.
+      parameters or a prefix of it, as in `quant.quantize_params`.
     plan: which layers compute virtual maps: 'none', 'all', a key of `vip.PLANS`, or a tuple of
       names: of units of a network of `models`, of paths of convolutions of a table.
     gpu: a key of `traffic.GPUS`, or a `traffic.Gpu`.
@@ -60,6 +60,7 @@ def evaluate(
     training: a training step instead of an inference; `bits` are then 32.
     dram: a key of `nvm.DRAMS`, an `nvm.Dram`, or None to leave DRAM out.
     accounting: what the size counts beside weights: a key of `quant.ACCOUNTINGS`.
+    quantizer: rules for single layers, and whether a channel or a layer has a step.
     image_shape: (H, W, C), by default `models.default_image_shape`; of a table None.
     num_classes, width_multiplier: of a network of `models`.
 
@@ -77,12 +78,13 @@ def evaluate(
     for name, value in zip(AXES, (bits, plan, cache, batch, dram), strict=True)
   }
   source = dict(image_shape=image_shape, num_classes=num_classes, width_multiplier=width_multiplier)
-  found, chosen = choices.checked(network, given, gpu, training, **source)
+  found, chosen = choices.checked(network, given, gpu, training, quantizer, **source)
   # All is checked; now the long work: searching caches, predicting traffic.
   values = {name: [value for _, value in entries] for name, entries in chosen.items()}
   caches = [choices.built(entry, gpu) for entry in values['cache']]
   tables = [with_virtual_maps(found.table, paths) for paths in values['plan']]
-  sizes = [quant.model_size(found.table, by_weight, accounting) for by_weight in values['bits']]
+  plan_of_weights = quant.plan_weights(found.table, quantizer)
+  sizes = [quant.model_size(plan_of_weights, by_path, accounting) for by_path in values['bits']]
   streams = _all_traffic(tables, gpu, values['bits'], values['batch'], training)
   figures = _accesses(streams, caches)
   figures |= _totals(nvm.Demand(**figures), caches, values['dram'])

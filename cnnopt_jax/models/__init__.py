@@ -18,6 +18,7 @@ from cnnopt_jax.models.units import (
   layer_table,
   unit_names,
   virtual_inputs,
+  weight_plan,
   with_plan,
 )
 from cnnopt_jax.models.vgg import THINET_STAGES, VGG, VGG16_STAGES, VGGHead
@@ -54,5 +55,6 @@ __all__ = [
   'scaled',
   'unit_names',
   'virtual_inputs',
+  'weight_plan',
   'with_plan',
 ]

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.layers import ConvUnit
+from cnnopt_jax.quant import Quantizer, WeightPlan, plan_weights
 from cnnopt_jax.workload import LayerTable, trace_layers
 
 # Names of units depend neither on the size of the images nor on their channels.
@@ -137,3 +138,23 @@ def layer_table(
     return model.apply({'params': params, **statistics}, images, **options)
 
   return trace_layers(apply, variables['params'], images, statistics)
+
+
+@functools.cache
+def weight_plan(
+  model: nn.Module, image_shape: tuple[int, int, int], quantizer: Quantizer = Quantizer()
+) -> WeightPlan:
+  """How a network's weights are quantized: `plan_weights` of its `layer_table`.
+
+  Args:
+    model: as in `layer_table`; which of its maps are virtual does not matter.
+    image_shape: (H, W, C).
+    quantizer: how.
+
+  Returns:
+    The plan; paths start below 'params'.
+
+  Raises:
+    ValueError: as `plan_weights`.
+  """
+  return plan_weights(layer_table(model, image_shape), quantizer)

@@ -5,7 +5,7 @@ over bitwidths is `jax.vmap`.
 """
 
 import functools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
@@ -18,6 +18,7 @@ from cnnopt_jax.quant import gaussian
 Levels = Literal['auto', 'mid_tread', 'mid_rise']
 Step = Literal['gaussian', 'mse', 'absmax']
 ChannelAxis = int | tuple[int, ...] | None
+AxisName = str | tuple[str, ...] | None
 
 LEVELS = ('auto', 'mid_tread', 'mid_rise')
 STEPS = ('gaussian', 'mse', 'absmax')
@@ -53,6 +54,7 @@ def fake_quantize(
   levels: Levels = 'auto',
   step: Step = 'gaussian',
   clip_gradient: bool = False,
+  axis_name: AxisName = None,
 ) -> jax.Array:
   """Rounds weights to `bits` bits and lets the gradient through (straight-through estimator).
 
@@ -63,11 +65,15 @@ def fake_quantize(
 
   with n = (number of levels - 1) / 2 and sign(0) = +1. At 1 bit every step rule gives
   sign(w) * mean|w|. The step carries no gradient, and dq/dw = 1 (or 0 in the saturated tails). A
-  channel of zeros stays zero.
+  channel of zeros stays zero, and one with an inf or a NaN in it becomes NaN. No level exceeds the
+  largest number of the dtype. Quantizing twice changes nothing at 1 bit and with 'absmax' and
+  'mse'; with 'gaussian' the root mean square of the levels is not that of the weights, and the
+  second grid is another one.
 
   Args:
     w: weights, floating point, any shape.
-    bits: 1 to 8, or 32 for the identity: a Python int, or a scalar array, traced or not.
+    bits: 1 to 8, or 32 for the identity: an int, or a scalar integer array, traced or not. It has
+      no gradient.
     channel_axis: axis or axes that keep a step of their own; None for one step per tensor.
     levels: 'mid_tread' (a level at zero), 'mid_rise' (none; one level more), or 'auto': mid-rise at
       1 and 2 bits, mid-tread from 3 up.
@@ -75,32 +81,36 @@ def fake_quantize(
       'mse' for the minimum-MSE step of the channel's own weights (a search: slower, and never worse
       than the other two rules), 'absmax' for the outermost level at the largest magnitude.
     clip_gradient: whether weights beyond the outermost cell, |w| > (n + 1/2) D, get no gradient.
+    axis_name: mesh axes over which the other axes of `w` are split under `jax.shard_map`, so that a
+      channel has the step of all its weights; () where none is. A `w` that is known to differ
+      between devices needs one or the other.
 
   Returns:
-    Quantized weights, shape and dtype of `w`. All NaN where an array `bits` is none of 1 to 8 and
+    Quantized weights, shape and dtype of `w`. All NaN where a traced `bits` is none of 1 to 8 and
     32, or 1 with 'mid_tread'.
 
   Raises:
-    ValueError: if an option or a Python int `bits` is not allowed.
+    ValueError: if an option is not allowed, or a `bits` that is not traced.
   """
   w = jnp.asarray(w)
-  _check(w, bits, levels, step)
+  _check(w, bits, levels, step, axis_name)
   if isinstance(bits, (int, np.integer)) and bits == gaussian.IDENTITY_BITS:
     return w
   grid = _grid(bits, levels)
   x = _as_computed(lax.stop_gradient(w))
-  delta = _step(x, grid, _reduced_axes(w.ndim, channel_axis), step)
+  delta = _step(x, grid, reduced_axes(w.ndim, channel_axis), step, _Devices(axis_name or ()))
+  delta = jnp.minimum(delta, _largest_step(w.dtype, grid, delta.dtype))
   code = _round(x, delta, grid.mid_rise)
   quantized = (jnp.clip(code, -grid.half_range, grid.half_range) * delta).astype(w.dtype)
   identity = jnp.equal(bits, gaussian.IDENTITY_BITS)
-  quantized = jnp.where(identity, lax.stop_gradient(w), quantized)
   # w - stop_gradient(w) is an exact zero, so the levels stay exact, and every transform of JAX
   # (jvp, reverse-over-reverse, vmap of either) sees a gradient of one.
   through = w - lax.stop_gradient(w)
   if clip_gradient:
     inside = (jnp.abs(code) <= grid.half_range) | identity
     through = jnp.where(inside, through, jnp.zeros_like(through))
-  return quantized + through
+  # Chosen last, so that an inf passes as it is.
+  return jnp.where(identity, w, quantized + through)
 
 
 def quantization_step(
@@ -110,6 +120,7 @@ def quantization_step(
   channel_axis: ChannelAxis = -1,
   levels: Levels = 'auto',
   step: Step = 'gaussian',
+  axis_name: AxisName = None,
 ) -> jax.Array:
   """Distance between neighbouring levels of `fake_quantize` with the same arguments.
 
@@ -119,6 +130,7 @@ def quantization_step(
     channel_axis: as in `fake_quantize`.
     levels: as in `fake_quantize`.
     step: as in `fake_quantize`.
+    axis_name: as in `fake_quantize`.
 
   Returns:
     Steps in float32 (float64 for float64 weights), shape of `w` with every axis but `channel_axis`
@@ -128,31 +140,62 @@ def quantization_step(
     ValueError: as `fake_quantize`.
   """
   w = jnp.asarray(w)
-  _check(w, bits, levels, step)
+  _check(w, bits, levels, step, axis_name)
   grid = _grid(bits, levels)
-  return _step(_as_computed(lax.stop_gradient(w)), grid, _reduced_axes(w.ndim, channel_axis), step)
+  x = _as_computed(lax.stop_gradient(w))
+  delta = _step(x, grid, reduced_axes(w.ndim, channel_axis), step, _Devices(axis_name or ()))
+  return jnp.minimum(delta, _largest_step(w.dtype, grid, delta.dtype))
 
 
-def validate_bits(bits: float | np.integer) -> None:
-  """Raises ValueError unless `bits` is an int of 1 to 8 or 32."""
-  if isinstance(bits, bool) or bits not in (*BITS, gaussian.IDENTITY_BITS):
-    raise ValueError(f'bits={bits!r}; allowed: 1 to 8, or 32 for no quantization')
+def validate_bits(bits: Any, name: str = 'bits') -> None:
+  """Raises ValueError unless `bits` is an integer of 1 to 8 or 32, as far as it is known.
+
+  Args:
+    bits: an int, or an integer array [], traced or not.
+    name: what the error calls it.
+  """
+  allowed = 'allowed: an integer, 1 to 8, or 32 for no quantization'
+  is_array = isinstance(bits, (np.ndarray, jax.Array))
+  if not is_array and (isinstance(bits, bool) or not isinstance(bits, (int, np.integer))):
+    raise ValueError(f'{name}={bits!r}; {allowed}')
+  if is_array:
+    if bits.ndim or not jnp.issubdtype(bits.dtype, jnp.integer):
+      raise ValueError(f'{name} is {bits.dtype.name}{list(bits.shape)}; {allowed}')
+    if isinstance(bits, jax.core.Tracer):
+      return
+  if int(bits) not in (*BITS, gaussian.IDENTITY_BITS):
+    raise ValueError(f'{name}={int(bits)}; {allowed}')
 
 
-def _check(w, bits, levels, step) -> None:
+def _check(w, bits, levels, step, axis_name) -> None:
   if levels not in LEVELS:
     raise ValueError(f'levels={levels!r}; allowed: {", ".join(LEVELS)}')
   if step not in STEPS:
     raise ValueError(f'step={step!r}; allowed: {", ".join(STEPS)}')
-  if isinstance(bits, (int, float, np.integer)):
-    validate_bits(bits)
-    if bits == 1 and levels == 'mid_tread':
-      raise ValueError(
-        "bits=1 with levels='mid_tread' has one level, zero; allowed: 2 to 8 bits, "
-        "or levels 'auto' or 'mid_rise'"
-      )
-  chex.assert_rank(bits, 0)
+  validate_bits(bits)
+  if levels == 'mid_tread' and not isinstance(bits, jax.core.Tracer) and bits == 1:
+    raise ValueError(
+      "bits=1 with levels='mid_tread' has one level, zero; allowed: 2 to 8 bits, "
+      "or levels 'auto' or 'mid_rise'"
+    )
   chex.assert_type(w, float)
+  if axis_name and step == 'mse':
+    raise ValueError(f"step='mse' with axis_name={axis_name!r}; allowed: gaussian, absmax")
+  split = sorted(map(str, _differs_along(w)))
+  if axis_name is None and split:
+    raise ValueError(
+      f'axis_name=None for an array that differs along the mesh axes {", ".join(split)}: the step '
+      'of a channel is that of all its weights; allowed: those that split its input axes, () for '
+      'none'
+    )
+
+
+def _differs_along(w: jax.Array) -> frozenset[Any]:
+  """Mesh axes along which an array differs, as far as JAX keeps track of them."""
+  aval = jax.typeof(w)
+  # `vma` until JAX 0.9, then a field of the manual axis type.
+  found = getattr(aval, 'vma', None)
+  return getattr(getattr(aval, 'mat', None), 'varying', frozenset()) if found is None else found
 
 
 @functools.cache
@@ -186,7 +229,7 @@ def _as_computed(w: jax.Array) -> jax.Array:
   return w.astype(jnp.promote_types(w.dtype, jnp.float32))
 
 
-def _reduced_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
+def reduced_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
   if channel_axis is None:
     channel_axis = ()
   kept = (channel_axis,) if isinstance(channel_axis, int) else tuple(channel_axis)
@@ -196,10 +239,34 @@ def _reduced_axes(ndim: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
   return tuple(axis for axis in range(ndim) if axis not in {k % ndim for k in kept})
 
 
-def _step(x: jax.Array, grid: _Grid, axes: tuple[int, ...], rule: Step) -> jax.Array:
+class _Devices(NamedTuple):
+  """Those that hold a channel together: statistics are over all of them."""
+
+  axis_name: str | tuple[str, ...]
+
+  def mean(self, x: jax.Array) -> jax.Array:
+    return lax.pmean(x, self.axis_name) if self.axis_name else x
+
+  def largest(self, x: jax.Array) -> jax.Array:
+    return lax.pmax(x, self.axis_name) if self.axis_name else x
+
+
+def _largest_step(dtype, grid: _Grid, computed) -> jax.Array:
+  """The step whose outermost level is the largest number of a dtype."""
+  largest = jnp.asarray(jnp.finfo(dtype).max, computed)
+  # The quotient may round up: one unit in the last place of the narrower type is room enough.
+  return largest / grid.half_range.astype(computed) * (1 - jnp.finfo(dtype).eps.astype(computed))
+
+
+def _step(
+  x: jax.Array, grid: _Grid, axes: tuple[int, ...], rule: Step, devices: _Devices
+) -> jax.Array:
   """The step of each channel, [..., 1 on `axes`]; 0 for a channel of zeros."""
-  mean = functools.partial(jnp.mean, axis=axes, keepdims=True)
-  largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0)
+
+  def mean(x):
+    return devices.mean(jnp.mean(x, axis=axes, keepdims=True))
+
+  largest = devices.largest(jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0))
   # Statistics of x / max|x|, so that squares neither overflow nor vanish.
   scaled = x / _nonzero(largest)
   half_range = grid.half_range.astype(x.dtype)

@@ -1,29 +1,36 @@
 """Model size in bits, and the width multiplier that meets a size."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS
+from cnnopt_jax.quant.plan import LeafPlan, Quantizer, WeightPlan, plan_weights
+from cnnopt_jax.quant.tree import bits_by_path
 from cnnopt_jax.workload import LayerTable
-
-Bits = int | Mapping[str, int]
 
 _FLOAT_BITS = 32
 # Sizes that count as equal: the largest is at most this much larger than the smallest.
 EQUAL_SIZE_SLACK = 0.02
+
+# What can be matched: its name in a sentence, and its unit.
+COSTS = {'size': ('size', 'bits'), 'bit_operations': ('cost', 'bit operations')}
 
 # Where the search ends for a network that hardly grows with its width multiplier.
 _WIDEST = 1000
 
 
 class Accounting(NamedTuple):
-  """What counts towards a model's size, in bits a number; weights always count at their bitwidth.
+  """What counts towards a model's size, in bits a number.
+
+  Weights, and whatever else is quantized, always count at their bitwidth.
 
   Running statistics of a batch norm never count: at inference they fold into its scale and shift.
 
   Attributes:
-    scale_bits: quantization step, one per output channel of a quantized layer.
-    other_bits: bias, norm parameter, embedding, or weight left in float.
+    scale_bits: quantization step.
+    other_bits: bias, norm parameter or embedding in float; of a complex number each half.
   """
 
   scale_bits: int
@@ -64,72 +71,118 @@ class WidthMatch(NamedTuple):
   Attributes:
     width: the width multiplier.
     layers: the network's layers at that width.
+    plan: how its weights are quantized.
     size: its size.
+    cost: what was matched, its size in bits or its bit operations.
   """
 
   width: float
   layers: LayerTable
+  plan: WeightPlan
   size: ModelSize
+  cost: int
 
 
-def model_size(
-  layers: LayerTable, bits: Bits, accounting: str = 'stored', *, per_channel: bool = True
-) -> ModelSize:
+def model_size(plan: WeightPlan, bits: Any, accounting: str = 'stored') -> ModelSize:
   """Counts the bits that a network's parameters take.
 
   Args:
-    layers: traced from the network; its `parameters` are what is counted, each leaf once.
-    bits: bitwidth of every convolution and dense kernel, or a dict from parameter path to bitwidth
-      (`bits_by_path`) that holds every weight.
+    plan: of the network; its leaves are what is counted, each once.
+    bits: as in `quantize_params`.
     accounting: a name from `ACCOUNTINGS`.
-    per_channel: whether a quantized layer has a step per output channel, or a single one.
 
   Returns:
     The size in bits, by term.
 
   Raises:
-    ValueError: if the accounting is unknown.
-    KeyError: if a dict of bits lacks a weight.
+    ValueError: if the accounting is unknown, or as `quantize_params`.
   """
   if accounting not in ACCOUNTINGS:
     raise ValueError(f'accounting={accounting!r}; allowed: {", ".join(ACCOUNTINGS)}')
-  scale_bits, other_bits = ACCOUNTINGS[accounting]
-  channels = {layer.weight: layer.output_channels for layer in layers.layers}
+  counted = ACCOUNTINGS[accounting]
+  found = bits_by_path(plan, bits)
   terms = dict.fromkeys(ModelSize._fields, 0)
-  for parameter in layers.parameters:
-    if parameter.role != 'weight':
-      term = {'bias': 'biases', 'norm': 'norms'}.get(parameter.role, 'others')
-      terms[term] += parameter.size * other_bits
-      continue
-    leaf_bits = int(bits[parameter.path] if isinstance(bits, Mapping) else bits)
-    terms['weights'] += parameter.size * leaf_bits
-    if leaf_bits != IDENTITY_BITS:
-      terms['scales'] += (channels[parameter.path] if per_channel else 1) * scale_bits
+  for leaf in plan.leaves:
+    term = _TERMS.get(leaf.role, 'others')
+    numbers, scales = _leaf_size(leaf, found[leaf.path], counted, plan.quantizer.levels)
+    terms[term] += numbers
+    terms['scales'] += scales
   return ModelSize(**terms)
+
+
+def packed_bits(count: int, bits: int, levels: str) -> int:
+  """Bits that codes take: `bits` each; of three levels, log2(3) = 1.58, five to a byte: 1.6."""
+  is_ternary = bits == 2 and levels == 'mid_tread'
+  return 8 * -(-count // 5) if is_ternary else count * bits
+
+
+_TERMS = {'weight': 'weights', 'bias': 'biases', 'norm': 'norms'}
+
+
+def _leaf_size(leaf: LeafPlan, bits, accounting: Accounting, levels: str) -> tuple[int, int]:
+  """Bits of a leaf's numbers and of its steps."""
+  in_float = _FLOAT_BITS if leaf.role == 'weight' else accounting.other_bits
+  in_float *= 2 if 'complex' in leaf.dtype else 1
+  if not leaf.quantized:
+    return leaf.size * in_float, 0
+  each = np.ravel(bits)  # One, or one for each layer of a stack.
+  few = each != IDENTITY_BITS
+  slice_size = leaf.size // len(each)
+  numbers = sum(
+    slice_size * in_float if one == IDENTITY_BITS else packed_bits(slice_size, int(one), levels)
+    for one in each
+  )
+  per_layer = len(each) > 1 and 0 not in (leaf.output_axes or ())
+  steps = len(each) if per_layer else leaf.steps
+  return numbers, round(steps * float(np.mean(few))) * accounting.scale_bits
+
+
+def bit_operations(
+  layers: LayerTable, plan: WeightPlan, bits: Any, activation_bits: int = _FLOAT_BITS
+) -> int:
+  """Multiply-accumulates of one call, each times the bits of its weight and of its activation.
+
+  Args:
+    layers: of the network.
+    plan: of the network.
+    bits: as in `quantize_params`. A product of two activations has `activation_bits` for both.
+    activation_bits: of all activations.
+
+  Returns:
+    The number.
+
+  Raises:
+    ValueError: as `quantize_params`.
+  """
+  found = bits_by_path(plan, bits)
+  each = layers.join({path: float(np.mean(b)) for path, b in found.items()}, activation_bits)
+  return round(float(each @ layers.column('macs')) * activation_bits)
 
 
 def match_width(
   model: Callable[[float], LayerTable],
-  size: int,
-  bits: int | Callable[[LayerTable], Bits],
+  budget: int,
+  bits: Any,
   accounting: str = 'stored',
   *,
-  per_channel: bool = True,
+  cost: str = 'size',
+  quantizer: Quantizer = Quantizer(),
   slack: float = EQUAL_SIZE_SLACK,
   resolution: float = 1e-3,
 ) -> WidthMatch:
   """Finds the widest network that fits a budget, and insists that it fills the budget.
 
-  Two matches of one budget differ in size by at most a factor of 1 + slack, whatever their
+  Two matches of one budget differ in cost by at most a factor of 1 + slack, whatever their
   bitwidths. Widths are multiples of `resolution`; channel counts must not fall as width grows.
 
   Args:
     model: the network's layers as a function of its width multiplier.
-    size: budget in bits.
-    bits: as in `model_size`, or a function from layers to that, for bits that depend on the shape.
+    budget: in the unit of the cost.
+    bits: as in `model_size`, or a function from a plan to that, for bits that depend on the shape.
     accounting: as in `model_size`.
-    per_channel: as in `model_size`.
-    slack: the match has a size in [size / (1 + slack), size].
+    cost: what the budget limits: 'size', in bits, or 'bit_operations'.
+    quantizer: how weights are quantized.
+    slack: the match has a cost in [budget / (1 + slack), budget].
     resolution: distance between the widths tried.
 
   Returns:
@@ -137,32 +190,37 @@ def match_width(
 
   Raises:
     BudgetError: if integer channel counts jump over that interval; names the nearest sizes.
+    ValueError: if the cost is unknown, or as `plan_weights` and `model_size`.
   """
-  tried = {}
+  if cost not in COSTS:
+    raise ValueError(f'cost={cost!r}; allowed: {", ".join(COSTS)}')
+  tried: dict[int, WidthMatch] = {}
 
   def at(index: int) -> WidthMatch:
     if index not in tried:
       width = round(index * resolution, 9)
       layers = model(width)
-      layer_bits = bits(layers) if callable(bits) else bits
-      tried[index] = WidthMatch(
-        width, layers, model_size(layers, layer_bits, accounting, per_channel=per_channel)
-      )
+      plan = plan_weights(layers, quantizer)
+      found = bits(plan) if callable(bits) else bits
+      size = model_size(plan, found, accounting)
+      paid = size.total if cost == 'size' else bit_operations(layers, plan, found)
+      tried[index] = WidthMatch(width, layers, plan, size, paid)
     return tried[index]
 
   def fits(index: int) -> bool:
-    return at(index).size.total <= size
+    return at(index).cost <= budget
 
   start = round(1 / resolution)
-  # Size grows about as width squared, which brackets the answer within a few steps.
-  guess = max(1, round(start * (size / at(start).size.total) ** 0.5))
+  # Both costs grow about as width squared, which brackets the answer within a few steps.
+  guess = max(1, round(start * (budget / at(start).cost) ** 0.5))
   low, high = _last_that_fits(fits, guess, round(_WIDEST / resolution))
-  if low and at(low).size.total * (1 + slack) >= size:
+  if low and at(low).cost * (1 + slack) >= budget:
     return at(low)
   near = [at(i) for i in (low, high) if i]
+  name, unit = COSTS[cost]
   raise BudgetError(
-    f'a size of {size} bits cannot be met by a width multiplier to within {slack:.0%}; nearest: '
-    + ' and '.join(f'{m.size.total} bits (width {m.width:g})' for m in near)
+    f'a {name} of {budget} {unit} cannot be met by a width multiplier to within {slack:.0%}; '
+    'nearest: ' + ' and '.join(f'{m.cost} {unit} (width {m.width:g})' for m in near)
   )
 
 

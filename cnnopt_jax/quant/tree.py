@@ -1,170 +1,171 @@
-"""Quantization of whole parameter pytrees, with the layers named by path."""
+"""Quantization of whole parameter pytrees, as a plan says."""
 
-import re
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnnopt_jax.quant import quantizers
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS
+from cnnopt_jax.quant.plan import LeafPlan, WeightPlan
 from cnnopt_jax.workload import path_string
 
 Params = Any
 BitsTree = Any
 
 
-class Rule(NamedTuple):
-  """What happens to the parameters whose path matches.
-
-  Attributes:
-    pattern: regular expression, searched for in the leaf's path, such as 'Conv_0/kernel'.
-    output_axes: axes that keep a quantization step of their own, () for one step per tensor, or
-      `LEAVE_ALONE`.
-    bits: bitwidth of these leaves whatever the call says; None for the call's.
-  """
-
-  pattern: str
-  output_axes: int | tuple[int, ...] | None
-  bits: int | None = None
-
-
-LEAVE_ALONE = None
-
-# Flax stores convolution and dense kernels with the output features last: [H, W, I, O], [I, O].
-DEFAULT_RULES = (Rule(r'(^|/)kernel$', -1),)
-
-
 def quantize_params(
-  params: Params, bits: BitsTree, *, rules: Sequence[Rule] = DEFAULT_RULES, **options
+  params: Params,
+  bits: BitsTree,
+  plan: WeightPlan,
+  *,
+  axis_name: str | tuple[str, ...] | None = None,
 ) -> Params:
-  """Applies `fake_quantize` to the leaves of a parameter pytree that `rules` name.
+  """Applies `fake_quantize` to the leaves of a parameter pytree that a plan quantizes.
 
-      model.apply({'params': quantize_params(params, bits)}, x)
-
-  The first rule whose pattern is found in a leaf's path decides; a leaf that no rule matches, and
-  whatever is not a floating-point array, passes through.
+      plan = plan_weights(trace_layers(apply, params, images))
+      apply(quantize_params(params, bits, plan), images)
 
   Args:
-    params: any pytree of arrays (Flax linen or nnx, Equinox, Haiku, a dict).
-    bits: one bitwidth, or a pytree of them: of the structure of `params` or a prefix of it; None
-      leaves its subtree in float. Ints, or scalar arrays that may be traced.
-    rules: in order of precedence.
-    **options: `levels`, `step`, `clip_gradient` of `fake_quantize`.
+    params: the pytree that the plan's network was traced with, of any library.
+    bits: one bitwidth; or a pytree of them whose leaves have the paths of leaves or of subtrees of
+      `params`, such as a tree of its structure, a prefix of it, or a dict by path, that covers all
+      that is quantized. Ints, or scalar integer arrays that may be traced; of a stack of layers
+      also an array [layers]; None or 32 for float. Where a rule fixes a leaf's bits that number
+      holds, but in the network that is float throughout: `bits` None, or one number that is 32.
+    plan: of the network.
+    axis_name: mesh axes over which the input axes of kernels are split under `jax.shard_map`, as in
+      `fake_quantize`.
 
   Returns:
-    A pytree like `params`.
+    A pytree like `params`; what is not quantized is the same array.
 
   Raises:
-    ValueError: if a rule matches no leaf, its axes do not fit a leaf, or an option or a Python int
-      among the bits is not allowed.
+    ValueError: if the tree is not the plan's, bits are missing, superfluous or not allowed.
   """
-  quantized = [
-    leaf if rule is None else _quantize_leaf(path, leaf, rule, leaf_bits, options)
-    for path, leaf, rule, leaf_bits in _ruled_leaves(params, bits, rules)
-  ]
-  return jax.tree.unflatten(jax.tree.structure(params), quantized)
+  if bits is None:
+    return params
+  paths, leaves = _flat(params)
+  places = {path: place for place, path in enumerate(paths)}
+  _check_leaves(plan, {path: np.shape(leaves[place]) for path, place in places.items()}, axis_name)
+  spread = _spread(bits, plan, paths)
+  for leaf in plan.quantized:
+    w, leaf_bits = leaves[places[leaf.path]], spread[leaf.path]
+    if leaf_bits is None:
+      continue
+    quantized = _quantize_leaf(w, leaf, leaf_bits, plan, axis_name)
+    if leaf.bits is not None and _is_one(bits):  # Traced: it may be that of a network in float.
+      quantized = jnp.where(jnp.equal(bits, IDENTITY_BITS), w, quantized)
+    leaves[places[leaf.path]] = quantized
+  return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
-class Quantizer(NamedTuple):
-  """How the weights of every member are quantized; the bitwidth is the member's.
-
-  A member of 32 bits is float throughout: bitwidths that a rule fixes do not apply to it.
-
-  Attributes:
-    rules: of `quantize_params`.
-    levels: of `fake_quantize`.
-    step: of `fake_quantize`.
-    clip_gradient: of `fake_quantize`.
-  """
-
-  rules: tuple[Rule, ...] = DEFAULT_RULES
-  levels: str = 'auto'
-  step: str = 'gaussian'
-  clip_gradient: bool = False
-
-  def __call__(self, params: Any, bits: chex.Numeric | None) -> Any:
-    """The parameters that the network computes with at `bits` bits, a scalar; None for float."""
-    if bits is None:
-      return params
-    quantized = quantize_params(
-      params,
-      bits,
-      rules=self.rules,
-      levels=self.levels,
-      step=self.step,
-      clip_gradient=self.clip_gradient,
-    )
-    if all(rule.bits is None for rule in self.rules):
-      return quantized
-    return jax.tree.map(lambda p, q: jnp.where(bits == IDENTITY_BITS, p, q), params, quantized)
-
-  def leaf_bits(self, params: Any, bits: int) -> dict[str, chex.Numeric]:
-    """The bitwidth of each leaf of a member of `bits` bits, by path: what `model_size` reads."""
-    found = bits_by_path(params, bits, rules=self.rules)
-    return dict.fromkeys(found, IDENTITY_BITS) if bits == IDENTITY_BITS else found
-
-
-def bits_by_path(
-  params: Params, bits: BitsTree, *, rules: Sequence[Rule] = DEFAULT_RULES
-) -> dict[str, chex.Numeric]:
+def bits_by_path(plan: WeightPlan, bits: BitsTree) -> dict[str, chex.Numeric]:
   """The bitwidth that `quantize_params` gives each leaf, by path; 32 for those left in float.
 
   Args:
-    params: as in `quantize_params`; abstract leaves (`jax.ShapeDtypeStruct`) will do.
-    bits: as in `quantize_params`.
-    rules: as in `quantize_params`.
+    plan: of the network.
+    bits: as in `quantize_params`; its leaves are numbers, or arrays [layers].
 
   Returns:
     A dict from path to bitwidth, one entry a leaf: what `model_size` reads.
 
   Raises:
-    ValueError: if a rule matches no leaf.
+    ValueError: as `quantize_params`.
   """
-  return {
-    path: IDENTITY_BITS if rule is None else leaf_bits
-    for path, _, rule, leaf_bits in _ruled_leaves(params, bits, rules)
-  }
+  paths = [leaf.path for leaf in plan.leaves]
+  spread = {} if bits is None else _spread(bits, plan, paths)
+  found = {path: spread.get(path) for path in paths}
+  return {path: IDENTITY_BITS if leaf is None else leaf for path, leaf in found.items()}
 
 
-def _ruled_leaves(params, bits, rules) -> Iterator[tuple[str, Any, Rule | None, Any]]:
-  """Yields (path, leaf, rule or None for float, bits) in the order of `jax.tree.leaves`."""
-  leaves = [
-    (path_string(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
-  ]
-  unused = [
-    rule.pattern for rule in rules if not any(re.search(rule.pattern, path) for path, _ in leaves)
-  ]
-  if unused:
-    raise ValueError(
-      f'rule {unused[0]!r} matches no parameter; the paths are: '
-      + ', '.join(path for path, _ in leaves)
+def _flat(tree: Any) -> tuple[list[str], list[Any]]:
+  """Paths and leaves, in order."""
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return [path_string(path) for path, _ in leaves], [leaf for _, leaf in leaves]
+
+
+def _spread(bits: BitsTree, plan: WeightPlan, paths: Sequence[str]) -> dict[str, Any]:
+  """The bitwidth of each leaf that is quantized; None for float."""
+  fixed = {leaf.path: leaf.bits for leaf in plan.quantized if leaf.bits is not None}
+  if _is_one(bits):
+    _check_bits(bits, '')
+    if _is_float(bits):
+      return dict.fromkeys((leaf.path for leaf in plan.quantized), None)
+    return {leaf.path: fixed.get(leaf.path, bits) for leaf in plan.quantized}
+  leaves, _ = jax.tree_util.tree_flatten_with_path(bits, is_leaf=lambda leaf: leaf is None)
+  entries = {path_string(path): leaf for path, leaf in leaves}
+  found: dict[str, Any] = {}
+  quantized = {leaf.path: leaf for leaf in plan.quantized}
+  for path in sorted(entries, key=len):  # A subtree comes before what lies in it.
+    below = [p for p in paths if p == path or p.startswith(f'{path}/')]
+    value = entries[path]
+    if not below:
+      if value is None:
+        continue
+      raise ValueError(
+        f'bits[{path!r}] names no parameter; allowed: paths of leaves and subtrees: '
+        + ', '.join(paths)
+      )
+    for p in below:
+      if p in quantized:
+        _check_bits(value, f'[{path!r}]', quantized[p])
+        found[p] = None if value is None or _is_float(value) else value
+  missing = [path for path in quantized if path not in found and path not in fixed]
+  if missing:
+    raise ValueError(f'bits has none for {missing[0]!r}; allowed: bits for all that is quantized')
+  return found | fixed
+
+
+def _is_one(bits: BitsTree) -> bool:
+  """Whether it is one number, not a tree of them."""
+  return not isinstance(bits, (Mapping, list, tuple)) and jax.tree_util.all_leaves([bits])
+
+
+def _is_float(bits) -> bool:
+  return isinstance(bits, (int, np.integer)) and bits == IDENTITY_BITS
+
+
+def _check_bits(bits, where: str, leaf: LeafPlan | None = None) -> None:
+  if bits is None:
+    return
+  shape = np.shape(bits)
+  if shape and leaf is not None and leaf.stack_axes and shape == leaf.shape[:1]:
+    if not isinstance(bits, jax.core.Tracer):
+      for one in np.asarray(bits):
+        quantizers.validate_bits(one, f'bits{where}')
+    return
+  if shape:
+    allowed = (
+      'a scalar' if leaf is None or not leaf.stack_axes else f'a scalar or [{leaf.shape[0]}]'
     )
-  for (path, leaf), leaf_bits in zip(leaves, _broadcast(bits, params)):
-    rule = next((rule for rule in rules if re.search(rule.pattern, path)), None)
-    if rule is not None and rule.bits is not None:
-      leaf_bits = rule.bits
-    is_float = hasattr(leaf, 'dtype') and jnp.issubdtype(leaf.dtype, jnp.floating)
-    left = rule is None or rule.output_axes is LEAVE_ALONE or leaf_bits is None or not is_float
-    yield path, leaf, None if left else rule, leaf_bits
+    raise ValueError(f'bits{where} has shape {shape}; allowed: {allowed}')
+  quantizers.validate_bits(bits, f'bits{where}')
 
 
-def _broadcast(bits: BitsTree, params: Params) -> list[Any]:
-  """One bitwidth for each leaf of `params`."""
-  spread: list[Any] = []
+def _check_leaves(plan: WeightPlan, shapes: Mapping[str, tuple[int, ...]], axis_name) -> None:
+  for leaf in plan.leaves:
+    if leaf.path not in shapes:
+      raise ValueError(
+        f'params has no {leaf.path!r}, as the plan has; allowed: the tree that was traced, not one '
+        'with ' + ', '.join(shapes)
+      )
+    shape = shapes[leaf.path]
+    if axis_name is None and shape != leaf.shape:
+      raise ValueError(
+        f'params: {leaf.path} has shape {shape}; allowed: {leaf.shape}, that of the plan, or a '
+        'shard of it with axis_name (the mesh axes that split inputs, () for none)'
+      )
 
-  def repeat(leaf_bits, subtree):
-    spread.extend([leaf_bits] * len(jax.tree.leaves(subtree)))
 
-  # None is a bitwidth here, not an empty tree.
-  jax.tree.map(repeat, bits, params, is_leaf=lambda leaf_bits: leaf_bits is None)
-  return spread
-
-
-def _quantize_leaf(path, leaf, rule: Rule, bits, options) -> jax.Array:
-  try:
-    return quantizers.fake_quantize(leaf, bits, channel_axis=rule.output_axes, **options)
-  except ValueError as error:
-    raise ValueError(f'{path} {leaf.shape}: {error}') from None
+def _quantize_leaf(w, leaf: LeafPlan, bits, plan: WeightPlan, axis_name) -> jax.Array:
+  options = {'channel_axis': leaf.output_axes, 'axis_name': axis_name, **plan.quantizer.options}
+  if np.shape(bits) == ():
+    return quantizers.fake_quantize(w, bits, **options)
+  # A bitwidth for each layer of a stack, whose steps are its own whatever the granularity.
+  options['channel_axis'] = tuple(axis - 1 for axis in leaf.output_axes or () if axis)
+  each = lambda w, bits: quantizers.fake_quantize(w, bits, **options)
+  return jax.vmap(each)(w, jnp.asarray(bits))

@@ -27,8 +27,8 @@ class FinishedMember:
     model: Flax module.
     variables: trained variables, 'params' in float.
     bits: weight bitwidth.
-    quantizer: `quantizer(variables['params'], bits)` gives the weights that the network computes
-      with.
+    plan: `quant.quantize_params(variables['params'], bits, plan)` gives the weights that the
+      network computes with.
     dataset: what it was trained and tested on.
   """
 
@@ -36,12 +36,12 @@ class FinishedMember:
   model: nn.Module
   variables: Mapping[str, Any]
   bits: int
-  quantizer: quant.Quantizer
+  plan: quant.WeightPlan
   dataset: data.Dataset
 
   def test_accuracy(self) -> float:
     """Accuracy on the run's test images."""
-    return accuracy(self.model, self.variables, self.bits, self.dataset, self.quantizer)
+    return accuracy(self.model, self.variables, self.bits, self.dataset, self.plan.quantizer)
 
 
 def load_member(workdir: str | pathlib.Path, name: str) -> FinishedMember:
@@ -85,9 +85,8 @@ def load_member(workdir: str | pathlib.Path, name: str) -> FinishedMember:
   images = jnp.zeros((1, *dataset.image_shape))
   like = jax.eval_shape(model.init, jax.random.key(0), images)
   variables = load_variables(member_folder(workdir, name), like)
-  return FinishedMember(
-    record, model, variables, record['bits'], quantizer_from_config(config), dataset
-  )
+  plan = models.weight_plan(model, dataset.image_shape, quantizer_from_config(config))
+  return FinishedMember(record, model, variables, record['bits'], plan, dataset)
 
 
 def member_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
@@ -98,8 +97,7 @@ def member_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
 def quantizer_from_config(config: Mapping[str, Any]) -> quant.Quantizer:
   """The quantizer that a sweep's config describes.
 
-  The rules of `layer_bits` come first, in the order given; then every kernel has its member's
-  bitwidth.
+  The rules of `layer_bits` decide in the order given; every other weight has its member's bitwidth.
 
   Args:
     config: with `levels`, `step`, `clip_gradient`, `per_channel` and `layer_bits`, strings
@@ -111,13 +109,16 @@ def quantizer_from_config(config: Mapping[str, Any]) -> quant.Quantizer:
   Raises:
     ValueError: naming the entry of `layer_bits` that is none.
   """
-  axes = -1 if config['per_channel'] else ()
-  fixed = _fixed_rules(config['layer_bits'], axes)
-  rules = (*fixed, *(rule._replace(output_axes=axes) for rule in quant.DEFAULT_RULES))
-  return quant.Quantizer(rules, config['levels'], config['step'], config['clip_gradient'])
+  return quant.Quantizer(
+    _rules(config['layer_bits']),
+    'channel' if config['per_channel'] else 'layer',
+    config['levels'],
+    config['step'],
+    config['clip_gradient'],
+  )
 
 
-def _fixed_rules(layer_bits: Sequence[str], axes) -> list[quant.Rule]:
+def _rules(layer_bits: Sequence[str]) -> tuple[quant.Rule, ...]:
   rules = []
   for entry in layer_bits:
     pattern, _, bits = entry.rpartition('=')
@@ -128,8 +129,8 @@ def _fixed_rules(layer_bits: Sequence[str], axes) -> list[quant.Rule]:
       pattern = ''
     if not pattern:
       raise ValueError(
-        f"layer_bits={entry!r}; allowed: 'PATTERN=BITS', a regular expression for parameter paths "
-        'and 1 to 8 or 32'
+        f"layer_bits={entry!r}; allowed: 'PATTERN=BITS', a regular expression for whole parts of "
+        'parameter paths and 1 to 8 or 32'
       )
-    rules.append(quant.Rule(rf'^(?=.*(?:{pattern})).*\bkernel$', axes, int(bits)))
-  return rules
+    rules.append(quant.Rule(pattern, int(bits)))
+  return tuple(rules)

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from cnnopt_jax import compilation, data
+from cnnopt_jax import compilation, data, models
 from cnnopt_jax.kernels import platforms
-from cnnopt_jax.quant import Quantizer
+from cnnopt_jax.quant import Quantizer, WeightPlan, quantize_params
 from cnnopt_jax.training.placement import over_members
+from cnnopt_jax.workload import path_string
 
 
 class Recipe(NamedTuple):
@@ -22,13 +23,14 @@ class Recipe(NamedTuple):
     steps: number of training steps.
     steps_per_epoch: batches in one pass over the training images.
     momentum: of SGD with Nesterov's correction.
-    weight_decay: on kernels (arrays of rank 2 or more), coupled to the learning rate.
+    weight_decay: on kernels and embeddings, coupled to the learning rate; neither on biases nor on
+      parameters of norms, be they stacked or not.
     label_smoothing: probability mass spread over all classes.
     shift: largest random shift of a training image, in pixels.
     flip: whether training images are mirrored at random.
     mean: of each channel, subtracted from images in 0..255.
     std: of each channel, divided by.
-    quantizer: applied to the parameters in the forward pass.
+    quantizer: how weights are quantized in the forward pass.
   """
 
   steps: int
@@ -79,15 +81,25 @@ class TrainState(NamedTuple):
   diverged_step: jax.Array
 
 
-def make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
+def make_optimizer(recipe: Recipe, plan: WeightPlan) -> optax.GradientTransformation:
   """SGD with Nesterov momentum and a cosine decay to zero, for a learning rate of 1.
 
   Updates are linear in the learning rate, so the step multiplies them by each member's own, and
   members with different rates share a program.
+
+  Args:
+    recipe: how the network trains.
+    plan: of the network; says which parameters decay.
   """
-  is_kernel = lambda params: jax.tree.map(lambda p: p.ndim >= 2, params)
+  roles = {leaf.path: leaf.role for leaf in plan.leaves}
+
+  def decays(params):
+    return jax.tree_util.tree_map_with_path(
+      lambda path, _: roles[path_string(path)] not in ('bias', 'norm'), params
+    )
+
   return optax.chain(
-    optax.add_decayed_weights(recipe.weight_decay, mask=is_kernel),
+    optax.add_decayed_weights(recipe.weight_decay, mask=decays),
     optax.sgd(optax.cosine_decay_schedule(1.0, recipe.steps), recipe.momentum, nesterov=True),
   )
 
@@ -118,7 +130,7 @@ def abstract_state(
 
 
 def _init(model, recipe, image_shape, seeds) -> TrainState:
-  optimizer = make_optimizer(recipe)
+  optimizer = make_optimizer(recipe, models.weight_plan(model, image_shape, recipe.quantizer))
 
   def init(seed):
     variables = dict(model.init(jax.random.key(seed), jnp.zeros((1, *image_shape))))
@@ -209,15 +221,16 @@ def train_step(
   key = data.augmentation_key(member.seed, epoch, step_in_epoch)
   images = data.augment(key, images, shift=recipe.shift, flip=recipe.flip)
   images = data.normalize(images, recipe.mean, recipe.std)
+  plan = models.weight_plan(model, images.shape[1:], recipe.quantizer)
 
   def loss_fn(params):
-    variables = {'params': recipe.quantizer(params, member.bits), **state.statistics}
+    variables = {'params': quantize_params(params, member.bits, plan), **state.statistics}
     logits, statistics = model.apply(variables, images, train=True, mutable=list(state.statistics))
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing)
     return optax.softmax_cross_entropy(logits, targets).mean(), dict(statistics)
 
   (loss, statistics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-  updates, optimizer = make_optimizer(recipe).update(grads, state.optimizer, state.params)
+  updates, optimizer = make_optimizer(recipe, plan).update(grads, state.optimizer, state.params)
   updates = jax.tree.map(lambda u: member.learning_rate * u, updates)
   params = optax.apply_updates(state.params, updates)
 

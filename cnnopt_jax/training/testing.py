@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cnnopt_jax import compilation, data
+from cnnopt_jax import compilation, data, models
 from cnnopt_jax.kernels import platforms
-from cnnopt_jax.quant import Quantizer
+from cnnopt_jax.quant import Quantizer, quantize_params
 from cnnopt_jax.training.placement import Placement, over_members
 
 _BATCH_SIZE = 500
@@ -54,7 +54,8 @@ def _predictor(model, quantizer, mean, std, devices) -> Callable[..., jax.Array]
 
   def one(own, images):
     variables, bits = own
-    params = quantizer(variables['params'], bits)
+    plan = models.weight_plan(model, images.shape[1:], quantizer)
+    params = quantize_params(variables['params'], bits, plan)
     logits = model.apply({**variables, 'params': params}, data.normalize(images, mean, std))
     return jnp.argmax(logits, -1).astype(jnp.int32)
 
@@ -125,7 +126,7 @@ def accuracy(
     variables: its variables, 'params' in float.
     bits: weight bitwidth, a scalar; None to take the weights as they are.
     dataset: its test split is read.
-    quantizer: applied to the parameters.
+    quantizer: how weights are quantized.
     batch_size: images at once; the last batch is padded.
 
   Returns:

@@ -16,6 +16,7 @@ class Operation(NamedTuple):
   Attributes:
     kernel: index of the operand that is the kernel, 0 or 1.
     fan_in: products summed for one output element.
+    summed: the kernel's axes that are summed over.
     groups: independent parts.
     output_channels: features the kernel produces, groups included.
     geometry: the fields of `Layer` that only convolutions have.
@@ -23,6 +24,7 @@ class Operation(NamedTuple):
 
   kernel: int
   fan_in: int
+  summed: tuple[int, ...]
   groups: int
   output_channels: int
   geometry: dict[str, Any]
@@ -39,6 +41,7 @@ def _convolution(eqn: JaxprEqn, kernel: int) -> Operation:
   return Operation(
     kernel=kernel,
     fan_in=math.prod(kernel_shape[axis] for axis in numbers.rhs_spec[1:]),
+    summed=tuple(numbers.rhs_spec[1:]),
     groups=params['feature_group_count'] * params['batch_group_count'],
     output_channels=output_channels,
     geometry=dict(
@@ -59,6 +62,7 @@ def _matrix_product(eqn: JaxprEqn, kernel: int) -> Operation:
   return Operation(
     kernel=kernel,
     fan_in=fan_in,
+    summed=tuple(contracting[kernel]),
     groups=math.prod(shape[axis] for axis in batch[kernel]),
     output_channels=math.prod(
       size for axis, size in enumerate(shape) if axis not in contracting[kernel]

@@ -15,10 +15,16 @@ quantized copy of it. Every value of the traced program therefore carries an `Or
 4. Of two operands that hold leaves the kernel is the one that depends on less input data, and in a
    tie the right one.
 5. Loops are followed to a fixed point, branches are joined: a leaf stays if all agree on it.
+
+Where its axes lie is kept beside it, in its `Layout`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from cnnopt_jax.workload import layout as layouts
+from cnnopt_jax.workload.layout import Layout
 
 
 class AmbiguousWeightError(ValueError):
@@ -47,12 +53,14 @@ class Origin(NamedTuple):
     sources: the leaves it is computed from, up to the last convolution or matrix product.
     width: numbers of input data that can be told apart in it; 0 if it depends on none.
     computed: whether a convolution or matrix product went into it.
+    layout: how it lies in the leaf that it holds or is a part of, None where that is not known.
   """
 
   leaf: Source | None
   sources: frozenset[Source]
   width: int
   computed: bool
+  layout: Layout | None = None
 
 
 class Operand(NamedTuple):
@@ -80,10 +88,10 @@ _ASSEMBLING = frozenset(
 )
 
 
-def parameter(path: str, size: int) -> Origin:
+def parameter(path: str, shape: tuple[int, ...]) -> Origin:
   """The origin of a leaf of the parameters."""
-  leaf = Source(path, size, 1)
-  return Origin(leaf, frozenset((leaf,)), 0, False)
+  leaf = Source(path, math.prod(shape), 1)
+  return Origin(leaf, frozenset((leaf,)), 0, False, layouts.of_leaf(path, shape))
 
 
 def data(size: int) -> Origin:
@@ -137,6 +145,7 @@ def join(a: Origin, b: Origin) -> Origin:
     sources=a.sources | b.sources,
     width=max(a.width, b.width),
     computed=a.computed or b.computed,
+    layout=a.layout if a.layout == b.layout else None,
   )
 
 
@@ -151,6 +160,7 @@ def sliced(origin: Origin, length: int, size: int) -> Origin:
     leaf=None if origin.leaf is None else inner(origin.leaf),
     sources=frozenset(map(inner, origin.sources)),
     width=min(origin.width, size),
+    layout=layouts.sliced(origin.layout),
   )
 
 
@@ -168,6 +178,7 @@ def stacked(origin: Origin, length: int) -> Origin:
     leaf=None if leaf is None else outer(leaf),
     sources=frozenset(map(outer, origin.sources)),
     width=origin.width * length,
+    layout=layouts.stacked(origin.layout, length),
   )
 
 

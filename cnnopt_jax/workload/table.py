@@ -88,13 +88,19 @@ class Parameter:
     dtype: the name of its type.
     role: 'weight', the kernel of a layer; 'bias', in the module of a weight, with one value per
       output channel; 'norm', any other scalar or vector, such as the scale, shift and statistics of
-      a normalisation or a quantizer's step; 'other', the rest, such as embeddings.
+      a normalisation or a quantizer's step; 'embedding', rows that input data chooses, be they a
+      kernel elsewhere or not; 'other', the rest.
+    output_axes: the axes that the layer does not sum over, of which it has a feature each, those of
+      a stack included; None for what is no kernel of a layer, and where the program does not tell.
+    stack_axes: leading axes along which it holds the parameters of one layer after another.
   """
 
   path: str
   shape: tuple[int, ...]
   dtype: str
   role: str
+  output_axes: tuple[int, ...] | None = None
+  stack_axes: int = 0
 
   @property
   def size(self) -> int:

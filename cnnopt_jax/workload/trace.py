@@ -11,7 +11,7 @@ from cnnopt_jax.workload.dataflow import trace_dataflow
 from cnnopt_jax.workload.paths import path_string
 from cnnopt_jax.workload.scopes import module_paths, parent
 from cnnopt_jax.workload.table import Layer, LayerTable, Parameter
-from cnnopt_jax.workload.walk import Found, walk
+from cnnopt_jax.workload.walk import Findings, Found, nothing, walk
 
 
 def _is_array(leaf: Any) -> bool:
@@ -78,16 +78,15 @@ def trace_layers(fn: Callable[..., Any], params: Any, *args: Any, **kwargs: Any)
 
   program = jax.make_jaxpr(flat_fn)(arrays, data)
   variables = jaxprs.opened(program).invars
-  sizes = [jaxprs.array_type(var).size for var in variables]
-  origins = [provenance.parameter(path, size) for path, size in zip(paths, sizes)]
-  origins += [provenance.data(size) for size in sizes[len(paths) :]]
-  found: list[Found] = []
+  avals = [jaxprs.array_type(var) for var in variables]
+  origins = [provenance.parameter(path, aval.shape) for path, aval in zip(paths, avals)]
+  origins += [provenance.data(aval.size) for aval in avals[len(paths) :]]
+  found = nothing()
   walk(program, origins, found)
-  avals = map(jaxprs.array_type, variables[: len(paths)])
   return LayerTable(
-    _layers(found),
+    _layers(found.operations),
     _parameters(dict(zip(paths, avals)), found),
-    trace_dataflow(program, paths, len(found)),
+    trace_dataflow(program, paths, len(found.operations)),
   )
 
 
@@ -122,21 +121,35 @@ def _layers(found: list[Found]) -> tuple[Layer, ...]:
   return tuple(rows)
 
 
-def _parameters(avals: dict[str, Any], found: list[Found]) -> tuple[Parameter, ...]:
+def _parameters(avals: dict[str, Any], found: Findings) -> tuple[Parameter, ...]:
   """All leaves with their roles."""
-  weights = {f.leaf.path for f in found if f.leaf is not None}
+  kernels: dict[str, Found] = {}
+  for f in found.operations:  # Of several uses the first, or the first that is understood.
+    if f.leaf is not None:
+      known = kernels.setdefault(f.leaf.path, f)
+      if known.output_axes is None and f.output_axes is not None:
+        kernels[f.leaf.path] = f
   # What a kernel is computed from, such as a step for each channel, is added to no output.
-  sources = {source.path for f in found for source in f.sources}
-  biases = {(parent(f.leaf.path), _channels(f)) for f in found if f.leaf is not None}
+  sources = {source.path for f in found.operations for source in f.sources}
+  biases = {(parent(f.leaf.path), _channels(f)) for f in found.operations if f.leaf is not None}
 
   def role(path, aval):
-    if path in weights:
+    if path in found.looked_up:
+      return 'embedding'
+    if path in kernels:
       return 'weight'
     if path not in sources and (parent(path), aval.size) in biases:
       return 'bias'
-    return 'norm' if aval.ndim <= 1 else 'other'
+    return 'norm' if aval.ndim - found.stacked.get(path, 0) <= 1 else 'other'
 
   return tuple(
-    Parameter(path=path, shape=tuple(aval.shape), dtype=aval.dtype.name, role=role(path, aval))
+    Parameter(
+      path=path,
+      shape=tuple(aval.shape),
+      dtype=aval.dtype.name,
+      role=role(path, aval),
+      output_axes=kernels[path].output_axes if path in kernels else None,
+      stack_axes=found.stacked.get(path, 0),
+    )
     for path, aval in avals.items()
   )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from jax.extend.core import JaxprEqn
 
 from cnnopt_jax.workload import jaxprs, provenance
+from cnnopt_jax.workload import layout as layouts
 from cnnopt_jax.workload.compute import Operation, Rule, compute_rule
 from cnnopt_jax.workload.primitives import FREE
 from cnnopt_jax.workload.provenance import CONSTANT, Operand, Origin, Source
@@ -29,6 +30,7 @@ class Found(NamedTuple):
     operation: its shapes.
     leaf: its weight leaf, or None.
     sources: the leaves its weight is computed from.
+    output_axes: the axes of the leaf that are not summed over; None where that is not known.
     input_shape, kernel_shape, output_shape, dtype, macs: as in `Layer`.
     executions: `Layer.count`.
   """
@@ -38,6 +40,7 @@ class Found(NamedTuple):
   operation: Operation
   leaf: Source | None
   sources: frozenset[Source]
+  output_axes: tuple[int, ...] | None
   input_shape: tuple[int, ...]
   kernel_shape: tuple[int, ...]
   output_shape: tuple[int, ...]
@@ -46,12 +49,31 @@ class Found(NamedTuple):
   macs: int
 
 
+class Findings(NamedTuple):
+  """What the walk finds.
+
+  Attributes:
+    operations: convolutions and matrix products, in order.
+    looked_up: paths of leaves of which input data chooses rows: embeddings.
+    stacked: how many of a leaf's leading axes loops run over, by path: that of a stack of layers.
+  """
+
+  operations: list[Found]
+  looked_up: set[str]
+  stacked: dict[str, int]
+
+
+def nothing() -> Findings:
+  """Findings of a walk that is about to begin."""
+  return Findings([], set(), {})
+
+
 class _Context(NamedTuple):
   """Where the walk is: names around it, executions of this place in one call, what was found."""
 
   scopes: tuple[str, ...]
   executions: int
-  found: list[Found]
+  found: Findings
 
 
 def _size(atom: Any) -> int:
@@ -68,8 +90,8 @@ def _where(context: _Context, eqn: JaxprEqn) -> str:
   return f'{eqn.primitive.name} at {place}'
 
 
-def walk(program: jaxprs.Program, origins: Sequence[Origin], found: list[Found]) -> list[Origin]:
-  """Finds the convolutions and matrix products of a program, in order.
+def walk(program: jaxprs.Program, origins: Sequence[Origin], found: Findings) -> list[Origin]:
+  """Finds the convolutions and matrix products of a program, and what becomes of its parameters.
 
   Every equation counts, one whose result nothing uses too. Of the branches of a `cond` or `switch`
   the one with the most multiply-accumulates counts; the body of a scan counts once for each step.
@@ -105,8 +127,7 @@ def _equation(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[O
   if name == 'optimization_barrier':
     return origins
   if name in FREE:
-    operands = _operands(eqn, origins)
-    return [provenance.free_origin(name, operands, _size(var)) for var in eqn.outvars]
+    return _free(eqn, _operands(eqn, origins), context)
   if (rule := compute_rule(eqn)) is not None:
     return _compute(eqn, rule, _operands(eqn, origins), context)
   inside = context._replace(scopes=jaxprs.scopes_of(eqn, context.scopes))
@@ -126,6 +147,23 @@ def _equation(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[O
       )
 
 
+def _free(eqn: JaxprEqn, operands: list[Operand], context: _Context) -> list[Origin]:
+  name = eqn.primitive.name
+  table = operands[0].origin.leaf if operands else None
+  if name == 'gather' and table is not None and operands[1].origin.width:
+    context.found.looked_up.add(table.path)
+  given = [operand.origin.layout for operand in operands]
+  results = []
+  for var in eqn.outvars:
+    origin = provenance.free_origin(name, operands, _size(var))
+    if any(layout is not None for layout in given):
+      held = None if origin.leaf is None else origin.leaf.path
+      shape = jaxprs.array_type(var).shape
+      origin = origin._replace(layout=layouts.result(eqn, given, shape, held))
+    results.append(origin)
+  return results
+
+
 def _operands(eqn: JaxprEqn, origins: list[Origin]) -> list[Operand]:
   return [Operand(origin, _size(atom)) for origin, atom in zip(origins, eqn.invars)]
 
@@ -135,13 +173,17 @@ def _compute(eqn: JaxprEqn, rule: Rule, operands: list[Operand], context: _Conte
   operation = rule.describe(eqn, kernel)
   activation, weight = (jaxprs.array_type(eqn.invars[i]) for i in (1 - kernel, kernel))
   output = jaxprs.array_type(eqn.outvars[0])
-  context.found.append(
+  layout = operands[kernel].origin.layout
+  if leaf is None or layout is None or layout.path != leaf.path:
+    layout = None
+  context.found.operations.append(
     Found(
       kind='matmul' if rule.kind == 'dense' and leaf is None else rule.kind,
       scopes=jaxprs.scopes_of(eqn, context.scopes),
       operation=operation,
       leaf=leaf,
       sources=operands[kernel].origin.sources if leaf is not None else frozenset(),
+      output_axes=layouts.output_axes(layout, operation.summed),
       input_shape=tuple(activation.shape),
       kernel_shape=tuple(weight.shape),
       output_shape=tuple(output.shape),
@@ -160,7 +202,7 @@ def _settle(
   variables = jaxprs.opened(body).invars[len(fixed) :]
   step = 0
   while True:
-    results = _walk(body, fixed + carry + xs, _Context((), 1, []))
+    results = _walk(body, fixed + carry + xs, _Context((), 1, nothing()))
     settled = [provenance.join(a, b) for a, b in zip(carry, results)]
     if step:
       # Widths that still grow would do so step by step: go to their bound at once.
@@ -187,6 +229,9 @@ def _scan(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[Origi
     provenance.sliced(origin, length, _size(var))
     for origin, var in zip(origins[num_fixed + num_carry :], inner.invars[num_fixed + num_carry :])
   ]
+  for origin in origins[num_fixed + num_carry :]:
+    if origin.layout is not None and (axes := layouts.leading_axes(origin.layout)):
+      context.found.stacked[origin.layout.path] = axes
   carry = _settle(body, fixed, carry, xs)
   results = _walk(
     body, fixed + carry + xs, context._replace(executions=context.executions * length)
@@ -201,10 +246,10 @@ def _while(eqn: JaxprEqn, origins: list[Origin], context: _Context, where: str) 
   test, fixed = origins[:num_test], origins[num_test : num_test + num_fixed]
   body = eqn.params['body_jaxpr']
   carry = _settle(body, fixed, origins[num_test + num_fixed :], [])
-  found: list[Found] = []
-  _walk(eqn.params['cond_jaxpr'], test + carry, context._replace(found=found))
-  _walk(body, fixed + carry, context._replace(found=found))
-  if found:
+  inside = context._replace(found=context.found._replace(operations=[]))
+  _walk(eqn.params['cond_jaxpr'], test + carry, inside)
+  _walk(body, fixed + carry, inside)
+  if inside.found.operations:
     raise UnboundedLoopError(
       f'{where} multiplies and accumulates, and how often it runs is not known before it does; use '
       'a loop of fixed length (jax.lax.scan, or fori_loop with fixed bounds)'
@@ -218,14 +263,15 @@ def _cond(eqn: JaxprEqn, origins: list[Origin], context: _Context) -> list[Origi
   results: list[Origin] = []
   for branch in eqn.params['branches']:
     found: list[Found] = []
-    branch_results = _walk(branch, operands, context._replace(found=found))
+    inside = context._replace(found=context.found._replace(operations=found))
+    branch_results = _walk(branch, operands, inside)
     if sum(f.macs for f in found) > sum(f.macs for f in costliest):
       costliest = found
     if not results:
       results = branch_results
     else:
       results = [provenance.join(a, b) for a, b in zip(results, branch_results)]
-  context.found.extend(costliest)
+  context.found.operations.extend(costliest)
   # The results depend on the data that chose the branch too, as far as their sizes allow.
   return [
     result._replace(width=max(result.width, min(index.width, _size(var))))

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 from ml_collections import config_dict
 
 from cnnopt_jax import data, models, quant, training
@@ -43,7 +42,8 @@ SPEC = {
   'clip_gradient': boolean(),
   'layer_bits': tuple_of(
     text(
-      "'PATTERN=BITS', a regular expression for parameter paths and 1 to 8 or 32, such as head=8"
+      "'PATTERN=BITS', a regular expression for whole parts of parameter paths and 1 to 8 or 32, "
+      'such as head=8'
     ),
     min_length=0,
   ),
@@ -191,7 +191,7 @@ def _members(config, dataset, quantizer) -> Iterator[SweepMember]:
     if config.reference:
       width_of = REFERENCE_WIDTH_BITS
       match = matches.get(width_of) or _match(config, table, budget, width_of, quantizer)
-      size = quant.model_size(match.layers, quant.IDENTITY_BITS, config.accounting)
+      size = quant.model_size(match.plan, quant.IDENTITY_BITS, config.accounting)
       kinds.append(('reference', quant.IDENTITY_BITS, 'reference', match._replace(size=size)))
     for role, bits, kind, match in kinds:
       for rate in config.learning_rates:
@@ -209,13 +209,9 @@ def _match(
 ) -> quant.WidthMatch:
   """The width at which a network of `bits`-bit weights has the size of the budget."""
 
-  def leaf_bits(layers):
-    leaves = {p.path: jax.ShapeDtypeStruct(p.shape, p.dtype) for p in layers.parameters}
-    return quantizer.leaf_bits(leaves, bits)
-
   try:
     return quant.match_width(
-      table, round(budget * 8192), leaf_bits, config.accounting, per_channel=config.per_channel
+      table, round(budget * 8192), bits, config.accounting, quantizer=quantizer
     )
   except quant.BudgetError as error:
     raise ConfigError(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rich import console, table
 
-from cnnopt_jax import report
+from cnnopt_jax import quant, report
 from experiments.common import reports, run_folder
 from experiments.quant_sweep.plan import SweepMember, SweepPlan
 
@@ -20,6 +20,7 @@ COLUMNS = (
   'dataset',
   'budget_kib',
   'bits',
+  'average_bits',
   'width_multiplier',
   'accounting',
   'size_bits',
@@ -59,6 +60,7 @@ def record(
     dataset=plan.config.dataset,
     budget_kib=member.budget_kib,
     bits=member.bits,
+    average_bits=_average_bits(member),
     width_multiplier=member.match.width,
     accounting=plan.config.accounting,
     size_bits=size.total,
@@ -80,7 +82,16 @@ def record(
 def in_order(plan: SweepPlan, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
   """The records in the order of the plan."""
   by_name = {r['name']: r for r in records}
-  return [by_name[member.name] for member in plan.members if member.name in by_name]
+  return [
+    {'average_bits': _average_bits(member), **by_name[member.name]}  # Old runs recorded none.
+    for member in plan.members
+    if member.name in by_name
+  ]
+
+
+def _average_bits(member: SweepMember) -> float:
+  weights = member.match.plan
+  return round(quant.average_bits(weights, quant.bits_by_path(weights, member.bits)), 4)
 
 
 class Group(NamedTuple):
@@ -89,7 +100,8 @@ class Group(NamedTuple):
   Attributes:
     budget_kib: size they were matched to.
     role: 'ranked' or 'reference'.
-    bits: weight bitwidth.
+    bits: weight bitwidth, but where `layer_bits` gives another.
+    average_bits: over all weights.
     learning_rate: at the first step.
     records: one a seed.
   """
@@ -97,6 +109,7 @@ class Group(NamedTuple):
   budget_kib: float
   role: str
   bits: int
+  average_bits: float
   learning_rate: float
   records: list[dict[str, Any]]
 
@@ -125,7 +138,8 @@ def groups(records: list[dict[str, Any]]) -> list[Group]:
   """
   found = collections.defaultdict(list)
   for r in records:
-    found[r['budget_kib'], r['role'], r['bits'], r['learning_rate']].append(r)
+    key = r['budget_kib'], r['role'], r['bits'], r['average_bits'], r['learning_rate']
+    found[key].append(r)
 
   def order(group: Group):
     # Accuracies are at most 1, so a group without any comes after all others.
@@ -146,11 +160,11 @@ def verdicts(records: list[dict[str, Any]]) -> list[str]:
     if not best:
       continue
     first, *others = best.values()
-    sentence = f'At {budget:g} KiB, {_bits(first.bits)} is best: {_accuracy(first)}'
+    sentence = f'At {budget:g} KiB, {_label(first)} is best: {_accuracy(first)}'
     if others:
       second = others[0]
       error = sum(g.spread**2 / len(g.accuracies) for g in (first, second)) ** 0.5
-      sentence += f'; next {_bits(second.bits)}: {_accuracy(second)}'
+      sentence += f'; next {_label(second)}: {_accuracy(second)}'
       if min(len(g.accuracies) for g in (first, second)) < 2:
         sentence += ' (one seed: no spread known)'
       elif first.mean - second.mean < 2 * error:
@@ -163,6 +177,12 @@ def _bits(bits: int) -> str:
   return f'{bits} bit' + 's' * (bits > 1)
 
 
+def _label(group: Group) -> str:
+  """The bitwidth; of a mixed network the average too."""
+  mixed = group.average_bits != group.bits
+  return _bits(group.bits) + f' (mixed, {group.average_bits:.3g} on average)' * mixed
+
+
 def _accuracy(group: Group) -> str:
   if not group.accuracies:
     return 'diverged'
@@ -172,6 +192,7 @@ def _accuracy(group: Group) -> str:
 
 HEADER = (
   'bits',
+  'average bits',
   'width',
   'size KiB',
   'weights',
@@ -190,6 +211,7 @@ def _row(g: Group) -> tuple[str, ...]:
   losses = [r['train_loss'] for r in g.records if r['train_loss'] is not None]
   return (
     ('' if g.role == 'ranked' else 'reference, ') + str(g.bits),
+    f'{g.average_bits:.4g}',
     f'{one["width_multiplier"]:g}',
     f'{one["size_bits"] / 8192:.3f}',
     f'{one["size_weights_bits"] / one["size_bits"]:.0%}',
@@ -216,7 +238,7 @@ def write(
   reports.write(workdir, [*_markdown(plan, records), costs + '\n'], environment)
   series = collections.defaultdict(list)
   for g in groups(records):
-    label = f'{_bits(g.bits)}' + (' reference' if g.role == 'reference' else '')
+    label = _label(g) + (' reference' if g.role == 'reference' else '')
     if len(plan.config.learning_rates) > 1:
       label += f', rate {g.learning_rate:g}'
     if g.accuracies:
@@ -251,11 +273,17 @@ def _markdown(plan: SweepPlan, records: list[dict[str, Any]]) -> list[str]:
     'of one image: equal size is not equal compute. ± is the standard deviation over seeds.\n'
   )
   parts.append(f'{config.epochs} epochs; every setting is in config.json.\n')
+  parts.append('## How weights are quantized\n')
+  ranked = {(m.budget_kib, m.bits): m for m in plan.members if m.role == 'ranked'}
+  for (budget, bits), member in ranked.items():
+    weights = member.match.plan
+    listing = quant.plan_table(weights, quant.bits_by_path(weights, bits))
+    parts.append(f'{budget:g} KiB, {_bits(bits)}:\n\n```text\n{listing}\n```\n')
   return parts
 
 
 ACCOUNTING_WORDS = {
-  'stored': 'weights at their bitwidth, one 32-bit step per output channel (or tensor) of each '
+  'stored': 'weights at their bitwidth, one 32-bit step per output channel (or layer) of each '
   'quantized layer, every bias and norm parameter at 32 bits.',
   'folded': 'weights at their bitwidth, every bias and norm parameter at 32 bits; quantization '
   'steps fold into the norms and cost nothing.',
@@ -266,6 +294,8 @@ ACCOUNTING_WORDS = {
 def show(plan: SweepPlan, records: list[dict[str, Any]], workdir: pathlib.Path) -> None:
   """Prints the final table, the verdict and where the results are."""
   shown = [i for i, name in enumerate(HEADER) if name not in ('weights', 'params', 'train loss')]
+  if all(r['average_bits'] == r['bits'] for r in records):
+    shown.remove(HEADER.index('average bits'))
   if len(plan.config.learning_rates) == 1:
     shown.remove(HEADER.index('rate'))
   if all(r['diverged_step'] is None for r in records):

@@ -24,8 +24,6 @@ from experiments.vip.records import (
   Sensitivity,
 )
 
-QUANTIZER = quant.Quantizer()
-
 
 def train(
   setting: Setting,
@@ -95,16 +93,16 @@ def _recipe(setting: Setting, epochs: int) -> training.Recipe:
     flip=config.flip,
     mean=dataset.mean,
     std=dataset.std,
-    quantizer=QUANTIZER,
   )
 
 
 def inference_variables(setting: Setting, state: training.TrainState) -> list[dict[str, Any]]:
   """Variables that every member infers with: its weights are quantized."""
+  plan = models.weight_plan(setting.model, setting.dataset.image_shape)
   found = []
   for i in range(len(setting.config.seeds)):
     params, others = jax.tree.map(operator.itemgetter(i), (state.params, state.statistics))
-    found.append({'params': QUANTIZER(params, setting.bits), **others})
+    found.append({'params': quant.quantize_params(params, setting.bits, plan), **others})
   return found
 
 

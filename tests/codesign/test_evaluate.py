@@ -152,7 +152,8 @@ def test_a_foreign_flax_network():
   net, images = _Flax(), jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
   params = jax.eval_shape(net.init, jax.random.key(0), images)['params']
   table = trace_layers(lambda p, x: net.apply({'params': p}, x), params, images)
-  bits = [4, quant.bits_by_path(params, 4), {'Conv_0': 2, 'second/kernel': 3, 'Dense_0': None}]
+  found = quant.bits_by_path(quant.plan_weights(table), 4)
+  bits = [4, found, {'Conv_0': 2, 'second/kernel': 3, 'Dense_0': None}]
   report = codesign.evaluate(table, bits=bits, plan=['none', ('second',), 'all'], cache=CACHE)
   first, second, dense = 27 * 8, 72 * 8, 8 * 4
   assert report.size.weights[:, 0].tolist() == [
@@ -225,14 +226,14 @@ def test_figures_alone_have_the_capacity_of_the_gpus_cache():
   [
     (dict(network='vgg99'), "network='vgg99'; allowed: a LayerTable, or one of plain"),
     (dict(network=LayerTable((), ())), 'no dataflow'),
-    (dict(bits=9), 'bits=9; allowed: 1 to 8, or 32'),
-    (dict(bits='four'), "bits='four'; allowed: 1 to 8"),
-    (dict(bits=[2, 4.5]), 'bits=4.5; allowed: 1 to 8'),
+    (dict(bits=9), 'bits=9; allowed: an integer, 1 to 8, or 32'),
+    (dict(bits='four'), "bits='four'; allowed: an integer"),
+    (dict(bits=[2, 4.5]), 'bits=4.5; allowed: an integer'),
     (dict(bits=[]), r'bits=\[\]; allowed: at least one'),
     (dict(bits=np.ones((2, 2))), r'bits: an array of shape \(2, 2\)'),
-    (dict(bits=(2, 4)), "bits: '0' names no parameter.*list is a grid's axis"),
-    (dict(bits={'unit9': 4}), "bits: 'unit9' names no parameter"),
-    (dict(bits={'unit1': 4}), 'allowed: bits for every weight'),
+    (dict(bits=(2, 4)), r"bits\['0'\] names no parameter; .*list is a grid's axis"),
+    (dict(bits={'unit9': 4}), r"bits\['unit9'\] names no parameter"),
+    (dict(bits={'unit1': 4}), 'allowed: bits for all that is quantized'),
     (dict(bits={'unit1': 4.5}), r"bits\['unit1'\]=4.5; allowed"),
     (dict(bits=4, training=True), 'bits=4 in training; allowed: 32'),
     (dict(plan='round9'), "plan='round9'; allowed: all, none"),

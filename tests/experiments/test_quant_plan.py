@@ -56,6 +56,7 @@ def record(bits, accuracy, seed=0, role='ranked', budget=8.0):
     budget_kib=budget,
     role=role,
     bits=bits,
+    average_bits=bits,
     learning_rate=0.1,
     seed=seed,
     test_accuracy=accuracy,

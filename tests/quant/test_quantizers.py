@@ -163,15 +163,49 @@ def test_traced_bits_equal_static_bits(step):
 
 
 def test_traced_bits_that_are_not_allowed_give_nan():
-  for bits in (-1, 0, 9, 16, 31, 33, 2.5, np.nan):
-    assert np.isnan(fake_quantize(weights(), jnp.asarray(bits))).all(), bits
-  assert np.isnan(fake_quantize(weights(), jnp.int32(1), levels='mid_tread')).all()
+  traced = jax.jit(fake_quantize, static_argnames='levels')
+  for bits in (-1, 0, 9, 16, 31, 33):
+    assert np.isnan(traced(weights(), bits)).all(), bits
+  assert np.isnan(traced(weights(), 1, levels='mid_tread')).all()
+
+
+def test_traced_32_bits_leave_every_number_as_it_is():
+  w = jnp.asarray([[1.5, np.inf], [-np.inf, np.nan], [-0.0, 3e38]], jnp.float32)
+  traced = jax.jit(fake_quantize)
+  np.testing.assert_array_equal(traced(w, 32), w)
+  grads = jax.grad(lambda w: traced(w, 32)[0].sum())(w)
+  np.testing.assert_array_equal(grads, [[1, 1], [0, 0], [0, 0]])
+
+
+@pytest.mark.parametrize('step', ['gaussian', 'mse', 'absmax'])
+@pytest.mark.parametrize('dtype, large', [('float16', 6e4), ('bfloat16', 3e38), ('float32', 3e38)])
+def test_levels_stay_within_the_dtype(dtype, large, step):
+  w = jnp.asarray([large, -large, large, large / 2], dtype)[:, None]
+  for bits in BITS:
+    quantized = np.asarray(fake_quantize(w, bits, step=step), np.float64)
+    assert np.isfinite(quantized).all(), bits
+    assert (np.sign(quantized[:2, 0]) == [1, -1]).all()
+
+
+def test_what_is_idempotent():
+  w = weights()
+  for step in ('mse', 'absmax'):
+    for bits in BITS:
+      once = fake_quantize(w, bits, step=step)
+      np.testing.assert_allclose(fake_quantize(once, bits, step=step), once, rtol=1e-5, atol=1e-6)
+  once = fake_quantize(w, 1)
+  np.testing.assert_allclose(fake_quantize(once, 1), once, rtol=1e-6)
+  once = fake_quantize(w, 4)
+  assert not np.allclose(fake_quantize(once, 4), once, rtol=1e-3)  # As its docstring says.
 
 
 def test_options_that_are_not_allowed_are_refused():
   w = weights()
-  for bits in (0, 9, -3, 2.5, True):
-    with pytest.raises(ValueError, match='bits=.*allowed: 1 to 8, or 32'):
+  for bits in (0, 9, -3, 2.5, 4.0, True, np.True_, jnp.asarray(9), '4'):
+    with pytest.raises(ValueError, match='bits=.*allowed: an integer, 1 to 8, or 32'):
+      fake_quantize(w, bits)
+  for bits in (jnp.asarray([4]), jnp.float32(4), np.zeros((2, 2), np.int32)):
+    with pytest.raises(ValueError, match=r'bits is \w+\[.*allowed: an integer'):
       fake_quantize(w, bits)
   with pytest.raises(ValueError, match='bits=1 with levels'):
     fake_quantize(w, 1, levels='mid_tread')

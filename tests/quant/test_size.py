@@ -14,8 +14,12 @@ SHAPE = (12, 12, 1)
 
 
 @functools.cache
-def net(width):
+def layers_of(width):
   return models.layer_table(PlainNet(5, width, channels=(8, 12), strides=(2, 1)), SHAPE)
+
+
+def net(width, **options):
+  return quant.plan_weights(layers_of(width), quant.Quantizer(**options))
 
 
 # 3x3x1x8 and 3x3x8x12 kernels, two norms, a 12x5 head with bias.
@@ -39,7 +43,7 @@ def test_terms_by_hand(accounting, expected):
 
 
 def test_one_scale_a_tensor_and_float():
-  assert quant.model_size(net(1.0), 4, per_channel=False).scales == 32 * 3
+  assert quant.model_size(net(1.0, granularity='layer'), 4).scales == 32 * 3
   size = quant.model_size(net(1.0), 32)
   assert (size.weights, size.scales) == (32 * WEIGHTS, 0)
 
@@ -49,7 +53,7 @@ def test_bits_by_path():
   size = quant.model_size(net(1.0), bits)
   assert size.weights == 8 * 72 + 2 * 864 + 32 * 60
   assert size.scales == 32 * (8 + 12)
-  with pytest.raises(KeyError):
+  with pytest.raises(ValueError, match='bits has none for'):
     quant.model_size(net(1.0), {'unit0/conv/kernel': 8})
   with pytest.raises(ValueError, match="accounting='all'.*stored"):
     quant.model_size(net(1.0), 2, 'all')
@@ -63,13 +67,13 @@ def test_embeddings_count_in_float_and_shared_weights_once():
     return x @ params['w'] @ params['w']
 
   layers = trace_layers(fn, params, jax.ShapeDtypeStruct((3,), jnp.int32))
-  size = quant.model_size(layers, 1)
+  size = quant.model_size(quant.plan_weights(layers), 1)
   assert size == quant.ModelSize(weights=16, scales=32 * 4, biases=0, norms=0, others=32 * 40)
 
 
 @pytest.mark.parametrize('bits, budget', [(1, 20_000), (4, 9_000), (8, 30_000), (32, 64_000)])
 def test_match_is_the_widest_that_fits(bits, budget):
-  match = quant.match_width(net, budget, bits, slack=0.2, resolution=1 / 16)
+  match = quant.match_width(layers_of, budget, bits, slack=0.2, resolution=1 / 16)
   sizes = {k / 16: quant.model_size(net(k / 16), bits).total for k in range(1, 75)}
   assert match.width == max(width for width, size in sizes.items() if size <= budget)
   assert budget / 1.2 <= match.size.total <= budget
@@ -78,15 +82,32 @@ def test_match_is_the_widest_that_fits(bits, budget):
 
 def test_budget_that_cannot_be_met_names_the_nearest_sizes():
   with pytest.raises(quant.BudgetError) as error:
-    quant.match_width(net, 9_300, 8, slack=1e-6, resolution=1 / 50)
+    quant.match_width(layers_of, 9_300, 8, slack=1e-6, resolution=1 / 50)
   sizes = [quant.model_size(net(k / 50), 8).total for k in range(30, 55)]
   below = max(size for size in sizes if size <= 9_300)
   above = min(size for size in sizes if size > 9_300)
   assert f'{below} bits' in str(error.value) and f'{above} bits' in str(error.value)
   with pytest.raises(quant.BudgetError, match='nearest'):
-    quant.match_width(net, 10, 8)
+    quant.match_width(layers_of, 10, 8)
 
 
 def test_a_network_that_does_not_grow_is_refused():
   with pytest.raises(quant.BudgetError, match='nearest'):
-    quant.match_width(lambda width: net(1.0), 10**6, 8)
+    quant.match_width(lambda width: layers_of(1.0), 10**6, 8)
+
+
+def test_bit_operations_by_hand_and_their_match():
+  plan, layers = net(1.0), layers_of(1.0)
+  macs = [layer.macs for layer in layers]
+  assert sum(macs) == layers.macs
+  bits = {'unit0/conv/kernel': 8, 'unit1/conv/kernel': 2, 'head/dense/kernel': 32}
+  expected = 8 * macs[0] + 2 * macs[1] + 32 * macs[2]
+  assert quant.bit_operations(layers, plan, bits, activation_bits=1) == expected
+  assert quant.bit_operations(layers, plan, 4) == 32 * 4 * layers.macs
+  budget = 32 * 5 * layers.macs
+  for few in (1, 4, 8):
+    match = quant.match_width(layers_of, budget, few, cost='bit_operations', slack=0.3)
+    assert budget / 1.3 <= match.cost <= budget
+    assert match.cost == quant.bit_operations(match.layers, match.plan, few)
+  with pytest.raises(ValueError, match="cost='macs'; allowed: size, bit_operations"):
+    quant.match_width(layers_of, budget, 4, cost='macs')

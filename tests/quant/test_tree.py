@@ -1,115 +1,72 @@
-"""Quantized parameter trees of foreign models: linen, nnx, Equinox."""
+"""Quantized parameter trees: bits as numbers, trees and paths, transforms, devices."""
 
-import equinox as eqx
+import functools
+
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from flax import nnx
+from jax.sharding import PartitionSpec
 
-from cnnopt_jax.quant import (
-  DEFAULT_RULES,
-  LEAVE_ALONE,
-  Rule,
-  bits_by_path,
-  fake_quantize,
-  quantize_params,
-)
+from cnnopt_jax import quant
+from cnnopt_jax.quant import Quantizer, Rule, fake_quantize, quantize_params
+from cnnopt_jax.workload import trace_layers
 
 
-class LinenNet(nn.Module):
-  """Regular, depth-wise, grouped and dense kernels, norms, biases and an embedding."""
+class Net(nn.Module):
+  """Three kernels, a norm and biases."""
 
   @nn.compact
   def __call__(self, x):
-    x = nn.Conv(8, (3, 3), name='stem')(x)
-    x = nn.BatchNorm(use_running_average=True, name='norm')(x)
-    x = nn.Conv(8, (3, 3), feature_group_count=8, name='depthwise')(x)
-    x = nn.Conv(12, (3, 3), feature_group_count=4, name='grouped')(nn.relu(x))
-    x = x.mean((1, 2)) + nn.Embed(3, 12, name='embed')(jnp.zeros((x.shape[0],), jnp.int32))
-    return nn.Dense(5, name='head')(x)
+    x = nn.relu(nn.LayerNorm(name='norm')(nn.Conv(8, (3, 3), name='stem')(x)))
+    x = nn.relu(nn.Conv(12, (3, 3), feature_group_count=4, name='grouped')(x))
+    return nn.Dense(5, name='head')(x.mean((1, 2)))
 
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 6, 3)), jnp.float32)
+KERNELS = ('stem/kernel', 'grouped/kernel', 'head/kernel')
+
+
+def apply(params, images):
+  return Net().apply({'params': params}, images)
 
 
 @pytest.fixture(scope='module')
-def net():
-  variables = LinenNet().init(jax.random.key(0), IMAGES)
-  return variables['params'], variables['batch_stats']
+def params():
+  return Net().init(jax.random.key(0), IMAGES)['params']
 
 
-KERNELS = ('stem/kernel', 'depthwise/kernel', 'grouped/kernel', 'head/kernel')
+@pytest.fixture(scope='module')
+def plan(params):
+  return quant.plan_weights(trace_layers(apply, params, IMAGES))
 
 
-def flat(tree):
-  return {
-    '/'.join(k.key for k in path): leaf
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-  }
-
-
-def test_default_quantizes_every_kernel_and_nothing_else(net):
-  params, _ = net
-  quantized = flat(quantize_params(params, 3))
-  for path, leaf in flat(params).items():
-    expected = fake_quantize(leaf, 3) if path in KERNELS else leaf
-    np.testing.assert_array_equal(quantized[path], expected)
-    if path in KERNELS:  # One step, so at most 7 values, an output channel.
-      columns = quantized[path].reshape(-1, leaf.shape[-1]).T
-      assert all(len(np.unique(column)) <= 7 for column in columns)
-
-
-def test_first_and_last_by_rule(net):
-  params, _ = net
-  rules = (
-    Rule('^stem/', -1, 8),
-    Rule('^head/kernel', LEAVE_ALONE),
-    Rule('depthwise/kernel', ()),
-    *DEFAULT_RULES,
-  )
-  quantized = flat(quantize_params(params, 2, rules=rules))
-  params = flat(params)
-  expected = {
-    'stem/kernel': fake_quantize(params['stem/kernel'], 8),
-    'head/kernel': params['head/kernel'],
-    'depthwise/kernel': fake_quantize(params['depthwise/kernel'], 2, channel_axis=None),
-    'grouped/kernel': fake_quantize(params['grouped/kernel'], 2),
-  }
-  for path, value in expected.items():
-    np.testing.assert_array_equal(quantized[path], value)
-  # The first rule names the stem's bias too: a vector is a channel a number.
-  np.testing.assert_array_equal(quantized['stem/bias'], fake_quantize(params['stem/bias'], 8))
-  bits = bits_by_path(net[0], 2, rules=rules)
-  assert {bits[path] for path in KERNELS} == {8, 2, 32}
-  assert bits['embed/embedding'] == 32 and bits['head/kernel'] == 32
-
-
-def test_a_tree_of_bits_and_a_prefix_of_it(net):
-  params, _ = net
+def test_a_tree_of_bits_a_prefix_of_it_and_a_dict_by_path(params, plan):
   full = jax.tree.map(lambda _: 4, params)
   full['head']['kernel'] = 1
   full['grouped'] = {'kernel': None, 'bias': None}
   prefix = dict.fromkeys(params, 4) | {'head': 1, 'grouped': None}
-  for bits in (full, prefix):
-    quantized = flat(quantize_params(params, bits))
-    leaves = flat(params)
-    np.testing.assert_array_equal(quantized['stem/kernel'], fake_quantize(leaves['stem/kernel'], 4))
-    np.testing.assert_array_equal(quantized['head/kernel'], fake_quantize(leaves['head/kernel'], 1))
-    np.testing.assert_array_equal(quantized['grouped/kernel'], leaves['grouped/kernel'])
-  with pytest.raises(ValueError):
-    quantize_params(params, {'stem': 4})
+  by_path = {'stem/kernel': 4, 'head/kernel': np.int64(1), 'grouped/kernel': 32}
+  for bits in (full, prefix, by_path, flax.core.freeze(full)):
+    quantized = quantize_params(params, bits, plan)
+    for name, few in (('stem', 4), ('head', 1)):
+      np.testing.assert_array_equal(
+        quantized[name]['kernel'], fake_quantize(params[name]['kernel'], few)
+      )
+    assert quantized['grouped']['kernel'] is params['grouped']['kernel']
+    assert quantized['norm']['scale'] is params['norm']['scale']
+    found = quant.bits_by_path(plan, bits)
+    assert [found[path] for path in KERNELS] == [4, 32, 1] and found['norm/scale'] == 32
+    assert quant.model_size(plan, bits).weights == 4 * 216 + 32 * 216 + 60
+  frozen = quantize_params(flax.core.freeze(params), by_path, plan)
+  np.testing.assert_array_equal(frozen['head']['kernel'], quantized['head']['kernel'])
 
 
-def test_vmap_over_bitwidths_works_as_it_reads(net):
-  params, statistics = net
-
+def test_vmap_over_bitwidths_works_as_it_reads(params, plan):
   def loss(params, bits):
-    logits = LinenNet().apply(
-      {'params': quantize_params(params, bits), 'batch_stats': statistics}, IMAGES
-    )
-    return jnp.mean(logits**2)
+    return jnp.mean(apply(quantize_params(params, bits, plan), IMAGES) ** 2)
 
   bits = jnp.asarray([1, 2, 3, 4, 8, 32])
   swept = jax.jit(jax.vmap(loss, in_axes=(None, 0)))(params, bits)
@@ -120,53 +77,83 @@ def test_vmap_over_bitwidths_works_as_it_reads(net):
   for b in bits:
     one(params, b)
   assert one._cache_size() == 1
+  with pytest.raises(TypeError, match='int'):
+    jax.grad(loss, argnums=1)(params, 4)
 
 
-def test_nnx():
-  model = nnx.Sequential(
-    nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0)),
-    nnx.BatchNorm(4, use_running_average=True, rngs=nnx.Rngs(1)),
-    nnx.Linear(4, 2, rngs=nnx.Rngs(2)),
+def test_of_a_rule_and_a_traced_bitwidth(params):
+  layers = trace_layers(apply, params, IMAGES)
+  plan = quant.plan_weights(layers, Quantizer((Rule('stem', 2),)))
+  eight = jax.jit(lambda p, b: quantize_params(p, b, plan))(params, 8)
+  np.testing.assert_allclose(
+    eight['stem']['kernel'], fake_quantize(params['stem']['kernel'], 2), rtol=1e-6
   )
-  graph, params, rest = nnx.split(model, nnx.Param, ...)
-  quantized = nnx.merge(graph, quantize_params(params, 2), rest)
-  for i in (0, 2):
-    original, new = model.layers[i].kernel[...], quantized.layers[i].kernel[...]
-    np.testing.assert_array_equal(new, fake_quantize(original, 2))
-  np.testing.assert_array_equal(quantized.layers[1].scale[...], model.layers[1].scale[...])
-  assert quantized(IMAGES).shape == (2, 6, 6, 2)
-
-
-def test_equinox_kernels_with_output_channels_first():
-  keys = jax.random.split(jax.random.key(0), 3)
-  model = eqx.nn.Sequential(
-    [
-      eqx.nn.Conv2d(3, 4, 3, key=keys[0]),
-      eqx.nn.Lambda(jax.nn.relu),
-      eqx.nn.Conv2d(4, 4, 3, groups=4, key=keys[1]),
-      eqx.nn.Lambda(jnp.ravel),
-      eqx.nn.Linear(16, 5, key=keys[2]),
-    ]
+  np.testing.assert_allclose(
+    eight['head']['kernel'], fake_quantize(params['head']['kernel'], 8), rtol=1e-6
   )
-  quantized = quantize_params(model, 2, rules=(Rule(r'/weight$', 0),))
-  for i in (0, 2, 4):
-    weight, new = model.layers[i].weight, quantized.layers[i].weight
-    np.testing.assert_array_equal(new, fake_quantize(weight, 2, channel_axis=0))
-    assert all(len(np.unique(row)) <= 4 for row in new.reshape(len(new), -1))
-    np.testing.assert_array_equal(quantized.layers[i].bias, model.layers[i].bias)
-  image = IMAGES[0].transpose(2, 0, 1)
-  assert np.isfinite(quantized(image)).all()
-  grad = eqx.filter_grad(
-    lambda m: jnp.sum(quantize_params(m, 2, rules=(Rule(r'/weight$', 0),))(image) ** 2)
-  )(model)
-  assert np.abs(grad.layers[2].weight).max() > 0
 
 
-def test_what_is_not_allowed_is_named(net):
-  params, _ = net
-  with pytest.raises(ValueError, match="rule 'stm' matches no parameter.*stem/kernel"):
-    quantize_params(params, 2, rules=(Rule('stm', -1), *DEFAULT_RULES))
-  with pytest.raises(ValueError, match=r'head/kernel \(12, 5\): bits=9'):
-    quantize_params({'head': params['head']}, 9)
-  with pytest.raises(ValueError, match=r'stem/bias \(8,\): channel_axis=3'):
-    quantize_params(params, 2, rules=(Rule('stem/bias', 3),))
+@pytest.mark.parametrize(
+  'bits, message',
+  [
+    (0, 'bits=0; allowed: an integer, 1 to 8, or 32'),
+    (9, 'bits=9; allowed'),
+    (-3, 'bits=-3; allowed'),
+    (4.9, 'bits=4.9; allowed'),
+    (4.0, 'bits=4.0; allowed'),
+    (True, 'bits=True; allowed'),
+    (np.True_, 'bits=.*True.*; allowed'),
+    ('4', "bits='4'; allowed"),
+    (jnp.asarray(9), 'bits=9; allowed'),
+    (jnp.float32(4), r'bits is float32\[\]; allowed: an integer'),
+    (jnp.asarray([4]), r'bits has shape \(1,\); allowed: a scalar'),
+    ({'stem': 4, 'grouped': 4}, "bits has none for 'head/kernel'"),
+    ({'stm': 4}, r"bits\['stm'\] names no parameter; allowed: .*stem/kernel"),
+    ({'stem': 0, 'grouped': 4, 'head': 4}, r"bits\['stem'\]=0; allowed"),
+  ],
+)
+def test_bits_that_are_none_are_named(params, plan, bits, message):
+  with pytest.raises(ValueError, match=message):
+    quantize_params(params, bits, plan)
+  with pytest.raises(ValueError, match=message):
+    quant.model_size(plan, bits)
+
+
+def _over_two(function, *specs, **options):
+  auto = (jax.sharding.AxisType.Auto,)
+  mesh = jax.make_mesh((2,), ('split',), axis_types=auto, devices=jax.devices()[:2])
+  return jax.shard_map(function, mesh=mesh, in_specs=specs[:1], out_specs=specs[1], **options)
+
+
+@pytest.mark.parametrize('step', ['gaussian', 'absmax'])
+@pytest.mark.parametrize('bits', [1, 2, 4])
+def test_steps_of_a_kernel_split_over_devices_are_those_of_the_whole(step, bits):
+  kernel = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 8, 6)), jnp.float32)
+  kernel *= jnp.linspace(0.1, 3, 8)[:, None]
+  quantize = functools.partial(fake_quantize, bits=bits, step=step)
+  inputs, outputs = PartitionSpec(None, None, 'split'), PartitionSpec(None, None, None, 'split')
+  whole = quantize(kernel)
+  by_input = _over_two(lambda w: quantize(w, axis_name='split'), inputs, inputs)(kernel)
+  np.testing.assert_allclose(by_input, whole, rtol=1e-5)
+  by_output = _over_two(lambda w: quantize(w, axis_name=()), outputs, outputs)(kernel)
+  np.testing.assert_allclose(by_output, whole, rtol=1e-5)
+  with pytest.raises(ValueError, match='axis_name=None for an array .* mesh axes split'):
+    _over_two(quantize, inputs, inputs)(kernel)
+  with pytest.raises(ValueError, match="step='mse' with axis_name='split'"):
+    fake_quantize(kernel, 4, step='mse', axis_name='split')
+
+
+def test_a_tree_split_over_devices():
+  params = {'kernel': jnp.asarray(np.random.default_rng(2).normal(size=(8, 6)), jnp.float32)}
+  layers = trace_layers(lambda p, x: x @ p['kernel'], params, jnp.ones((2, 8)))
+  plan = quant.plan_weights(layers)
+  spec = {'kernel': PartitionSpec('split')}
+
+  def local(params):
+    return quantize_params(params, 3, plan, axis_name='split')
+
+  found = _over_two(local, spec, spec)(params)
+  np.testing.assert_allclose(found['kernel'], fake_quantize(params['kernel'], 3), rtol=1e-5)
+  # Shards are told by their shape, whether JAX knows what differs between devices or not.
+  with pytest.raises(ValueError, match=r'kernel has shape \(4, 6\); allowed: \(8, 6\).*axis_name'):
+    _over_two(lambda p: quantize_params(p, 3, plan), spec, spec, check_vma=False)(params)

@@ -21,13 +21,14 @@ QUANTIZATION = dict(
 def test_quantizer_is_that_of_the_config():
   quantizer = training.quantizer_from_config(QUANTIZATION)
   assert quantizer.levels == 'mid_rise' and quantizer.step == 'absmax' and quantizer.clip_gradient
-  paths = ('unit0/conv/kernel', 'unit1/conv/kernel', 'head/kernel', 'head/bias')
-  leaves = {path: jax.ShapeDtypeStruct((3, 4), jnp.float32) for path in paths}
-  bits = quantizer.leaf_bits(leaves, 2)
+  assert quantizer.granularity == 'layer'
+  plan = models.weight_plan(models.create('plain', num_classes=10), (28, 28, 1), quantizer)
+  bits = quant.bits_by_path(plan, 2)
+  paths = ('unit0/conv/kernel', 'unit1/conv/kernel', 'head/dense/kernel', 'head/dense/bias')
   assert [bits[path] for path in paths] == [8, 2, 32, 32]
-  assert all(rule.output_axes == () for rule in quantizer.rules)
+  assert all(leaf.output_axes == () for leaf in plan.quantized)
   plain = training.quantizer_from_config({**QUANTIZATION, 'per_channel': True, 'layer_bits': ()})
-  assert plain.rules == quant.DEFAULT_RULES
+  assert plain.rules == () and plain.granularity == 'channel'
 
 
 @pytest.mark.parametrize('entry', ['head', 'head=9', '(=8', 'head=many', '=8'])
@@ -48,8 +49,9 @@ def test_a_member_is_read_from_config_record_and_variables(tmp_path):
   member = training.load_member(tmp_path, 'one')
   jax.tree.map(np.testing.assert_array_equal, member.variables, variables)
   assert member.record == record and member.bits == 2 and member.model == model
-  assert member.quantizer == training.quantizer_from_config(QUANTIZATION)
-  expected = training.accuracy(model, variables, 2, member.dataset, member.quantizer)
+  quantizer = training.quantizer_from_config(QUANTIZATION)
+  assert member.plan == models.weight_plan(model, (28, 28, 1), quantizer)
+  expected = training.accuracy(model, variables, 2, member.dataset, quantizer)
   assert member.test_accuracy() == expected
   with pytest.raises(KeyError, match='allowed: one'):
     training.load_member(tmp_path, 'two')

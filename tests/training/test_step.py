@@ -6,9 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from cnnopt_jax import data, training
+from cnnopt_jax import data, models, quant, training
 from cnnopt_jax.kernels import conv
 from cnnopt_jax.quant import quantize_params
+from cnnopt_jax.workload import trace_layers
 
 
 def take_steps(setting, dataset, members, count, model=None):
@@ -39,6 +40,7 @@ def test_equals_sgd_written_out(setting, dataset, bits):
   start = pick(training.init_state(setting.model, recipe, members, dataset.image_shape), 0)
   params, stats, momentum = start.params, start.statistics, None
   rng = np.random.default_rng(1)
+  plan = models.weight_plan(setting.model, dataset.image_shape)
   losses = []
   for t in range(5):
     images, labels = dataset.train.get(rng.integers(0, len(dataset.train), (1, 32)))
@@ -47,7 +49,7 @@ def test_equals_sgd_written_out(setting, dataset, bits):
     x = (x.astype(jnp.float32) - 60) / 70
 
     def loss_fn(params):
-      quantized = quantize_params(params, bits)
+      quantized = quantize_params(params, bits, plan)
       logits, new = setting.model.apply(
         {'params': quantized, **stats},  # noqa: B023
         x,  # noqa: B023
@@ -80,8 +82,9 @@ def test_equals_sgd_written_out(setting, dataset, bits):
 
 def test_optimizer_is_optax_sgd(setting):
   params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2)}
+  layers = trace_layers(lambda p, x: x @ p['kernel'] + p['bias'], params, jnp.ones((1, 2)))
   grads = jax.tree.map(lambda p: 0.3 * p, params)
-  ours = training.make_optimizer(setting.recipe)
+  ours = training.make_optimizer(setting.recipe, quant.plan_weights(layers))
   theirs = optax.chain(
     optax.add_decayed_weights(5e-4, mask={'kernel': True, 'bias': False}),
     optax.sgd(optax.cosine_decay_schedule(0.2, 24), momentum=0.9, nesterov=True),

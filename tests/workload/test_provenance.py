@@ -224,7 +224,11 @@ def test_other_networks_weights_are_data():
 
 
 def test_origins_by_hand():
-  w, b, x = Operand(parameter('w', 12), 12), Operand(parameter('b', 3), 3), Operand(data(12), 12)
+  w, b, x = (
+    Operand(parameter('w', (12,)), 12),
+    Operand(parameter('b', (3,)), 3),
+    Operand(data(12), 12),
+  )
   bits = Operand(data(1), 1)
   assert free_origin('mul', [w, bits], 12).leaf.path == 'w'
   assert free_origin('mul', [w, bits], 12).width == 1

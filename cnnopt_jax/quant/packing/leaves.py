@@ -1,0 +1,246 @@
+"""One quantized array as bytes: its codes, its steps, and what they mean."""
+
+import dataclasses
+import functools
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from cnnopt_jax.quant import gaussian
+from cnnopt_jax.quant.packing import codes as coding
+
+PackedLevels = Literal['mid_tread', 'mid_rise', 'twos_complement']
+
+PACKED_LEVELS = ('mid_tread', 'mid_rise', 'twos_complement')
+
+
+@struct.dataclass
+class PackedLeaf:
+  """A quantized array, its codes without gaps in bytes.
+
+  With u_i the N = prod(shape) codes in row-major order, d_c the steps, c(i) the place of element i
+  along `output_axes`, K the number of levels and z the code of zero:
+
+      value_i = (u_i - z) d_c(i), computed in the steps' type and rounded to `dtype`,
+      with u_i in 0, ..., K - 1
+
+      'mid_tread':        K = 2**bits - 1   z = 2**(bits - 1) - 1     integers -n..n
+      'mid_rise':         K = 2**bits       z = 2**(bits - 1) - 1/2   odd halves -n..n
+      'twos_complement':  K = 2**bits       z = 2**(bits - 1)         integers, one more below zero
+
+      codes.size = ceil(N / 5) if K = 3 (`pack_ternary`), ceil(N bits / 8) else (`pack_codes`)
+      steps.size = prod(shape[axis] for axis in output_axes)
+
+  `fake_quantize` makes the first two kinds; the third is that of qwix. A zero has no sign.
+
+  Attributes:
+    codes: uint8 [bytes].
+    steps: distance between neighbouring levels of each channel, [steps], in row-major order of the
+      output axes; float32, or float64 for values of float64.
+    shape: of the values.
+    dtype: the name of the values' type.
+    bits: 1 to 8.
+    levels: one of `PACKED_LEVELS`.
+    output_axes: axes that have a step of their own, rising, from 0 up; () for a single step.
+  """
+
+  codes: jax.Array
+  steps: jax.Array
+  shape: tuple[int, ...] = struct.field(pytree_node=False)
+  dtype: str = struct.field(pytree_node=False)
+  bits: int = struct.field(pytree_node=False)
+  levels: str = struct.field(pytree_node=False)
+  output_axes: tuple[int, ...] = struct.field(pytree_node=False)
+
+  @property
+  def size(self) -> int:
+    """Number of values."""
+    return math.prod(self.shape)
+
+  @property
+  def num_steps(self) -> int:
+    """Number of steps."""
+    return math.prod(self.steps_shape)
+
+  @property
+  def steps_shape(self) -> tuple[int, ...]:
+    """Shape of the steps that broadcasts against the values."""
+    return _steps_shape(self.shape, self.output_axes)
+
+  @property
+  def zero(self) -> float:
+    """The code of zero, z."""
+    return code_of_zero(self.bits, self.levels)
+
+  @property
+  def codes_size(self) -> int:
+    """Bytes that the codes take."""
+    if self.is_ternary:
+      return coding.packed_ternary_size(self.size)
+    return coding.packed_size(self.size, self.bits)
+
+  @property
+  def is_ternary(self) -> bool:
+    """Whether there are three levels."""
+    return (self.bits, self.levels) == (2, 'mid_tread')
+
+
+class PackedStack(NamedTuple):
+  """One array whose slices along the first axis have a bitwidth each.
+
+  Attributes:
+    slices: in order; a slice left in float is an array.
+  """
+
+  slices: tuple[PackedLeaf | jax.Array, ...]
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of the whole array."""
+    return (len(self.slices), *self.slices[0].shape)
+
+
+Packed = PackedLeaf | PackedStack | jax.Array
+
+
+def parts(packed: Packed) -> tuple[PackedLeaf | jax.Array, ...]:
+  """The packed leaves and arrays that one array is made of."""
+  return packed.slices if isinstance(packed, PackedStack) else (packed,)
+
+
+def packed_levels(bits: int, levels: str) -> PackedLevels:
+  """The kind of levels that `fake_quantize` uses for its option `levels`."""
+  if levels == 'auto':
+    return 'mid_rise' if bits <= 2 else 'mid_tread'
+  return 'mid_rise' if levels == 'mid_rise' else 'mid_tread'
+
+
+def code_of_zero(bits: int, levels: str) -> float:
+  """The code that stands for zero, z of `PackedLeaf`; between two codes if none does."""
+  if levels == 'twos_complement':
+    return 2 ** (bits - 1)
+  return (gaussian.num_levels(bits, levels) - 1) / 2
+
+
+def pack_values(
+  values: jax.Array,
+  steps: jax.Array,
+  bits: int,
+  levels: PackedLevels,
+  output_axes: tuple[int, ...],
+) -> PackedLeaf:
+  """Packs values that lie on a grid.
+
+  Args:
+    values: quantized, floating point, any shape.
+    steps: of their grid, such as `quantization_step` returns; as many as `output_axes` keep.
+    bits: 1 to 8.
+    levels: the kind of grid.
+    output_axes: axes that have a step of their own; they may count from the end.
+
+  Returns:
+    The packed values: `unpack_leaf` gives them back bit for bit.
+
+  Raises:
+    ValueError: if a value is not on its grid, to the last bit.
+  """
+  values = jnp.asarray(values)
+  axes = tuple(sorted({axis % values.ndim for axis in output_axes}))
+  steps = jnp.asarray(steps).reshape(_steps_shape(values.shape, axes))
+  codes = _codes(values, steps, bits, levels)
+  leaf = of_codes(codes, steps, values.dtype, bits, levels, axes)
+  if not _same_bits(unpack_leaf(leaf), values):
+    raise ValueError(f'values are not multiples of their steps; allowed: {bits} bits, {levels}')
+  return leaf
+
+
+def of_codes(
+  codes: jax.Array,
+  steps: jax.Array,
+  dtype: Any,
+  bits: int,
+  levels: PackedLevels,
+  output_axes: tuple[int, ...],
+) -> PackedLeaf:
+  """Packs codes.
+
+  Args:
+    codes: integers of 0 to K - 1, of the shape of the values.
+    steps: as many as the output axes keep.
+    dtype: of the values.
+    bits: of `PackedLeaf`.
+    levels: of `PackedLeaf`.
+    output_axes: of `PackedLeaf`.
+
+  Returns:
+    The leaf.
+  """
+  dtype = jnp.dtype(dtype)
+  steps = jnp.ravel(steps).astype(jnp.promote_types(dtype, jnp.float32))
+  leaf = PackedLeaf(codes, steps, codes.shape, dtype.name, bits, levels, output_axes)
+  packed = coding.pack_ternary(codes) if leaf.is_ternary else coding.pack_codes(codes, bits)
+  return dataclasses.replace(leaf, codes=packed)
+
+
+def codes_of(leaf: PackedLeaf) -> jax.Array:
+  """The codes of a packed leaf, uint8 of the shape of its values; may be traced."""
+  if leaf.is_ternary:
+    return coding.unpack_ternary(leaf.codes, leaf.shape)
+  return coding.unpack_codes(leaf.codes, leaf.bits, leaf.shape)
+
+
+def unpack_leaf(packed: Packed) -> jax.Array:
+  """The values of a packed array, bit for bit those that were packed; may be traced.
+
+  Args:
+    packed: a packed leaf or stack; any other array passes through.
+
+  Returns:
+    The values.
+
+  Raises:
+    ValueError: if JAX has the leaf's type switched off, or there are too few or too many codes.
+  """
+  if isinstance(packed, PackedStack):
+    return jnp.stack([unpack_leaf(slice_) for slice_ in packed.slices])
+  if not isinstance(packed, PackedLeaf):
+    return packed
+  if jax.dtypes.canonicalize_dtype(packed.dtype).name != packed.dtype:
+    raise ValueError(f'dtype={packed.dtype}; allowed: with jax_enable_x64')
+  return _unpack(packed)
+
+
+@jax.jit
+def _unpack(leaf: PackedLeaf) -> jax.Array:
+  levels = codes_of(leaf).astype(leaf.steps.dtype) - leaf.zero
+  values = (levels * leaf.steps.reshape(leaf.steps_shape)).astype(leaf.dtype)
+  # `fake_quantize` adds a zero at its end: no value of its is -0.
+  return jnp.where(values == 0, jnp.zeros_like(values), values)
+
+
+@functools.partial(jax.jit, static_argnames=('bits', 'levels'))
+def _codes(values: jax.Array, steps: jax.Array, bits: int, levels: str) -> jax.Array:
+  """The codes of values on a grid, uint8; of a zero on a grid without zero, the first above it."""
+  ratio = values.astype(steps.dtype) / jnp.where(steps == 0, jnp.ones_like(steps), steps)
+  zero = code_of_zero(bits, levels)
+  if levels == 'mid_rise':
+    code = jnp.floor(ratio) + (zero + 0.5)
+  else:
+    code = jnp.round(ratio) + zero
+  return jnp.clip(code, 0, gaussian.num_levels(bits, levels) - 1).astype(jnp.uint8)
+
+
+def _steps_shape(shape: tuple[int, ...], output_axes: tuple[int, ...]) -> tuple[int, ...]:
+  return tuple(n if axis in output_axes else 1 for axis, n in enumerate(shape))
+
+
+def _same_bits(a: jax.Array, b: jax.Array) -> bool:
+  """Whether two arrays are equal to the last bit; unlike ==, it tells zeros of either sign."""
+  one, other = (
+    np.ascontiguousarray(x).view(np.uint8) for x in (np.atleast_1d(a), np.atleast_1d(b))
+  )
+  return a.dtype == b.dtype and np.array_equal(one, other)

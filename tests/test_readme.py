@@ -21,9 +21,9 @@ def test_library_snippets_run_in_order(capsys):
   assert scope['grid'].shape == (2, 2, 2) and (scope['grid'].edp_js > 0).all()
   losses = np.asarray(scope['losses'])
   assert losses.shape == (6,) and len(set(losses.tolist())) == 6
-  assert len(np.unique(scope['kernels']['Conv_0']['kernel'][..., 0])) > 4  # 8 bits.
+  assert len(np.unique(scope['weights']['Conv_0']['kernel'][..., 0])) > 4  # 8 bits.
   np.testing.assert_array_equal(
-    scope['kernels']['Dense_0']['kernel'], scope['params']['Dense_0']['kernel']
+    scope['weights']['Dense_0']['kernel'], scope['params']['Dense_0']['kernel']
   )
   assert 512_000 / 1.02 <= scope['match'].size.total <= 512_000
   assert scope['pooled'].shape == (4, 16, 16, 16) and scope['y'].size == (32, 32)

@@ -33,9 +33,10 @@ def quantize_params(
     params: the pytree that the plan's network was traced with, of any library.
     bits: one bitwidth; or a pytree of them whose leaves have the paths of leaves or of subtrees of
       `params`, such as a tree of its structure, a prefix of it, or a dict by path, that covers all
-      that is quantized. Ints, or scalar integer arrays that may be traced; of a stack of layers
-      also an array [layers]; None or 32 for float. Where a rule fixes a leaf's bits that number
-      holds, but in the network that is float throughout: `bits` None, or one number that is 32.
+      that is quantized. Ints, or scalar integer arrays that may be traced; where the first axis has
+      steps of its own, as that of a stack of layers has, also an array along it; None or 32 for
+      float. Where a rule fixes a leaf's bits that number holds, but in the network that is float
+      throughout: `bits` None, or one number that is 32.
     plan: of the network.
     axis_name: mesh axes over which the input axes of kernels are split under `jax.shard_map`, as in
       `fake_quantize`.
@@ -133,17 +134,20 @@ def _check_bits(bits, where: str, leaf: LeafPlan | None = None) -> None:
   if bits is None:
     return
   shape = np.shape(bits)
-  if shape and leaf is not None and leaf.stack_axes and shape == leaf.shape[:1]:
+  along_first = leaf is not None and 0 in (leaf.output_axes or ()) or _is_stack(leaf)
+  if shape and along_first and leaf is not None and shape == leaf.shape[:1]:
     if not isinstance(bits, jax.core.Tracer):
       for one in np.asarray(bits):
         quantizers.validate_bits(one, f'bits{where}')
     return
   if shape:
-    allowed = (
-      'a scalar' if leaf is None or not leaf.stack_axes else f'a scalar or [{leaf.shape[0]}]'
-    )
+    allowed = f'a scalar or [{leaf.shape[0]}]' if leaf and along_first else 'a scalar'
     raise ValueError(f'bits{where} has shape {shape}; allowed: {allowed}')
   quantizers.validate_bits(bits, f'bits{where}')
+
+
+def _is_stack(leaf: LeafPlan | None) -> bool:
+  return leaf is not None and leaf.stack_axes > 0
 
 
 def _check_leaves(plan: WeightPlan, shapes: Mapping[str, tuple[int, ...]], axis_name) -> None:

@@ -142,7 +142,7 @@ def test_infinite_activations_are_clipped():
 def test_what_is_not_allowed():
   x = activations().astype(np.float32)
   for bits in (0, 9, 2.5, True):
-    with pytest.raises(ValueError, match='bits=.*allowed: 1 to 8, or 32'):
+    with pytest.raises(ValueError, match='bits=.*allowed: an integer, 1 to 8, or 32'):
       pact(x, 1.0, bits)
   with pytest.raises(ValueError, match=r'alpha.shape=\(5,\); allowed'):
     pact(x, np.ones(5, np.float32), 2)

@@ -219,7 +219,7 @@ def test_dtypes(dtype):
 def test_what_is_not_allowed():
   w = weights(dtype=np.float32)
   for bits in (0, 9, 16, 2.5, True):
-    with pytest.raises(ValueError, match='bits=.*allowed: 1 to 8, or 32'):
+    with pytest.raises(ValueError, match='bits=.*allowed: an integer, 1 to 8, or 32'):
       learned_quantize(w, 1.0, bits)
   for levels in ('twos_complement', 'mid_tread'):
     with pytest.raises(ValueError, match=f"bits=1 with levels='{levels}'.*allowed: 2 to 8"):

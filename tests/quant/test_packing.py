@@ -157,13 +157,11 @@ def test_what_cannot_be_packed_is_named():
     packing.pack({'a': params['a']}, bits, plan)
   with pytest.raises(ValueError, match=r'a/kernel.*the plan has \(3, 3, 5, 6\)'):
     packing.pack({**params, 'a': {'kernel': weights((3, 3, 5, 7))}}, bits, plan)
-  with pytest.raises(ValueError, match='b .*no bits; allowed'):
-    packing.pack(params, {'a/kernel': 4}, plan)
-  with pytest.raises(ValueError, match='b .*bits=4; allowed: 32'):
-    packing.pack(params, {**bits, 'b': 4}, plan)
-  with pytest.raises(ValueError, match='a/kernel.*bits=9; allowed: .*1 to 8'):
+  with pytest.raises(ValueError, match="bits has none for 'a/kernel'"):
+    packing.pack(params, {'b': 32}, plan)
+  with pytest.raises(ValueError, match="bits.'a/kernel'.=9; allowed: .*1 to 8"):
     packing.pack(params, {**bits, 'a/kernel': 9}, plan)
-  with pytest.raises(ValueError, match='a/kernel.*allowed: one for each slice'):
+  with pytest.raises(ValueError, match='a/kernel.*shape .2,.; allowed: a scalar'):
     packing.pack(params, {**bits, 'a/kernel': np.array([4, 4])}, plan)
   with pytest.raises(ValueError, match='a/kernel.*not all values are finite'):
     packing.pack({**params, 'a': {'kernel': weights().at[0].set(jnp.nan)}}, bits, plan)

@@ -178,7 +178,7 @@ def test_traced_32_bits_leave_every_number_as_it_is():
 
 
 @pytest.mark.parametrize('step', ['gaussian', 'mse', 'absmax'])
-@pytest.mark.parametrize('dtype, large', [('float16', 6e4), ('bfloat16', 3e38), ('float32', 3e38)])
+@pytest.mark.parametrize('dtype, large', [('float16', 6e4), ('bfloat16', 2e37), ('float32', 2e37)])
 def test_levels_stay_within_the_dtype(dtype, large, step):
   w = jnp.asarray([large, -large, large, large / 2], dtype)[:, None]
   for bits in BITS:

@@ -70,6 +70,48 @@ class Dataset:
   std: tuple[float, ...]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class PartSplit:
+  """Some images of a split.
+
+  Attributes:
+    whole: the split.
+    positions: of the images in it, int [N].
+  """
+
+  whole: Split
+  positions: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.positions)
+
+  def get(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """See `Split.get`."""
+    return self.whole.get(self.positions[indices])
+
+
+def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Split]:
+  """Sets training images aside, for choices that must not be made by the test images.
+
+  Args:
+    dataset: to take them from.
+    count: how many; always the same ones, drawn at random.
+
+  Returns:
+    The data set without them, and they.
+
+  Raises:
+    ValueError: if there are not more.
+  """
+  if not 0 < count < len(dataset.train):
+    raise ValueError(f'count={count}; allowed: 1 to {len(dataset.train) - 1} training images')
+  order = np.random.default_rng(0).permutation(len(dataset.train))
+  # In the order of the split, which a file reads fastest.
+  held, kept = np.sort(order[:count]), np.sort(order[count:])
+  rest = dataclasses.replace(dataset, train=PartSplit(dataset.train, kept))
+  return rest, PartSplit(dataset.train, held)
+
+
 def in_memory(
   name: str, train: ArraySplit, test: ArraySplit, num_classes: int, where: str
 ) -> Dataset:

@@ -1,10 +1,10 @@
 """Few-bit weights: quantizers, quantized parameter trees, model size, real bytes.
 
-Bits are spent on the layers that need them by `sensitivity` and `allocation`; `packing` holds what
-lies under `pack` and `save`.
+`packing` holds what lies under `pack` and `save`.
 """
 
 from cnnopt_jax.quant.activations import learned_quantize_activations, pact
+from cnnopt_jax.quant.allocation import Allocation, FewestBits, allocate, fewest_bits
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS, GaussianQuantizer, gaussian_quantizer
 from cnnopt_jax.quant.groups import group_steps, grouped_fake_quantize
 from cnnopt_jax.quant.learned import (
@@ -29,6 +29,7 @@ from cnnopt_jax.quant.packing import (
   unpack,
 )
 from cnnopt_jax.quant.plan import (
+  GAUSSIAN,
   GRANULARITIES,
   LeafPlan,
   Quantizer,
@@ -46,14 +47,25 @@ from cnnopt_jax.quant.quantizers import (
   quantization_step,
   validate_bits,
 )
+from cnnopt_jax.quant.sensitivity import (
+  BitwidthCosts,
+  HessianTraces,
+  first_order_sensitivity,
+  hessian_sensitivity,
+  hessian_traces,
+  loss_change,
+  losses_at_bits,
+)
 from cnnopt_jax.quant.size import (
   ACCOUNTINGS,
   COSTS,
   Accounting,
   BudgetError,
+  LeafSizes,
   ModelSize,
   WidthMatch,
   bit_operations,
+  leaf_sizes,
   match_width,
   model_size,
 )
@@ -64,6 +76,7 @@ __all__ = [
   'ACCOUNTINGS',
   'BITS',
   'COSTS',
+  'GAUSSIAN',
   'GRANULARITIES',
   'IDENTITY_BITS',
   'LEARNED_LEVELS',
@@ -71,9 +84,14 @@ __all__ = [
   'STEPS',
   'TERNARY_BITS',
   'Accounting',
+  'Allocation',
+  'BitwidthCosts',
   'BudgetError',
+  'FewestBits',
   'GaussianQuantizer',
+  'HessianTraces',
   'LeafPlan',
+  'LeafSizes',
   'ModelSize',
   'PackedLeaf',
   'PackedParams',
@@ -81,23 +99,31 @@ __all__ = [
   'Rule',
   'WeightPlan',
   'WidthMatch',
+  'allocate',
   'average_bits',
   'bit_operations',
   'bits_by_path',
   'element_wise_gradient_scaling',
   'export',
   'fake_quantize',
+  'fewest_bits',
   'file_size',
+  'first_order_sensitivity',
   'from_qwix',
   'gaussian_quantizer',
   'group_steps',
   'grouped_fake_quantize',
+  'hessian_sensitivity',
+  'hessian_traces',
   'initial_step',
+  'leaf_sizes',
   'learned_quantize',
   'learned_quantize_activations',
   'level_range',
   'load',
   'load_metadata',
+  'loss_change',
+  'losses_at_bits',
   'match_width',
   'model_size',
   'pack',

@@ -21,7 +21,7 @@ def grouped_fake_quantize(
   group_size: int,
   channel_axis: quantizers.ChannelAxis = -1,
   levels: quantizers.Levels = 'auto',
-  step: quantizers.Step = 'gaussian',
+  step: quantizers.Step = 'mse',
   clip_gradient: bool = False,
 ) -> jax.Array:
   """`fake_quantize` with a step for every `group_size` consecutive inputs of a channel.

@@ -61,13 +61,17 @@ class Quantizer(NamedTuple):
   rules: tuple[Rule, ...] = ()
   granularity: str = 'channel'
   levels: str = 'auto'
-  step: str = 'gaussian'
+  step: str = 'mse'
   clip_gradient: bool = False
 
   @property
   def options(self) -> dict[str, Any]:
     """The keyword arguments of `fake_quantize`."""
     return {name: getattr(self, name) for name in ('levels', 'step', 'clip_gradient')}
+
+
+# The paper's step. In training it is as accurate as 'mse' and takes less time in every step.
+GAUSSIAN = Quantizer(step='gaussian')
 
 
 class LeafPlan(NamedTuple):

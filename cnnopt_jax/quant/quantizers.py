@@ -47,7 +47,7 @@ def fake_quantize(
   *,
   channel_axis: ChannelAxis = -1,
   levels: Levels = 'auto',
-  step: Step = 'gaussian',
+  step: Step = 'mse',
   clip_gradient: bool = False,
   axis_name: AxisName = None,
 ) -> jax.Array:
@@ -114,7 +114,7 @@ def quantization_step(
   *,
   channel_axis: ChannelAxis = -1,
   levels: Levels = 'auto',
-  step: Step = 'gaussian',
+  step: Step = 'mse',
   axis_name: AxisName = None,
 ) -> jax.Array:
   """Distance between neighbouring levels of `fake_quantize` with the same arguments.

@@ -1,6 +1,6 @@
 """Model size in bits, and the width multiplier that meets a size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,6 +108,48 @@ def model_size(plan: WeightPlan, bits: Any, accounting: str = 'stored') -> Model
     terms[term] += numbers
     terms['scales'] += scales
   return ModelSize(**terms)
+
+
+class LeafSizes(NamedTuple):
+  """What each of L leaves takes at each of B bitwidths: what `allocate` weighs.
+
+  Attributes:
+    paths: of the leaves that are quantized at the call's bits, [L].
+    bits: the bitwidths, [B].
+    sizes: bits of size, steps included, int64 [L, B].
+    rest: bits that all other leaves take.
+  """
+
+  paths: tuple[str, ...]
+  bits: tuple[int, ...]
+  sizes: np.ndarray
+  rest: int
+
+
+def leaf_sizes(plan: WeightPlan, bits: Sequence[int], accounting: str = 'stored') -> LeafSizes:
+  """The size of each leaf that a plan quantizes, leaf by leaf and bitwidth by bitwidth.
+
+      found = leaf_sizes(plan, (2, 4))
+      model_size(plan, dict.fromkeys(found.paths, 4)).total == found.rest + found.sizes[:, 1].sum()
+
+  Args:
+    plan: of the network.
+    bits: bitwidths, 1 to 8 or 32.
+    accounting: as in `model_size`.
+
+  Returns:
+    The sizes.
+
+  Raises:
+    ValueError: as `model_size`.
+  """
+  counted, levels = ACCOUNTINGS[accounting], plan.quantizer.levels
+  leaves = [leaf for leaf in plan.quantized if leaf.bits is None]
+  sizes = [[sum(_leaf_size(leaf, b, counted, levels)) for b in bits] for leaf in leaves]
+  paths = tuple(leaf.path for leaf in leaves)
+  total = model_size(plan, dict.fromkeys(paths, bits[0]), accounting).total
+  table = np.asarray(sizes, np.int64).reshape(len(leaves), len(bits))
+  return LeafSizes(paths, tuple(bits), table, total - int(table[:, 0].sum()))
 
 
 def packed_bits(count: int, bits: int, levels: str) -> int:

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from cnnopt_jax import compilation, data, models
 from cnnopt_jax.kernels import platforms
-from cnnopt_jax.quant import Quantizer, WeightPlan, quantize_params
+from cnnopt_jax.quant import GAUSSIAN, Quantizer, WeightPlan, quantize_params
 from cnnopt_jax.training.placement import over_members
 from cnnopt_jax.workload import path_string
 
@@ -42,7 +42,7 @@ class Recipe(NamedTuple):
   flip: bool = False
   mean: tuple[float, ...] = (0.0,)
   std: tuple[float, ...] = (255.0,)
-  quantizer: Quantizer = Quantizer()
+  quantizer: Quantizer = GAUSSIAN
 
 
 class Members(NamedTuple):

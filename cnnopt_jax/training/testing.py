@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from cnnopt_jax import compilation, data, models
 from cnnopt_jax.kernels import platforms
-from cnnopt_jax.quant import Quantizer, quantize_params
+from cnnopt_jax.quant import GAUSSIAN, Quantizer, quantize_params
 from cnnopt_jax.training.placement import Placement, over_members
 
 _BATCH_SIZE = 500
@@ -76,7 +76,7 @@ def accuracies(
   variables: Mapping[str, Any],
   bits: chex.Array | None,
   dataset: data.Dataset,
-  quantizer: Quantizer = Quantizer(),
+  quantizer: Quantizer = GAUSSIAN,
   *,
   devices: Sequence[jax.Device] | None = None,
   batch_size: int = _BATCH_SIZE,
@@ -113,7 +113,7 @@ def accuracy(
   variables: Mapping[str, Any],
   bits: chex.Numeric | None,
   dataset: data.Dataset,
-  quantizer: Quantizer = Quantizer(),
+  quantizer: Quantizer = GAUSSIAN,
   *,
   batch_size: int = _BATCH_SIZE,
 ) -> float:

@@ -93,12 +93,13 @@ def _recipe(setting: Setting, epochs: int) -> training.Recipe:
     flip=config.flip,
     mean=dataset.mean,
     std=dataset.std,
+    quantizer=quant.GAUSSIAN,
   )
 
 
 def inference_variables(setting: Setting, state: training.TrainState) -> list[dict[str, Any]]:
   """Variables that every member infers with: its weights are quantized."""
-  plan = models.weight_plan(setting.model, setting.dataset.image_shape)
+  plan = models.weight_plan(setting.model, setting.dataset.image_shape, quant.GAUSSIAN)
   found = []
   for i in range(len(setting.config.seeds)):
     params, others = jax.tree.map(operator.itemgetter(i), (state.params, state.statistics))

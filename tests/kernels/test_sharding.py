@@ -81,7 +81,7 @@ def test_a_quantized_network_with_virtual_maps_trains_on_two_devices():
     'vgg8', num_classes=10, width_multiplier=0.25, plan=('conv1_1', 'conv2_1', 'conv2_2')
   )
   variables = jax.jit(model.init)(jax.random.key(1), images)
-  plan = models.weight_plan(model, (16, 16, 3))
+  plan = models.weight_plan(model, (16, 16, 3), quant.GAUSSIAN)
 
   def loss(params, images):
     params = quant.quantize_params(params, 3, plan)

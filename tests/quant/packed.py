@@ -69,6 +69,9 @@ def packed_net():
   """Parameters, their plan, packed parameters, images."""
   x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 6, 3)), jnp.float32)
   params = jax.jit(Net().init)(jax.random.key(0), x)['params']
-  plan = plan_weights(trace_layers(apply, params, x), Quantizer(levels='mid_tread'))
+  quantizer = Quantizer(levels='mid_tread', step='gaussian')
+  plan = plan_weights(trace_layers(apply, params, x), quantizer)
+    trace_layers(apply, params, x), Quantizer(levels='mid_tread', step='gaussian')
+  )
   packed = packing.pack(params, bits_by_path(plan, BITS), plan)
   return params, plan, packed, x

@@ -7,8 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnopt_jax.quant import STEPS, fake_quantize
-from cnnopt_jax.quant.groups import group_steps, grouped_fake_quantize
+from cnnopt_jax import quant
+from cnnopt_jax.quant import group_steps
+
+# A step that follows from the weights alone: that of a search may differ by its tolerance.
+fake_quantize = functools.partial(quant.fake_quantize, step='gaussian')
+grouped_fake_quantize = functools.partial(quant.grouped_fake_quantize, step='gaussian')
+STEPS = ('gaussian', 'absmax')
 
 OPTIONS = ('channel_axis', 'levels', 'step', 'clip_gradient')
 jitted = jax.jit(grouped_fake_quantize, static_argnames=('group_size', *OPTIONS))

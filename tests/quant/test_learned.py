@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from cnnopt_jax.quant import BITS, fake_quantize, quantization_step
+from cnnopt_jax import quant
+from cnnopt_jax.quant import BITS
 from cnnopt_jax.quant.learned import (
   LEARNED_LEVELS,
   element_wise_gradient_scaling,
@@ -17,6 +18,9 @@ from cnnopt_jax.quant.learned import (
   level_range,
   step_gradient_scale,
 )
+
+fake_quantize = functools.partial(quant.fake_quantize, step='gaussian')
+quantization_step = functools.partial(quant.quantization_step, step='gaussian')
 
 # The paper's two grids, and those of `fake_quantize` by their definition: lowest and highest level.
 RANGES = {

@@ -107,7 +107,8 @@ def test_axes(axes):
   w = weights()
   step = 'mse' if axes == (0, 3) else 'gaussian'
   leaf, values = pack_one(w, 3, axes, step=step)
-  assert_same_bits(values, fake_quantize(w, 3, channel_axis=axes, step=step))
+  # Two programs may round a sum, and so a step, otherwise.
+  np.testing.assert_allclose(values, fake_quantize(w, 3, channel_axis=axes, step=step), rtol=1e-6)
   assert leaf.steps.size == math.prod(w.shape[axis] for axis in axes)
   scalar = jnp.float32(0.3)
   assert_same_bits(pack_one(scalar, 3, ())[1], fake_quantize(scalar, 3, channel_axis=()))

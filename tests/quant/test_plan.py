@@ -1,5 +1,7 @@
 """What plans say of networks of other libraries, and that quantizer and size go by them."""
 
+import functools
+
 import equinox as eqx
 import haiku as hk
 import jax
@@ -11,10 +13,14 @@ from flax import nnx
 from jax import lax
 
 from cnnopt_jax import quant
-from cnnopt_jax.quant import Quantizer, Rule
+from cnnopt_jax.quant import GAUSSIAN, Rule
 from cnnopt_jax.workload import path_string, trace_layers
 
 KEY = jax.random.key(0)
+
+# The step that compiles soonest: which one does not matter here.
+Quantizer = functools.partial(quant.Quantizer, step='gaussian')
+gaussian = functools.partial(quant.fake_quantize, step='gaussian')
 
 
 def _linen(module, *inputs):
@@ -204,7 +210,7 @@ LAYOUTS = {
 def test_steps_used_are_steps_counted(name):
   make, expected = LAYOUTS[name]
   apply, params, inputs = make()
-  plan = quant.plan_weights(trace_layers(apply, params, *inputs))
+  plan = quant.plan_weights(trace_layers(apply, params, *inputs), GAUSSIAN)
   assert {leaf.path: leaf.output_axes for leaf in plan.quantized} == expected
   quantized = quant.quantize_params(params, 2, plan)
   steps = 0
@@ -215,7 +221,7 @@ def test_steps_used_are_steps_counted(name):
       assert after is before, path
       continue
     axes = expected[path]
-    np.testing.assert_array_equal(after, quant.fake_quantize(before, 2, channel_axis=axes))
+    np.testing.assert_array_equal(after, gaussian(before, 2, channel_axis=axes))
     # At most four levels for each output feature, and steps as many as features.
     rows = np.moveaxis(np.asarray(after), axes, range(len(axes)))
     rows = rows.reshape(int(np.prod(rows.shape[: len(axes)])), -1)
@@ -233,7 +239,7 @@ def test_roles_of_a_stack_and_of_an_embedding():
   assert roles['stack/LayerNorm_0/scale'] == roles['stack/LayerNorm_0/bias'] == 'norm'
   assert roles['stack/Dense_0/bias'] == 'bias'
   apply, params, inputs = LAYOUTS['linen, tied embedding'][0]()
-  plan = quant.plan_weights(trace_layers(apply, params, *inputs))
+  plan = quant.plan_weights(trace_layers(apply, params, *inputs), GAUSSIAN)
   size = quant.model_size(plan, 4)
   assert size.others == 32 * 40 and size.weights == 4 * 16
   by_hand = quant.plan_weights(
@@ -242,14 +248,14 @@ def test_roles_of_a_stack_and_of_an_embedding():
   size = quant.model_size(by_hand, 8)
   assert size.others == 4 * 40 and size.scales == 32 * (10 + 4)
   quantized = quant.quantize_params(params, 8, by_hand)['table']['embedding']
-  expected = quant.fake_quantize(params['table']['embedding'], 4, channel_axis=0)
+  expected = gaussian(params['table']['embedding'], 4, channel_axis=0)
   np.testing.assert_array_equal(quantized, expected)
 
 
 def test_heads_of_unlike_scale_keep_their_precision():
   apply, params, inputs = LAYOUTS['linen, attention'][0]()
   params['query']['kernel'] *= jnp.asarray([1.0, 1e-3, 1e-3, 1e-3])[:, None]
-  plan = quant.plan_weights(trace_layers(apply, params, *inputs))
+  plan = quant.plan_weights(trace_layers(apply, params, *inputs), GAUSSIAN)
   kernel = params['query']['kernel']
   error = quant.quantize_params(params, 4, plan)['query']['kernel'] - kernel
   relative = jnp.linalg.norm(error, axis=(0, 2)) / jnp.linalg.norm(kernel, axis=(0, 2))
@@ -258,12 +264,12 @@ def test_heads_of_unlike_scale_keep_their_precision():
 
 def test_a_stack_takes_a_bitwidth_for_each_layer():
   apply, params, inputs = LAYOUTS['linen, stack'][0]()
-  plan = quant.plan_weights(trace_layers(apply, params, *inputs))
+  plan = quant.plan_weights(trace_layers(apply, params, *inputs), GAUSSIAN)
   bits = {'stack/Dense_0': jnp.asarray([2, 4, 32]), 'stack/Dense_1': 8}
   quantized = jax.jit(lambda p, b: quant.quantize_params(p, b, plan))(params, bits)
   for name, layers in (('Dense_0', (2, 4, 32)), ('Dense_1', (8, 8, 8))):
     kernel = params['stack'][name]['kernel']
-    expected = [quant.fake_quantize(kernel[i], b) for i, b in enumerate(layers)]
+    expected = [gaussian(kernel[i], b) for i, b in enumerate(layers)]
     np.testing.assert_allclose(quantized['stack'][name]['kernel'], expected, rtol=1e-6)
   size = quant.model_size(plan, bits)
   elements, channels = 12 * 24, (12, 24)  # Dense_0 has 12 features, Dense_1 24.
@@ -291,14 +297,14 @@ def test_rules_of_first_and_last_layer():
   plan = quant.plan_weights(layers, Quantizer(rules))
   quantized = quant.quantize_params(params, 2, plan)
   expected = {
-    'stem': quant.fake_quantize(params['stem']['kernel'], 8),
+    'stem': gaussian(params['stem']['kernel'], 8),
     'head': params['head']['kernel'],
-    'depthwise': quant.fake_quantize(params['depthwise']['kernel'], 2, channel_axis=None),
-    'grouped': quant.fake_quantize(params['grouped']['kernel'], 2),
+    'depthwise': gaussian(params['depthwise']['kernel'], 2, channel_axis=None),
+    'grouped': gaussian(params['grouped']['kernel'], 2),
   }
   for name, value in expected.items():
     np.testing.assert_array_equal(quantized[name]['kernel'], value)
-  bias = quant.fake_quantize(params['stem']['bias'], 3, channel_axis=0)
+  bias = gaussian(params['stem']['bias'], 3, channel_axis=0)
   np.testing.assert_array_equal(quantized['stem']['bias'], bias)
   bits = quant.bits_by_path(plan, 2)
   assert [bits[f'{name}/kernel'] for name in expected] == [8, 32, 2, 2]
@@ -325,7 +331,7 @@ def test_layer_granularity():
   kernel = params['grouped']['kernel']
   np.testing.assert_array_equal(
     quant.quantize_params(params, 4, plan)['grouped']['kernel'],
-    quant.fake_quantize(kernel, 4, channel_axis=None, step='absmax'),
+    gaussian(kernel, 4, channel_axis=None, step='absmax'),
   )
   apply, params, inputs = LAYOUTS['linen, stack'][0]()
   stack = quant.plan_weights(trace_layers(apply, params, *inputs), Quantizer(granularity='layer'))
@@ -371,14 +377,14 @@ def test_axes_that_the_program_does_not_tell_are_asked_for():
     lambda p, x: x @ p['w'].reshape(4, 6), {'w': jnp.ones(24)}, jnp.ones((1, 4))
   )
   with pytest.raises(ValueError, match=r'w \(24,\): the program does not tell.*output_axes'):
-    quant.plan_weights(layers)
+    quant.plan_weights(layers, GAUSSIAN)
   plan = quant.plan_weights(layers, Quantizer((Rule('w', output_axes=()),)))
   assert plan.leaves[0].steps == 1
 
 
 def test_trees_that_are_not_the_plans_are_refused():
   params, layers = _net()
-  plan = quant.plan_weights(layers)
+  plan = quant.plan_weights(layers, GAUSSIAN)
   with pytest.raises(ValueError, match="params has no 'stem/bias'"):
     quant.quantize_params({k: v for k, v in params.items() if k != 'stem'}, 2, plan)
   with pytest.raises(ValueError, match=r'head/kernel has shape \(7, 5\); allowed: \(6, 5\)'):

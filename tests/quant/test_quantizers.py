@@ -63,7 +63,7 @@ def test_is_the_nearest_level(bits, levels, step):
 @pytest.mark.parametrize('bits, levels', KINDS)
 def test_gaussian_step_is_the_table_times_the_root_mean_square(bits, levels):
   w = weights() + 0.3
-  steps = quantization_step(w, bits, levels=levels)
+  steps = quantization_step(w, bits, levels=levels, step='gaussian')
   if bits == 1:
     expected = 2 * np.mean(np.abs(w), (0, 1, 2))
   else:
@@ -78,7 +78,7 @@ def test_gaussian_distortion_is_that_of_the_table():
   w = np.random.default_rng(0).normal(size=(400_000, 1)).astype(np.float32)
   for bits in (1, 2, 3, 4):
     kind = 'mid_rise' if bits <= 2 else 'mid_tread'
-    error = np.mean(np.square(fake_quantize(w, bits) - w))
+    error = np.mean(np.square(fake_quantize(w, bits, step='gaussian') - w))
     np.testing.assert_allclose(error, gaussian_quantizer(bits, kind).distortion, rtol=0.02)
 
 
@@ -193,10 +193,11 @@ def test_what_is_idempotent():
     for bits in BITS:
       once = fake_quantize(w, bits, step=step)
       np.testing.assert_allclose(fake_quantize(once, bits, step=step), once, rtol=1e-5, atol=1e-6)
-  once = fake_quantize(w, 1)
-  np.testing.assert_allclose(fake_quantize(once, 1), once, rtol=1e-6)
-  once = fake_quantize(w, 4)
-  assert not np.allclose(fake_quantize(once, 4), once, rtol=1e-3)  # As its docstring says.
+  gaussian = functools.partial(fake_quantize, step='gaussian')
+  once = gaussian(w, 1)
+  np.testing.assert_allclose(gaussian(once, 1), once, rtol=1e-6)
+  once = gaussian(w, 4)
+  assert not np.allclose(gaussian(once, 4), once, rtol=1e-3)  # As its docstring says.
 
 
 def test_options_that_are_not_allowed_are_refused():
@@ -296,7 +297,7 @@ def test_spread_of_the_relative_error_falls_with_fan_in():
   rng = np.random.default_rng(0)
   for fan_in in (256, 2048):
     w = rng.normal(size=(fan_in, 4000)).astype(np.float32)
-    error = np.sum(np.square(fake_quantize(w, 2) - w), 0) / np.sum(np.square(w), 0)
+    error = np.sum(np.square(fake_quantize(w, 2, step='gaussian') - w), 0) / np.sum(np.square(w), 0)
     np.testing.assert_allclose(np.mean(error), distortion, rtol=0.01)
     # Four standard errors of a standard deviation over 4000 filters.
     np.testing.assert_allclose(np.std(error) * np.sqrt(fan_in), constant, rtol=4 / np.sqrt(8000))

@@ -111,3 +111,24 @@ def test_bit_operations_by_hand_and_their_match():
     assert match.cost == quant.bit_operations(match.layers, match.plan, few)
   with pytest.raises(ValueError, match="cost='macs'; allowed: size, bit_operations"):
     quant.match_width(layers_of, budget, 4, cost='macs')
+
+
+@pytest.mark.parametrize('accounting', quant.ACCOUNTINGS)
+@pytest.mark.parametrize('levels', ['auto', 'mid_tread'])
+def test_sizes_of_leaves_add_up(accounting, levels):
+  rules = (quant.Rule('unit0', 8),)
+  plan = net(1.0, levels=levels, rules=rules)
+  choices = (2, 3, 8, 32)
+  found = quant.leaf_sizes(plan, choices, accounting)
+  assert found.paths == ('head/dense/kernel', 'unit1/conv/kernel') and found.sizes.shape == (2, 4)
+  for first in range(4):
+    for second in range(4):
+      bits = dict(zip(found.paths, (choices[first], choices[second])))
+      total = found.rest + found.sizes[0, first] + found.sizes[1, second]
+      assert quant.model_size(plan, bits, accounting).total == total
+
+
+def test_three_levels_are_stored_five_to_a_byte():
+  plan = net(1.0, levels='mid_tread')
+  assert quant.model_size(plan, 2).weights == 8 * (-(-72 // 5) + -(-864 // 5) + 12)
+  assert quant.model_size(plan, 3).weights == 3 * WEIGHTS

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from cnnopt_jax import quant
-from cnnopt_jax.quant import Quantizer, Rule, fake_quantize, quantize_params
+from cnnopt_jax.quant import GAUSSIAN, Quantizer, Rule, fake_quantize, quantize_params
 from cnnopt_jax.workload import trace_layers
 
 
@@ -26,6 +26,8 @@ class Net(nn.Module):
 
 
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 6, 3)), jnp.float32)
+gaussian = functools.partial(fake_quantize, step='gaussian')
+
 KERNELS = ('stem/kernel', 'grouped/kernel', 'head/kernel')
 
 
@@ -40,7 +42,7 @@ def params():
 
 @pytest.fixture(scope='module')
 def plan(params):
-  return quant.plan_weights(trace_layers(apply, params, IMAGES))
+  return quant.plan_weights(trace_layers(apply, params, IMAGES), GAUSSIAN)
 
 
 def test_a_tree_of_bits_a_prefix_of_it_and_a_dict_by_path(params, plan):
@@ -53,7 +55,7 @@ def test_a_tree_of_bits_a_prefix_of_it_and_a_dict_by_path(params, plan):
     quantized = quantize_params(params, bits, plan)
     for name, few in (('stem', 4), ('head', 1)):
       np.testing.assert_array_equal(
-        quantized[name]['kernel'], fake_quantize(params[name]['kernel'], few)
+        quantized[name]['kernel'], gaussian(params[name]['kernel'], few)
       )
     assert quantized['grouped']['kernel'] is params['grouped']['kernel']
     assert quantized['norm']['scale'] is params['norm']['scale']
@@ -83,13 +85,13 @@ def test_vmap_over_bitwidths_works_as_it_reads(params, plan):
 
 def test_of_a_rule_and_a_traced_bitwidth(params):
   layers = trace_layers(apply, params, IMAGES)
-  plan = quant.plan_weights(layers, Quantizer((Rule('stem', 2),)))
+  plan = quant.plan_weights(layers, Quantizer((Rule('stem', 2),), step='gaussian'))
   eight = jax.jit(lambda p, b: quantize_params(p, b, plan))(params, 8)
   np.testing.assert_allclose(
-    eight['stem']['kernel'], fake_quantize(params['stem']['kernel'], 2), rtol=1e-6
+    eight['stem']['kernel'], gaussian(params['stem']['kernel'], 2), rtol=1e-6
   )
   np.testing.assert_allclose(
-    eight['head']['kernel'], fake_quantize(params['head']['kernel'], 8), rtol=1e-6
+    eight['head']['kernel'], gaussian(params['head']['kernel'], 8), rtol=1e-6
   )
 
 
@@ -140,20 +142,20 @@ def test_steps_of_a_kernel_split_over_devices_are_those_of_the_whole(step, bits)
   with pytest.raises(ValueError, match='axis_name=None for an array .* mesh axes split'):
     _over_two(quantize, inputs, inputs)(kernel)
   with pytest.raises(ValueError, match="step='mse' with axis_name='split'"):
-    fake_quantize(kernel, 4, step='mse', axis_name='split')
+    gaussian(kernel, 4, step='mse', axis_name='split')
 
 
 def test_a_tree_split_over_devices():
   params = {'kernel': jnp.asarray(np.random.default_rng(2).normal(size=(8, 6)), jnp.float32)}
   layers = trace_layers(lambda p, x: x @ p['kernel'], params, jnp.ones((2, 8)))
-  plan = quant.plan_weights(layers)
+  plan = quant.plan_weights(layers, GAUSSIAN)
   spec = {'kernel': PartitionSpec('split')}
 
   def local(params):
     return quantize_params(params, 3, plan, axis_name='split')
 
   found = _over_two(local, spec, spec)(params)
-  np.testing.assert_allclose(found['kernel'], fake_quantize(params['kernel'], 3), rtol=1e-5)
+  np.testing.assert_allclose(found['kernel'], gaussian(params['kernel'], 3), rtol=1e-5)
   # Shards are told by their shape, whether JAX knows what differs between devices or not.
   with pytest.raises(ValueError, match=r'kernel has shape \(4, 6\); allowed: \(8, 6\).*axis_name'):
     _over_two(lambda p: quantize_params(p, 3, plan), spec, spec, check_vma=False)(params)

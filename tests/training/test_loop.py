@@ -84,7 +84,7 @@ def test_accuracy_is_the_share_of_right_answers(setting, dataset, whole):
   state = jax.tree.map(lambda x: x[0], whole.state)
   variables = {'params': state.params, **state.statistics}
   images = (dataset.test.images.astype(np.float32) - 60) / 70
-  plan = models.weight_plan(setting.model, dataset.image_shape)
+  plan = models.weight_plan(setting.model, dataset.image_shape, quant.GAUSSIAN)
   for bits in (1, 8):
     params = quantize_params(state.params, bits, plan)
     logits = setting.model.apply({**variables, 'params': params}, images)

@@ -40,7 +40,7 @@ def test_equals_sgd_written_out(setting, dataset, bits):
   start = pick(training.init_state(setting.model, recipe, members, dataset.image_shape), 0)
   params, stats, momentum = start.params, start.statistics, None
   rng = np.random.default_rng(1)
-  plan = models.weight_plan(setting.model, dataset.image_shape)
+  plan = models.weight_plan(setting.model, dataset.image_shape, quant.GAUSSIAN)
   losses = []
   for t in range(5):
     images, labels = dataset.train.get(rng.integers(0, len(dataset.train), (1, 32)))

@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Five digits of base 3 fit a byte: 3^5 = 243.
 _DIGITS = 5
@@ -108,6 +109,16 @@ def unpack_ternary(packed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   _check_length(packed, packed_ternary_size(math.prod(shape)), 'ternary codes', shape)
   digits = [packed // jnp.uint8(3**i) % jnp.uint8(3) for i in range(_DIGITS)]
   return _joined(digits)[: math.prod(shape)].reshape(shape)
+
+
+def packed_on_host(codes: np.ndarray, bits: int, *, ternary: bool = False) -> np.ndarray:
+  """What `pack_codes`, or `pack_ternary`, makes of codes, by NumPy: nothing to compile."""
+  flat = np.ravel(codes).astype(np.uint8)
+  if ternary:
+    digits = np.pad(flat, (0, -flat.size % _DIGITS)).reshape(-1, _DIGITS)
+    return (digits @ 3 ** np.arange(_DIGITS)).astype(np.uint8)
+  stream = (flat[:, None] >> np.arange(bits, dtype=np.uint8)) & 1
+  return np.packbits(stream, bitorder='little')
 
 
 def _group(bits: int) -> tuple[int, int]:

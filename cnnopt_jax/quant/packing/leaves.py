@@ -1,7 +1,6 @@
 """One quantized array as bytes: its codes, its steps, and what they mean."""
 
 import dataclasses
-import functools
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -148,19 +147,20 @@ def pack_values(
   Raises:
     ValueError: if a value is not on its grid, to the last bit.
   """
-  values = jnp.asarray(values)
-  axes = tuple(sorted({axis % values.ndim for axis in output_axes}))
-  steps = jnp.asarray(steps).reshape(_steps_shape(values.shape, axes))
-  codes = _codes(values, steps, bits, levels)
-  leaf = of_codes(codes, steps, values.dtype, bits, levels, axes)
-  if not _same_bits(unpack_leaf(leaf), values):
+  # By NumPy, which rounds as JAX does and has nothing to compile.
+  given = np.asarray(values)
+  axes = tuple(sorted({axis % given.ndim for axis in output_axes}))
+  grid = np.asarray(steps).reshape(_steps_shape(given.shape, axes))
+  codes = _codes(given, grid, bits, levels)
+  leaf = of_codes(codes, grid, given.dtype, bits, levels, axes)
+  if not _same_bits(_values(codes, grid, leaf), given):
     raise ValueError(f'values are not multiples of their steps; allowed: {bits} bits, {levels}')
   return leaf
 
 
 def of_codes(
-  codes: jax.Array,
-  steps: jax.Array,
+  codes: jax.Array | np.ndarray,
+  steps: jax.Array | np.ndarray,
   dtype: Any,
   bits: int,
   levels: PackedLevels,
@@ -181,9 +181,11 @@ def of_codes(
   """
   dtype = jnp.dtype(dtype)
   steps = jnp.ravel(steps).astype(jnp.promote_types(dtype, jnp.float32))
-  leaf = PackedLeaf(codes, steps, codes.shape, dtype.name, bits, levels, output_axes)
-  packed = coding.pack_ternary(codes) if leaf.is_ternary else coding.pack_codes(codes, bits)
-  return dataclasses.replace(leaf, codes=packed)
+  leaf = PackedLeaf(
+    jnp.zeros(0, jnp.uint8), steps, codes.shape, dtype.name, bits, levels, output_axes
+  )
+  packed = coding.packed_on_host(np.asarray(codes), bits, ternary=leaf.is_ternary)
+  return dataclasses.replace(leaf, codes=jnp.asarray(packed))
 
 
 def codes_of(leaf: PackedLeaf) -> jax.Array:
@@ -222,23 +224,29 @@ def _unpack(leaf: PackedLeaf) -> jax.Array:
   return jnp.where(values == 0, jnp.zeros_like(values), values)
 
 
-@functools.partial(jax.jit, static_argnames=('bits', 'levels'))
-def _codes(values: jax.Array, steps: jax.Array, bits: int, levels: str) -> jax.Array:
+def _codes(values: np.ndarray, steps: np.ndarray, bits: int, levels: str) -> np.ndarray:
   """The codes of values on a grid, uint8; of a zero on a grid without zero, the first above it."""
-  ratio = values.astype(steps.dtype) / jnp.where(steps == 0, jnp.ones_like(steps), steps)
+  ratio = values.astype(steps.dtype) / np.where(steps == 0, np.ones_like(steps), steps)
   zero = code_of_zero(bits, levels)
   if levels == 'mid_rise':
-    code = jnp.floor(ratio) + (zero + 0.5)
+    code = np.floor(ratio) + (zero + 0.5)
   else:
-    code = jnp.round(ratio) + zero
-  return jnp.clip(code, 0, gaussian.num_levels(bits, levels) - 1).astype(jnp.uint8)
+    code = np.round(ratio) + zero
+  return np.clip(code, 0, gaussian.num_levels(bits, levels) - 1).astype(np.uint8)
+
+
+def _values(codes: np.ndarray, steps: np.ndarray, leaf: PackedLeaf) -> np.ndarray:
+  """What `unpack_leaf` makes of codes."""
+  levels = codes.astype(steps.dtype) - steps.dtype.type(leaf.zero)
+  values = (levels * steps).astype(leaf.dtype)
+  return np.where(values == 0, np.zeros_like(values), values)
 
 
 def _steps_shape(shape: tuple[int, ...], output_axes: tuple[int, ...]) -> tuple[int, ...]:
   return tuple(n if axis in output_axes else 1 for axis, n in enumerate(shape))
 
 
-def _same_bits(a: jax.Array, b: jax.Array) -> bool:
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
   """Whether two arrays are equal to the last bit; unlike ==, it tells zeros of either sign."""
   one, other = (
     np.ascontiguousarray(x).view(np.uint8) for x in (np.atleast_1d(a), np.atleast_1d(b))

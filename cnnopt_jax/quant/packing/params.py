@@ -1,6 +1,7 @@
 """Whole parameter trees with their quantized leaves as bytes."""
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from cnnopt_jax import compilation
 from cnnopt_jax.quant import quantizers
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS
 from cnnopt_jax.quant.packing.leaves import (
@@ -56,12 +58,8 @@ class PackedParams:
 def pack(params: Params, bits: BitsTree, plan: WeightPlan) -> PackedParams:
   """Quantizes a parameter tree and packs it into bytes.
 
-  The values are those of
-
-      fake_quantize(leaf, bits, channel_axis=output_axes, **plan.quantizer.options)
-
-  called on each leaf outside `jax.jit` (inside, a step may round otherwise), under `jax.vmap` for a
-  leaf whose bits are an array: those of `quantize_params`.
+  The values are those of `quantize_params`, but for the last bits of a step, which any two programs
+  may round otherwise. What is packed is unpacked bit for bit.
 
   Args:
     params: in float.
@@ -85,14 +83,22 @@ def pack(params: Params, bits: BitsTree, plan: WeightPlan) -> PackedParams:
     where = 'the plan' if different[0] in planned else 'params'
     raise ValueError(f'path={different[0]!r} is only in {where}; allowed: a plan of these params')
   found = bits_by_path(plan, bits)
-  packed = []
-  for path, leaf in zip(paths, leaves):
-    try:
-      if path in arrays:
-        leaf = _pack_leaf(leaf, found[path], planned[path], plan.quantizer.options)
-    except ValueError as error:
-      raise ValueError(f'{path} {np.shape(leaf)}: {error}') from None
-    packed.append(leaf)
+  few = {path: b for path, b in found.items() if np.any(np.asarray(b) != IDENTITY_BITS)}
+  given = dict(zip(paths, leaves))
+  for path in few:
+    if np.shape(given[path]) != planned[path].shape:
+      raise ValueError(
+        f'{path} {np.shape(given[path])}: the plan has {planned[path].shape}; allowed: a plan of '
+        'these params'
+      )
+    if not np.all(np.isfinite(given[path])):
+      raise ValueError(f'{path}: not all values are finite')
+  grids = _grids({path: given[path] for path in few}, few, plan)
+  levels = plan.quantizer.levels
+  packed = [
+    _packed(grids[path], found[path], planned[path], levels, leaf) if path in few else leaf
+    for path, leaf in given.items()
+  ]
   roles = tuple(planned[path].role if path in planned else 'other' for path in paths)
   return PackedParams(tuple(packed), tuple(paths), roles, jax.tree.structure(params))
 
@@ -120,47 +126,39 @@ def _named_leaves(tree: Any) -> tuple[list[str], list[Any]]:
   return [path_string(path) for path, _ in flat], [leaf for _, leaf in flat]
 
 
-def _pack_leaf(leaf: Any, bits: Any, planned: LeafPlan, options: Mapping[str, Any]) -> Packed:
-  if np.shape(leaf) != planned.shape:
-    raise ValueError(f'the plan has {planned.shape}; allowed: a plan of these params')
-  if planned.output_axes is None or np.all(np.asarray(bits) == IDENTITY_BITS):
-    return leaf
-  if not np.all(np.isfinite(leaf)):
-    raise ValueError('not all values are finite')
-  bits, axes = np.asarray(bits), tuple(planned.output_axes)
-  if bits.ndim:
-    return _pack_stack(leaf, bits, axes, options)
-  return _pack_whole(leaf, int(bits), axes, options)
+@functools.partial(jax.jit, static_argnames='plan', compiler_options=compilation.QUICKLY)
+def _grids(leaves, bits, plan) -> dict[str, tuple[jax.Array, jax.Array]]:
+  """Values and steps of each leaf: one program for a network, whatever its bits."""
+  options = plan.quantizer.options
+  where = {name: options[name] for name in ('levels', 'step')}
+
+  def grid(w, b, axes):
+    values = quantizers.fake_quantize(w, b, channel_axis=axes, **options)
+    return values, quantizers.quantization_step(w, b, channel_axis=axes, **where)
+
+  found = {}
+  for leaf in plan.quantized:
+    if leaf.path not in leaves:
+      continue
+    w, b = leaves[leaf.path], jnp.asarray(bits[leaf.path])
+    if b.ndim:  # One for each slice along the first axis.
+      axes = tuple(axis - 1 for axis in leaf.output_axes if axis)
+      found[leaf.path] = jax.vmap(functools.partial(grid, axes=axes))(w, b)
+    else:
+      found[leaf.path] = grid(w, b, leaf.output_axes)
+  return found
 
 
-def _pack_whole(
-  w: Any, bits: int, output_axes: tuple[int, ...], options: Mapping[str, Any]
-) -> Packed:
-  values = quantizers.fake_quantize(w, bits, channel_axis=output_axes, **options)
-  steps = quantizers.quantization_step(w, bits, channel_axis=output_axes, **_grid(options))
-  return pack_values(values, steps, bits, packed_levels(bits, options['levels']), output_axes)
-
-
-def _pack_stack(
-  w: Any, bits: np.ndarray, output_axes: tuple[int, ...], options: Mapping[str, Any]
-) -> PackedStack:
-  """Of a leaf whose slices along the first axis have a bitwidth each."""
-  axes = tuple(axis - 1 for axis in output_axes if axis)
-  values = jax.vmap(lambda w, b: quantizers.fake_quantize(w, b, channel_axis=axes, **options))(
-    jnp.asarray(w), jnp.asarray(bits)
-  )
-  steps = jax.vmap(
-    lambda w, b: quantizers.quantization_step(w, b, channel_axis=axes, **_grid(options))
-  )(jnp.asarray(w), jnp.asarray(bits))
+def _packed(grid, bits, leaf: LeafPlan, levels: str, in_float) -> Packed:
+  values, steps = grid
+  axes = leaf.output_axes or ()
+  if np.ndim(bits) == 0:
+    return pack_values(values, steps, int(bits), packed_levels(int(bits), levels), axes)
+  axes = tuple(axis - 1 for axis in axes if axis)
   slices = [
-    one
+    in_float[i]
     if width == IDENTITY_BITS
-    else pack_values(one, step, width, packed_levels(width, options['levels']), axes)
-    for one, step, width in zip(values, steps, bits.tolist(), strict=True)
+    else pack_values(values[i], steps[i], width, packed_levels(width, levels), axes)
+    for i, width in enumerate(np.asarray(bits).tolist())
   ]
   return PackedStack(tuple(slices))
-
-
-def _grid(options: Mapping[str, Any]) -> dict[str, Any]:
-  """Those options that decide where the levels lie."""
-  return {name: options[name] for name in ('levels', 'step')}

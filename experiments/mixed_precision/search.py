@@ -1,0 +1,154 @@
+"""Which bits each layer of a trained network gets, judged on images that it was not trained on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from cnnopt_jax import data, quant
+
+# Images that one call of a network sees.
+_BATCH_SIZE = 500
+
+SENSITIVITIES = ('loss_change', 'hessian', 'first_order')
+
+
+class Networks(NamedTuple):
+  """Trained networks of one shape, one a seed, whose figures are averaged.
+
+  Attributes:
+    model: Flax module.
+    plan: how its weights are quantized.
+    variables: of each network, in float.
+    batches: images [N, B, H, W, C], normalized, and labels [N, B], on which they are judged.
+  """
+
+  model: nn.Module
+  plan: quant.WeightPlan
+  variables: Sequence[Mapping[str, Any]]
+  batches: tuple[jax.Array, jax.Array]
+
+
+def batches_of(split: data.Split, mean, std) -> tuple[jax.Array, jax.Array]:
+  """All images of a split in batches of one size, normalized; what is left over is dropped."""
+  size = min(_BATCH_SIZE, len(split))
+  images, labels = split.get(np.arange(len(split) // size * size).reshape(-1, size))
+  return data.normalize(jnp.asarray(images), mean, std), jnp.asarray(labels)
+
+
+def fewest_bits(
+  networks: Networks, choices: Sequence[int], tolerance: float, accounting: str
+) -> tuple[dict[str, int], quant.FewestBits]:
+  """The fewest bits in each layer with no accuracy lost: `quant.fewest_bits` over all networks.
+
+  Args:
+    networks: in float; they are quantized as they are, without training.
+    choices: bitwidths that a layer may have.
+    tolerance: mean accuracy that may be lost.
+    accounting: of sizes.
+
+  Returns:
+    Bits by path, and the search.
+
+  Raises:
+    ValueError: if even the most bits lose too much.
+  """
+  sizes = quant.leaf_sizes(networks.plan, choices, accounting)
+
+  def accuracies_of(variables):
+    def right(params, batch):
+      images, labels = batch
+      logits = networks.model.apply({**variables, 'params': params}, images)
+      return jnp.mean(jnp.argmax(logits, -1) == labels)
+
+    @jax.jit
+    def accuracies(bits):
+      found = quant.losses_at_bits(
+        right,
+        variables['params'],
+        networks.plan,
+        bits,
+        paths=sizes.paths,
+        batches=networks.batches,
+      )
+      return found.mean(1)
+
+    return accuracies
+
+  each: list[Callable[[np.ndarray], jax.Array]] = [accuracies_of(v) for v in networks.variables]
+  found = quant.fewest_bits(
+    lambda bits: np.mean([np.asarray(one(bits)) for one in each], 0),
+    sizes.sizes,
+    choices,
+    tolerance,
+  )
+  return dict(zip(sizes.paths, map(int, found.bits))), found
+
+
+def sensitivities(
+  networks: Networks, choices: Sequence[int], kind: str, probes: int
+) -> quant.BitwidthCosts:
+  """What each layer at each bitwidth costs, in loss, on average over the networks.
+
+  Args:
+    networks: in float.
+    choices: bitwidths that a layer may have.
+    kind: one of `SENSITIVITIES`.
+    probes: of 'hessian'.
+
+  Returns:
+    Costs; their standard errors are over the networks, None for one of them.
+  """
+  found = []
+  for seed, variables in enumerate(networks.variables):
+
+    def loss(params, batch, variables=variables):
+      images, labels = batch
+      logits = networks.model.apply({**variables, 'params': params}, images)
+      return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    given = loss, variables['params'], networks.plan, choices
+    match kind:
+      case 'loss_change':
+        costs = quant.loss_change(*given, batches=networks.batches)
+      case 'first_order':
+        costs = quant.first_order_sensitivity(*given, batches=networks.batches)
+      case _:
+        costs = _hessian(loss, variables['params'], networks, choices, seed, probes)
+    found.append(costs)
+  values = np.stack([np.asarray(costs.values) for costs in found])
+  errors = values.std(0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else None
+  return found[0]._replace(values=values.mean(0), errors=errors)
+
+
+def _hessian(loss, params, networks, choices, seed, probes) -> quant.BitwidthCosts:
+  paths = [leaf.path for leaf in networks.plan.quantized if leaf.bits is None]
+  key = jax.random.key(seed)
+  traces = quant.hessian_traces(loss, params, paths, key, probes, batches=networks.batches)
+  return quant.hessian_sensitivity(traces, params, networks.plan, choices)
+
+
+def allocated(
+  networks: Networks, costs: quant.BitwidthCosts, budget: int, accounting: str
+) -> tuple[dict[str, int], quant.Allocation]:
+  """The bits of least summed cost within a size.
+
+  Args:
+    networks: to be quantized.
+    costs: of its layers.
+    budget: size of the whole network, in bits.
+    accounting: of sizes.
+
+  Returns:
+    Bits by path, and the allocation.
+
+  Raises:
+    ValueError: if the fewest bits take more.
+  """
+  sizes = quant.leaf_sizes(networks.plan, costs.bits, accounting)
+  found = quant.allocate(costs.values, sizes.sizes, budget - sizes.rest)
+  return {path: costs.bits[i] for path, i in zip(costs.paths, found.choices)}, found

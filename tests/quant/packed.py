@@ -71,7 +71,5 @@ def packed_net():
   params = jax.jit(Net().init)(jax.random.key(0), x)['params']
   quantizer = Quantizer(levels='mid_tread', step='gaussian')
   plan = plan_weights(trace_layers(apply, params, x), quantizer)
-    trace_layers(apply, params, x), Quantizer(levels='mid_tread', step='gaussian')
-  )
   packed = packing.pack(params, bits_by_path(plan, BITS), plan)
   return params, plan, packed, x

@@ -27,6 +27,7 @@ from cnnopt_jax.quant.packing import (
   save,
   to_qwix,
   unpack,
+  unpack_on_host,
 )
 from cnnopt_jax.quant.plan import (
   GAUSSIAN,
@@ -138,5 +139,6 @@ __all__ = [
   'ternary_threshold',
   'to_qwix',
   'unpack',
+  'unpack_on_host',
   'validate_bits',
 ]

@@ -9,6 +9,7 @@ from cnnopt_jax.training.finished import (
 )
 from cnnopt_jax.training.loop import Stopped, Trained, train
 from cnnopt_jax.training.placement import Placement
+from cnnopt_jax.training.saved import load_saved, save_member
 from cnnopt_jax.training.step import (
   Members,
   Recipe,
@@ -34,11 +35,13 @@ __all__ = [
   'correct_predictions',
   'init_state',
   'load_member',
+  'load_saved',
   'load_variables',
   'make_optimizer',
   'make_train_step',
   'member_folder',
   'quantizer_from_config',
+  'save_member',
   'save_variables',
   'train',
   'train_step',

@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from cnnopt_jax import data, models, quant, report
 from cnnopt_jax.training.checkpoints import load_variables
+from cnnopt_jax.training.saved import WEIGHTS, load_saved
 from cnnopt_jax.training.testing import accuracy
 
 CONFIG, RECORDS, MEMBERS = 'config.json', 'records.jsonl', 'members'
@@ -25,23 +26,23 @@ class FinishedMember:
   Attributes:
     record: what its run recorded of it, a row of results.csv.
     model: Flax module.
-    variables: trained variables, 'params' in float.
-    bits: weight bitwidth.
-    plan: `quant.quantize_params(variables['params'], bits, plan)` gives the weights that the
-      network computes with.
+    variables: trained variables; 'params' are the quantized weights that it computes with.
+    bits: weight bitwidth, or that of each weight by path.
+    plan: how weights were quantized.
     dataset: what it was trained and tested on.
   """
 
   record: Mapping[str, Any]
   model: nn.Module
   variables: Mapping[str, Any]
-  bits: int
+  bits: int | Mapping[str, int]
   plan: quant.WeightPlan
   dataset: data.Dataset
 
   def test_accuracy(self) -> float:
     """Accuracy on the run's test images."""
-    return accuracy(self.model, self.variables, self.bits, self.dataset, self.plan.quantizer)
+    as_they_are = quant.IDENTITY_BITS
+    return accuracy(self.model, self.variables, as_they_are, self.dataset, self.plan.quantizer)
 
 
 def load_member(workdir: str | pathlib.Path, name: str) -> FinishedMember:
@@ -84,9 +85,15 @@ def load_member(workdir: str | pathlib.Path, name: str) -> FinishedMember:
   )
   images = jnp.zeros((1, *dataset.image_shape))
   like = jax.eval_shape(model.init, jax.random.key(0), images)
-  variables = load_variables(member_folder(workdir, name), like)
   plan = models.weight_plan(model, dataset.image_shape, quantizer_from_config(config))
-  return FinishedMember(record, model, variables, record['bits'], plan, dataset)
+  bits = record.get('layer_bits') or record['bits']
+  folder = member_folder(workdir, name)
+  if (folder / WEIGHTS).exists():
+    variables = load_saved(folder, like)
+  else:  # Of a run of an earlier version, which kept them in float.
+    variables = load_variables(folder, like)
+    variables['params'] = quant.quantize_params(variables['params'], bits, plan)
+  return FinishedMember(record, model, variables, bits, plan, dataset)
 
 
 def member_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:

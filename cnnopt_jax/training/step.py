@@ -50,13 +50,13 @@ class Members(NamedTuple):
 
   Attributes:
     seed: of initial weights, batch order and augmentation, int32 [M].
-    bits: weight bitwidth, int32 [M]; None where all are float, so that nothing is quantized only to
-      be put back.
+    bits: weight bitwidth, int32 [M]; a dict of such by path for mixed precision; None where all are
+      float, so that nothing is quantized only to be put back.
     learning_rate: at the first step, float32 [M].
   """
 
   seed: jax.Array
-  bits: jax.Array | None
+  bits: Any
   learning_rate: jax.Array
 
 

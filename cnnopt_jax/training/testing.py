@@ -74,7 +74,7 @@ def _predictor(model, quantizer, mean, std, devices) -> Callable[..., jax.Array]
 def accuracies(
   model: nn.Module,
   variables: Mapping[str, Any],
-  bits: chex.Array | None,
+  bits: Any,
   dataset: data.Dataset,
   quantizer: Quantizer = GAUSSIAN,
   *,
@@ -86,7 +86,8 @@ def accuracies(
   Args:
     model: the network.
     variables: of all members, every leaf [M, ...]; 'params' in float.
-    bits: weight bitwidths, int [M]; None to take the weights as they are.
+    bits: weight bitwidths, int [M], or a dict of such by path; None, or 32, to take the weights as
+      they are.
     dataset: as in `accuracy`.
     quantizer: as in `accuracy`.
     devices: that share the members, as in `Placement`.

@@ -143,6 +143,7 @@ def test_a_network_has_the_values_that_it_is_quantized_to():
   params, plan, packed, _ = packed_net()
   assert_same_trees(packing.unpack(packed), quantize_params(params, BITS, plan))
   assert_same_trees(jax.jit(packing.unpack)(packed), packing.unpack(packed))
+  assert_same_trees(packing.unpack_on_host(packed), packing.unpack(packed))
 
 
 def test_values_off_the_grid_are_refused():
@@ -168,3 +169,13 @@ def test_what_cannot_be_packed_is_named():
     packing.pack({**params, 'a': {'kernel': weights().at[0].set(jnp.nan)}}, bits, plan)
   with pytest.raises(ValueError, match="two leaves have the path 'a/b'"):
     packing.pack({'a/b': 1.0, 'a': {'b': 1.0}}, bits, plan)
+
+
+@pytest.mark.parametrize('bits, levels', [(b, 'mid_rise') for b in range(1, 9)] + [(2, 'mid_tread')])
+def test_numpy_packs_and_unpacks_to_the_same_bytes(bits, levels):
+  w = weights((3, 7, 5))
+  leaf = pack_one(w, bits, (2,), levels=levels)[0]
+  codes = packing.leaves.codes_of(leaf)
+  again = packing.pack_ternary(codes) if leaf.is_ternary else packing.pack_codes(codes, bits)
+  np.testing.assert_array_equal(leaf.codes, again)
+  assert_same_bits(packing.leaves.unpacked_on_host(leaf), packing.unpack_leaf(leaf))

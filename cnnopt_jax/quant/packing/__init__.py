@@ -8,7 +8,7 @@ from cnnopt_jax.quant.packing.codes import (
 )
 from cnnopt_jax.quant.packing.files import FileSize, file_size, load, load_metadata, save
 from cnnopt_jax.quant.packing.leaves import PackedLeaf, PackedStack, pack_values, unpack_leaf
-from cnnopt_jax.quant.packing.params import PackedParams, pack, unpack
+from cnnopt_jax.quant.packing.params import PackedParams, pack, unpack, unpack_on_host
 from cnnopt_jax.quant.packing.qarrays import from_qwix, to_qwix
 from cnnopt_jax.quant.packing.stablehlo import export
 
@@ -31,5 +31,6 @@ __all__ = [
   'unpack',
   'unpack_codes',
   'unpack_leaf',
+  'unpack_on_host',
   'unpack_ternary',
 ]

@@ -121,6 +121,18 @@ def packed_on_host(codes: np.ndarray, bits: int, *, ternary: bool = False) -> np
   return np.packbits(stream, bitorder='little')
 
 
+def unpacked_on_host(
+  packed: np.ndarray, bits: int, shape: tuple[int, ...], *, ternary: bool = False
+) -> np.ndarray:
+  """What `unpack_codes`, or `unpack_ternary`, makes of bytes, by NumPy."""
+  size = math.prod(shape)
+  if ternary:
+    digits = packed[:, None] // 3 ** np.arange(_DIGITS) % 3
+    return digits.astype(np.uint8).ravel()[:size].reshape(shape)
+  stream = np.unpackbits(packed, count=size * bits, bitorder='little').reshape(size, bits)
+  return (stream << np.arange(bits, dtype=np.uint8)).sum(1, dtype=np.uint8).reshape(shape)
+
+
 def _group(bits: int) -> tuple[int, int]:
   """The fewest codes that fill whole bytes, and how many bytes those are."""
   if isinstance(bits, bool) or bits not in range(1, 9):

@@ -216,6 +216,18 @@ def unpack_leaf(packed: Packed) -> jax.Array:
   return _unpack(packed)
 
 
+def unpacked_on_host(packed: Packed) -> np.ndarray:
+  """What `unpack_leaf` gives, by NumPy: nothing to compile."""
+  if isinstance(packed, PackedStack):
+    return np.stack([unpacked_on_host(slice_) for slice_ in packed.slices])
+  if not isinstance(packed, PackedLeaf):
+    return np.asarray(packed)
+  codes = coding.unpacked_on_host(
+    np.asarray(packed.codes), packed.bits, packed.shape, ternary=packed.is_ternary
+  )
+  return _values(codes, np.asarray(packed.steps).reshape(packed.steps_shape), packed)
+
+
 @jax.jit
 def _unpack(leaf: PackedLeaf) -> jax.Array:
   levels = codes_of(leaf).astype(leaf.steps.dtype) - leaf.zero

@@ -18,6 +18,7 @@ from cnnopt_jax.quant.packing.leaves import (
   pack_values,
   packed_levels,
   unpack_leaf,
+  unpacked_on_host,
 )
 from cnnopt_jax.quant.plan import LeafPlan, WeightPlan
 from cnnopt_jax.quant.tree import BitsTree, bits_by_path
@@ -101,6 +102,11 @@ def pack(params: Params, bits: BitsTree, plan: WeightPlan) -> PackedParams:
   ]
   roles = tuple(planned[path].role if path in planned else 'other' for path in paths)
   return PackedParams(tuple(packed), tuple(paths), roles, jax.tree.structure(params))
+
+
+def unpack_on_host(packed: PackedParams) -> Params:
+  """What `unpack` gives, as NumPy arrays: nothing to compile."""
+  return jax.tree.unflatten(packed.structure, map(unpacked_on_host, packed.leaves))
 
 
 def unpack(packed: PackedParams) -> Params:

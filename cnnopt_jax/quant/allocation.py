@@ -58,8 +58,8 @@ def allocate(
   proves the cost; budgets hold in integers. Of choices of the same cost, to 1e-11 of the largest
   that matters, one of the smallest size is taken; `knapsack.pack` says how ties end.
 
-  A hundred layers take about half a second, and many times that where very many choices cost nearly
-  the same, as with costs proportional to sizes. HiGHS 1.12 (of SciPy 1.17) may print lines that
+  A hundred layers take a fraction of a second, and seconds where very many choices cost nearly the
+  same, as with costs proportional to sizes. HiGHS 1.12 (of SciPy 1.17) may print lines that
   start with 'HighsMipSolverData' (its issue 2783).
 
   Args:

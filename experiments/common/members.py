@@ -269,9 +269,7 @@ def _step_macs(program: tuple[Member, ...]) -> int:
 
 
 def _describe(program: tuple[Member, ...]) -> str:
-  kinds = dict.fromkeys(
-    bits_text(m.bits) + f' ({m.role})' * (m.role != 'ranked') for m in program
-  )
+  kinds = dict.fromkeys(bits_text(m.bits) + f' ({m.role})' * (m.role != 'ranked') for m in program)
   return f'{program[0].budget_kib:.4g} KiB, {", ".join(kinds)}'
 
 

@@ -137,9 +137,7 @@ class Widths:
     Raises:
       BudgetError, ValueError: as `quant.match_width`.
     """
-    return quant.match_width(
-      self.layers, size, bits, self._config.accounting, quantizer=quantizer
-    )
+    return quant.match_width(self.layers, size, bits, self._config.accounting, quantizer=quantizer)
 
 
 def plan_without_members(config: config_dict.ConfigDict, dataset: data.Dataset) -> Plan:

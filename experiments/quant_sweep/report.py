@@ -3,15 +3,14 @@
 import collections
 import pathlib
 import statistics
-import threading
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rich import console, table
 
 from cnnopt_jax import quant, report
 from experiments.common import reports, run_folder
-from experiments.quant_sweep.plan import SweepMember, SweepPlan
+from experiments.common.members import Outcome, bits_text
+from experiments.common.sweeps import Member, Plan
 
 COLUMNS = (
   'name',
@@ -41,17 +40,12 @@ COLUMNS = (
 )
 
 
-def record(
-  plan: SweepPlan,
-  member: SweepMember,
-  *,
-  train_loss: float,
-  test_accuracy: float,
-  diverged_step: int,
-  seconds: float,
-) -> dict[str, Any]:
+# Those that the records of every version have.
+OLDEST_COLUMNS = tuple(name for name in COLUMNS if name != 'average_bits')
+
+
+def record(plan: Plan, member: Member, outcome: Outcome) -> dict[str, Any]:
   """The record of a trained member; a diverged one has no loss and no accuracy."""
-  diverged = diverged_step >= 0
   layers, size = member.match.layers, member.match.size
   values = dict(
     name=member.name,
@@ -70,16 +64,13 @@ def record(
     learning_rate=member.learning_rate,
     seed=member.seed,
     epochs=plan.config.epochs,
-    train_loss=None if diverged else train_loss,
-    test_accuracy=None if diverged else test_accuracy,
-    diverged_step=diverged_step if diverged else None,
-    seconds=round(seconds, 2),
+    **outcome._asdict(),
   )
   assert tuple(values) == COLUMNS
   return values
 
 
-def in_order(plan: SweepPlan, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def in_order(plan: Plan, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
   """The records in the order of the plan."""
   by_name = {r['name']: r for r in records}
   return [
@@ -89,7 +80,7 @@ def in_order(plan: SweepPlan, records: list[dict[str, Any]]) -> list[dict[str, A
   ]
 
 
-def _average_bits(member: SweepMember) -> float:
+def _average_bits(member: Member) -> float:
   weights = member.match.plan
   return round(quant.average_bits(weights, quant.bits_by_path(weights, member.bits)), 4)
 
@@ -149,15 +140,28 @@ def groups(records: list[dict[str, Any]]) -> list[Group]:
   return sorted((Group(*key, members) for key, members in found.items()), key=order)
 
 
+def has_ranking(records: list[dict[str, Any]]) -> bool:
+  """Whether there is a ranked member that did not diverge."""
+  return any(r['role'] == 'ranked' and r['test_accuracy'] is not None for r in records)
+
+
 def verdicts(records: list[dict[str, Any]]) -> list[str]:
-  """One sentence a budget: which bitwidth wins, and whether the seeds can tell."""
+  """One sentence a budget: which bitwidth wins, whether the seeds can tell, and what diverged."""
   sentences = []
   for budget in sorted({r['budget_kib'] for r in records}):
+    ranked = [g for g in groups(records) if g.budget_kib == budget and g.role == 'ranked']
     best = {}
-    for g in groups(records):  # Best first, so that each bitwidth enters at its best rate.
-      if g.budget_kib == budget and g.role == 'ranked' and g.accuracies:
+    for g in ranked:  # Best first, so that each bitwidth enters at its best rate.
+      if g.accuracies:
         best.setdefault(g.bits, g)
+    lost = sorted({g.bits for g in ranked} - best.keys())
     if not best:
+      if lost:
+        count = sum(g.diverged for g in ranked)
+        sentences.append(
+          f'At {budget:g} KiB, nothing is ranked: all {count} members diverged, '
+          'which smaller config.learning_rates may mend.'
+        )
       continue
     first, *others = best.values()
     sentence = f'At {budget:g} KiB, {_label(first)} is best: {_accuracy(first)}'
@@ -167,20 +171,18 @@ def verdicts(records: list[dict[str, Any]]) -> list[str]:
       sentence += f'; next {_label(second)}: {_accuracy(second)}'
       if min(len(g.accuracies) for g in (first, second)) < 2:
         sentence += ' (one seed: no spread known)'
-      elif first.mean - second.mean < 2 * error:
+      elif first.mean - second.mean <= 2 * error:
         sentence += ', within twice the standard error of the difference: the seeds cannot tell'
+    if lost:
+      sentence += f'; all members diverged at {", ".join(map(bits_text, lost))}'
     sentences.append(sentence + '.')
   return sentences
-
-
-def _bits(bits: int) -> str:
-  return f'{bits} bit' + 's' * (bits > 1)
 
 
 def _label(group: Group) -> str:
   """The bitwidth; of a mixed network the average too."""
   mixed = group.average_bits != group.bits
-  return _bits(group.bits) + f' (mixed, {group.average_bits:.3g} on average)' * mixed
+  return bits_text(group.bits) + f' (mixed, {group.average_bits:.3g} on average)' * mixed
 
 
 def _accuracy(group: Group) -> str:
@@ -226,7 +228,7 @@ def _row(g: Group) -> tuple[str, ...]:
 
 
 def write(
-  plan: SweepPlan,
+  plan: Plan,
   records: list[dict[str, Any]],
   environment: dict[str, Any],
   workdir: pathlib.Path,
@@ -257,7 +259,7 @@ def write(
   )
 
 
-def _markdown(plan: SweepPlan, records: list[dict[str, Any]]) -> list[str]:
+def _markdown(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
   config = plan.config
   parts = [f'# Weight bitwidths of {config.model} at equal model size, on {config.dataset}\n']
   parts += [sentence + '\n' for sentence in verdicts(records)]
@@ -278,7 +280,7 @@ def _markdown(plan: SweepPlan, records: list[dict[str, Any]]) -> list[str]:
   for (budget, bits), member in ranked.items():
     weights = member.match.plan
     listing = quant.plan_table(weights, quant.bits_by_path(weights, bits))
-    parts.append(f'{budget:g} KiB, {_bits(bits)}:\n\n```text\n{listing}\n```\n')
+    parts.append(f'{budget:g} KiB, {bits_text(bits)}:\n\n```text\n{listing}\n```\n')
   return parts
 
 
@@ -291,7 +293,7 @@ ACCOUNTING_WORDS = {
 }
 
 
-def show(plan: SweepPlan, records: list[dict[str, Any]], workdir: pathlib.Path) -> None:
+def show(plan: Plan, records: list[dict[str, Any]], workdir: pathlib.Path) -> None:
   """Prints the final table, the verdict and where the results are."""
   shown = [i for i, name in enumerate(HEADER) if name not in ('weights', 'params', 'train loss')]
   if all(r['average_bits'] == r['bits'] for r in records):
@@ -315,55 +317,3 @@ def show(plan: SweepPlan, records: list[dict[str, Any]], workdir: pathlib.Path) 
     f'results: {workdir / run_folder.RESULTS}, {workdir / run_folder.REPORT}, '
     f'{workdir / "pareto.png"}'
   )
-
-
-class SweepProgress:
-  """Progress over all the multiply-accumulates of a run; one line an epoch off a terminal.
-
-  Programs may report from threads of their own.
-  """
-
-  def __init__(self, plan: SweepPlan, done: set[str]):
-    self._progress = report.Progress()
-    self._epochs = plan.config.epochs
-    todo = [p for p in plan.programs if not all(member.name in done for member in p)]
-    total = sum(map(_step_macs, todo)) * plan.recipe.steps
-    self._at = self._progress.bar('compiling', total, announce=False)
-    self._lock = threading.Lock()
-    self._done: dict[tuple[SweepMember, ...], int] = {}  # Multiply-accumulates of each program.
-    self._last = ''
-
-  def __enter__(self):
-    self._progress.__enter__()
-    return self
-
-  def __exit__(self, *exc):
-    self._progress.__exit__(*exc)
-
-  def step(self, program: tuple[SweepMember, ...], step: int) -> None:
-    """Says that a program has taken `step` steps."""
-    with self._lock:
-      self._done[program] = _step_macs(program) * step
-      self._at(sum(self._done.values()), self._last or _describe(program))
-
-  def epoch(
-    self, program: tuple[SweepMember, ...], epoch: int, accuracies: Sequence[float]
-  ) -> None:
-    """Says that a program has finished `epoch` epochs, and its members' test accuracies."""
-    shown = ' '.join(f'{a:.3f}' for a in accuracies)
-    with self._lock:
-      self._last = f'{_describe(program)}, epoch {epoch}/{self._epochs}, accuracy {shown}'
-      if not self._progress.is_terminal or epoch == self._epochs:
-        self._progress.line(self._last)
-
-
-def _step_macs(program: tuple[SweepMember, ...]) -> int:
-  """What a step of a program costs, in multiply-accumulates for one image forward."""
-  return len(program) * program[0].match.layers.macs
-
-
-def _describe(program: tuple[SweepMember, ...]) -> str:
-  bits = ', '.join(
-    dict.fromkeys(f'{_bits(m.bits)}' + ' (reference)' * (m.role == 'reference') for m in program)
-  )
-  return f'{program[0].budget_kib:g} KiB, {bits}'

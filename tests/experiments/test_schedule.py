@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from experiments.quant_sweep import schedule
+from experiments.common import schedule
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,9 @@ def test_what_cannot_be_packed_is_named():
     packing.pack({'a/b': 1.0, 'a': {'b': 1.0}}, bits, plan)
 
 
-@pytest.mark.parametrize('bits, levels', [(b, 'mid_rise') for b in range(1, 9)] + [(2, 'mid_tread')])
+@pytest.mark.parametrize(
+  'bits, levels', [(b, 'mid_rise') for b in range(1, 9)] + [(2, 'mid_tread')]
+)
 def test_numpy_packs_and_unpacks_to_the_same_bytes(bits, levels):
   w = weights((3, 7, 5))
   leaf = pack_one(w, bits, (2,), levels=levels)[0]

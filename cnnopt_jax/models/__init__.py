@@ -14,6 +14,7 @@ from cnnopt_jax.models.resnet import ResNet, SmallResNet
 from cnnopt_jax.models.squeezenet import SqueezeNet
 from cnnopt_jax.models.torch_file import TorchFileError, read_torch_file
 from cnnopt_jax.models.units import (
+  abstract_variables,
   inference_params,
   layer_table,
   unit_names,
@@ -42,6 +43,7 @@ __all__ = [
   'SqueezeNet',
   'TorchFileError',
   'VGGHead',
+  'abstract_variables',
   'bounded_layers',
   'chain_bound',
   'create',

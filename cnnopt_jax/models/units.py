@@ -116,6 +116,17 @@ def inference_params(
   return vip.winograd_transform(folded, dense_at_stride_1, platform=platform)
 
 
+def abstract_variables(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+  """Shapes and dtypes of a network's variables; nothing is computed.
+
+  Args:
+    model: a module.
+    image_shape: (H, W, C).
+  """
+  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  return dict(jax.eval_shape(model.init, jax.random.key(0), images))
+
+
 def layer_table(
   model: nn.Module, image_shape: tuple[int, int, int], *, train: bool = False
 ) -> LayerTable:
@@ -130,7 +141,7 @@ def layer_table(
     The layers; MACs are those of one image, parameter paths start below 'params'.
   """
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  variables = jax.eval_shape(model.init, jax.random.key(0), images)
+  variables = abstract_variables(model, image_shape)
   statistics = {name: value for name, value in variables.items() if name != 'params'}
   options: dict[str, Any] = dict(train=True, mutable=list(statistics)) if train else {}
 

@@ -2,13 +2,15 @@
 
 from cnnopt_jax.report import records
 from cnnopt_jax.report.files import write_atomically
-from cnnopt_jax.report.plots import Series, tradeoff
+from cnnopt_jax.report.plots import Interval, Series, intervals, tradeoff
 from cnnopt_jax.report.progress import Progress
 from cnnopt_jax.report.tables import to_csv, to_markdown
 
 __all__ = [
+  'Interval',
   'Progress',
   'Series',
+  'intervals',
   'records',
   'to_csv',
   'to_markdown',

@@ -77,3 +77,53 @@ def tradeoff(
     axes.legend(fontsize=8, frameon=False)
   with files.replacing(path) as temporary:
     fig.savefig(temporary, dpi=160, format='png')
+
+
+class Interval(NamedTuple):
+  """A figure and the interval that it is known to.
+
+  Attributes:
+    label: at its line.
+    value: best estimate.
+    low: lower end.
+    high: upper end.
+  """
+
+  label: str
+  value: float
+  low: float
+  high: float
+
+
+def intervals(
+  path: pathlib.Path, rows: Sequence[Interval], *, xlabel: str, title: str = ''
+) -> None:
+  """Draws figures with their intervals, a line each, the first on top, and where zero is.
+
+  Args:
+    path: of the PNG file.
+    rows: what to draw; may be none.
+    xlabel: quantity and unit.
+    title: above the axes.
+  """
+  from matplotlib import figure  # Late, as above.
+
+  fig = figure.Figure(figsize=(5.2, 0.9 + 0.32 * max(len(rows), 1)), layout='constrained')
+  axes = fig.add_subplot()
+  places = range(len(rows))
+  axes.errorbar(
+    [row.value for row in rows],
+    list(places),
+    xerr=[[row.value - row.low for row in rows], [row.high - row.value for row in rows]],
+    fmt='o',
+    capsize=3,
+    markersize=4,
+  )
+  axes.axvline(0, color='0.55', linewidth=1)
+  axes.set_yticks(list(places), [row.label for row in rows], fontsize=8)
+  axes.set_ylim(len(rows) - 0.5, -0.5)
+  axes.set_xlabel(xlabel)
+  axes.set_title(title, fontsize=9)
+  axes.grid(alpha=0.3, axis='x')
+  with files.replacing(path) as temporary:
+    fig.savefig(temporary, dpi=160, format='png')

@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnopt_jax import data, models, quant, report
@@ -83,8 +81,7 @@ def load_member(workdir: str | pathlib.Path, name: str) -> FinishedMember:
     num_classes=dataset.num_classes,
     width_multiplier=record['width_multiplier'],
   )
-  images = jnp.zeros((1, *dataset.image_shape))
-  like = jax.eval_shape(model.init, jax.random.key(0), images)
+  like = models.abstract_variables(model, dataset.image_shape)
   plan = models.weight_plan(model, dataset.image_shape, quantizer_from_config(config))
   bits = record.get('layer_bits') or record['bits']
   folder = member_folder(workdir, name)

@@ -5,6 +5,7 @@ import json
 import pathlib
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from rich import console, table
@@ -35,6 +36,14 @@ def made_by(environment: dict[str, Any] | None = None) -> str:
   program = ['-m', spec.name.removesuffix('.__main__')] if spec else sys.argv[:1]
   command = shlex.join(['python', *program, *sys.argv[1:]])
   return f'Made by `{command}` on {datetime.date.today()}: {words}.\n'
+
+
+def show_table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+  """Prints a table."""
+  out = table.Table(*header, title=title)
+  for row in rows:
+    out.add_row(*row)
+  console.Console().print(out)
 
 
 def bench_table(rows: list[dict[str, Any]]) -> str:

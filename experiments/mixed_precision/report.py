@@ -1,0 +1,301 @@
+"""What a comparison of mixed precision with single bitwidths shows and writes."""
+
+import pathlib
+import statistics
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from cnnopt_jax import quant, report
+from experiments.common import reports, run_folder
+from experiments.common.members import Outcome
+from experiments.common.sweeps import Member, Plan
+from experiments.mixed_precision.plan import FREE, MIXED, SINGLE
+
+COLUMNS = (
+  'name',
+  'role',
+  'seed',
+  'bits',
+  'average_bits',
+  'layer_bits',
+  'width_multiplier',
+  'size_bits',
+  'bit_operations',
+  'macs',
+  'train_loss',
+  'test_accuracy',
+  'diverged_step',
+  'seconds',
+)
+
+CONFIDENCE = 0.95
+
+
+def record(plan: Plan, member: Member, outcome: Outcome) -> dict[str, Any]:
+  """The record of a trained member."""
+  match = member.match
+  mixed = isinstance(member.bits, Mapping)
+  by_path = quant.bits_by_path(match.plan, member.bits)
+  values = dict(
+    name=member.name,
+    role=member.role,
+    seed=member.seed,
+    bits=None if mixed else member.bits,
+    average_bits=round(quant.average_bits(match.plan, by_path), 4),
+    layer_bits=dict(member.bits) if isinstance(member.bits, Mapping) else None,
+    width_multiplier=match.width,
+    size_bits=match.size.total,
+    bit_operations=quant.bit_operations(match.layers, match.plan, member.bits),
+    macs=match.layers.macs,
+    **outcome._asdict(),
+  )
+  assert tuple(values) == COLUMNS
+  return values
+
+
+def of_search(bits: Mapping[str, int], found: quant.FewestBits) -> dict[str, Any]:
+  """The search for the fewest bits, as JSON."""
+  paths = list(bits)
+  return {
+    'bits': dict(bits),
+    'accuracy': found.accuracy,
+    'float_accuracy': found.reference,
+    'evaluations': found.evaluations,
+    'lowered': [
+      {'path': paths[one.layer], 'bits': one.bits, 'accuracy': one.accuracy, 'size': one.size}
+      for one in found.lowered
+    ],
+  }
+
+
+def of_allocation(
+  bits: Mapping[str, int], costs: quant.BitwidthCosts, found: quant.Allocation
+) -> dict[str, Any]:
+  """An allocation and what it stands on, as JSON."""
+  return {
+    'bits': dict(bits),
+    'cost': found.cost,
+    'bound': found.bound,
+    'choices': list(costs.bits),
+    'costs': dict(zip(costs.paths, np.asarray(costs.values).tolist())),
+    'errors': None
+    if costs.errors is None
+    else dict(zip(costs.paths, np.asarray(costs.errors).tolist())),
+  }
+
+
+class Difference(NamedTuple):
+  """How much more accurate one kind of network is than another, seed by seed.
+
+  Attributes:
+    one, other: their labels.
+    mean: over seeds that both have finished.
+    low, high: 95 % interval of the mean (Student's t, paired).
+    strict: the interval's ends with the confidence of all comparisons together (Bonferroni).
+    seeds: how many.
+  """
+
+  one: str
+  other: str
+  mean: float
+  low: float
+  high: float
+  strict: tuple[float, float]
+  seeds: int
+
+
+def label(one: Mapping[str, Any]) -> str:
+  """Which kind of network a record is of."""
+  width = f'{one["width_multiplier"]:g}'
+  match one['role']:
+    case 'mixed':
+      return 'mixed, fewest bits'
+    case 'free':
+      return f'mixed, width {width}'
+    case 'single':
+      return f'{one["bits"]} bit' + 's' * (one['bits'] > 1)
+    case _:
+      return f'float, width {width}'
+
+
+def groups(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+  """Records by kind, in order."""
+  kinds: dict[str, list[dict[str, Any]]] = {}
+  for one in found:
+    kinds.setdefault(label(one), []).append(one)
+  return kinds
+
+
+def differences(found: list[dict[str, Any]]) -> list[Difference]:
+  """Every single bitwidth against the mixed network, and the free mixed ones against the best."""
+  kinds = groups(found)
+  singles = [k for k, rows in kinds.items() if rows[0]['role'] == SINGLE]
+  free = [k for k, rows in kinds.items() if rows[0]['role'] == FREE]
+  mixed = [k for k, rows in kinds.items() if rows[0]['role'] == MIXED]
+  ranked = [k for k in singles if _accuracies(kinds[k])]
+  best = max(ranked, key=lambda k: statistics.fmean(_accuracies(kinds[k])), default=None)
+  pairs = [(k, mixed[0]) for k in singles] + [(k, best) for k in free if best is not None]
+  return [
+    found_one
+    for one, other in pairs
+    if (found_one := _difference(one, other, kinds, len(pairs))) is not None
+  ]
+
+
+def _accuracies(rows: list[dict[str, Any]]) -> list[float]:
+  return [r['test_accuracy'] for r in rows if r['test_accuracy'] is not None]
+
+
+def _difference(one: str, other: str, kinds, comparisons: int) -> Difference | None:
+  theirs = {r['seed']: r['test_accuracy'] for r in kinds[other]}
+  each = [
+    r['test_accuracy'] - theirs[r['seed']]
+    for r in kinds[one]
+    if r['test_accuracy'] is not None and theirs.get(r['seed']) is not None
+  ]
+  if len(each) < 2:
+    return None
+  mean = statistics.fmean(each)
+  error = statistics.stdev(each) / len(each) ** 0.5
+
+  def ends(confidence):
+    reach = stats.t.ppf((1 + confidence) / 2, len(each) - 1) * error
+    return mean - reach, mean + reach
+
+  strict = ends(1 - (1 - CONFIDENCE) / comparisons)
+  return Difference(one, other, mean, *ends(CONFIDENCE), strict, len(each))
+
+
+def verdicts(found: list[dict[str, Any]]) -> list[str]:
+  """What the differences say about the claims."""
+  every = differences(found)
+  kinds = groups(found)
+  against_mixed = [d for d in every if kinds[d.one][0]['role'] == SINGLE]
+  sentences = []
+  if not against_mixed:
+    return ['Too few seeds or networks to compare.']
+  best = max(against_mixed, key=lambda d: d.mean)
+  if best.strict[0] > 0:
+    holds = 'holds here: the interval over all comparisons is above zero'
+  elif all(d.strict[1] < 0 for d in against_mixed):
+    holds = 'fails here: every single bitwidth is worse'
+  else:
+    holds = 'is neither confirmed nor refuted here: these seeds do not separate the best from it'
+  sentences.append(
+    'Claim of arXiv 2008.09916: at equal size a single bitwidth beats mixed precision that loses '
+    f'no accuracy. The best, {best.one}, is {_interval(best)} more accurate than the mixed network; '
+    f'the claim {holds}.'
+  )
+  for d in every:
+    if kinds[d.one][0]['role'] == FREE:
+      which = 'better' if d.strict[0] > 0 else 'worse' if d.strict[1] < 0 else 'not told from it'
+      sentences.append(
+        f'Beyond the paper: {d.one}, its bits allocated at that width, against {d.other}: '
+        f'{_interval(d)}, {which}.'
+      )
+  return sentences
+
+
+def _interval(d: Difference) -> str:
+  return f'{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]'
+
+
+def _rows(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+  rows = []
+  for name, members in groups(found).items():
+    one, each = members[0], _accuracies(members)
+    spread = f' ± {statistics.stdev(each):.4f}' if len(each) > 1 else ''
+    rows.append(
+      (
+        name,
+        f'{one["average_bits"]:.3g}',
+        f'{one["width_multiplier"]:g}',
+        f'{one["size_bits"] / 8192:.3f}',
+        f'{one["macs"] / 1e6:.2f} M',
+        f'{one["bit_operations"] / 32e6:.2f} M',
+        f'{statistics.fmean(each):.4f}{spread}' if each else 'diverged',
+        str(len(members)),
+      )
+    )
+  return rows
+
+
+HEADER = (
+  'network',
+  'average bits',
+  'width',
+  'size KiB',
+  'MACs',
+  'MACs x weight bits',
+  'test accuracy',
+  'seeds',
+)
+
+
+def write(
+  plan: Plan,
+  found: list[dict[str, Any]],
+  searches: Mapping[str, Any],
+  budget: int,
+  environment: dict[str, Any],
+  workdir: pathlib.Path,
+  costs: str,
+) -> None:
+  """Writes results.csv, report.md and differences.png."""
+  config = plan.config
+  report.write_atomically(workdir / run_folder.RESULTS, report.to_csv(found, COLUMNS))
+  every = differences(found)
+  parts = [f'# Mixed precision against one bitwidth: {config.model} on {config.dataset}\n']
+  parts += [sentence + '\n' for sentence in verdicts(found)]
+  parts.append(f'Budget: {budget} bits, {budget / 8192:.3f} KiB.\n')
+  parts.append(report.to_markdown(_rows(found), HEADER))
+  parts.append('## Differences in test accuracy, paired by seed\n')
+  parts.append(
+    report.to_markdown(
+      [
+        (d.one, d.other, f'{d.mean:+.4f}', f'[{d.low:+.4f}, {d.high:+.4f}]', str(d.seeds))
+        for d in every
+      ],
+      ('network', 'against', 'mean', '95 % interval', 'seeds'),
+    )
+  )
+  parts.append('![differences](differences.png)\n')
+  parts += _search_parts(plan, found, searches)
+  parts.append(
+    f'{config.epochs} epochs on {plan.recipe.steps_per_epoch * config.batch_size} images; '
+    f"{config.held_out} others chose bits. Sizes by the accounting '{config.accounting}'. "
+    "Intervals are Student's t over seeds; sentences above use those of all comparisons together "
+    '(Bonferroni), and the best single bitwidth is the best of the test images, which favours it.\n'
+  )
+  reports.write(workdir, [*parts, costs + '\n'], environment)
+  report.intervals(
+    workdir / 'differences.png',
+    [report.Interval(f'{d.one} - {d.other}', d.mean, d.low, d.high) for d in every],
+    xlabel='difference in test accuracy, 95 % interval',
+    title=f'{config.model} on {config.dataset}, {budget / 8192:.3g} KiB',
+  )
+
+
+def _search_parts(plan: Plan, found: list[dict[str, Any]], searches: Mapping[str, Any]):
+  mixed = searches[MIXED]
+  yield '## The mixed network\n'
+  yield (
+    f'Accuracy on the held-out images {mixed["accuracy"]:.4f} against '
+    f'{mixed["float_accuracy"]:.4f} in float (tolerance {plan.config.tolerance:g}), before training with these bits; '
+    f'{mixed["evaluations"]} evaluations.\n'
+  )
+  every = {MIXED: mixed, **{name: one for name, one in searches.items() if name != MIXED}}
+  paths = list(mixed['bits'])
+  rows = [(path, *(str(one['bits'][path]) for one in every.values())) for path in paths]
+  yield report.to_markdown(rows, ('layer', *every))
+
+
+def show(found: list[dict[str, Any]], workdir: pathlib.Path) -> None:
+  """Prints the table and the verdicts."""
+  reports.show_table('mixed precision', _rows(found), HEADER)
+  for sentence in verdicts(found):
+    print(sentence)
+  print(f'results: {workdir / run_folder.RESULTS}, {workdir / run_folder.REPORT}')

@@ -112,16 +112,16 @@ def _environment_on_record(
       )
   counts = ('cores', 'device_count') if 'devices' in same_results else ()
   for name, value in describe_environment().items():
-    # Earlier versions recorded less.
-    if name not in recorded or recorded[name] == value or name in counts:
+    was = recorded.get(name, False if name == 'x64' else value)  # Earlier versions recorded less.
+    if was == value or name in counts:
       continue
-    if name == 'x64':
+    if name == 'x64' and name in recorded:
       raise fields.ConfigError(
-        f'JAX_ENABLE_X64={value} but {path} was made with {recorded[name]}; '
+        f'JAX_ENABLE_X64={value} but {path} was made with {was}; '
         'allowed: the same setting, or another --workdir'
       )
     print(
-      f'warning: {name} was {recorded[name]!r} when this run began and is {value!r} now; '
+      f'warning: {name} was {was!r} when this run began and is {value!r} now; '
       'results may differ in the last bits',
       file=sys.stderr,
     )

@@ -186,8 +186,8 @@ def verdicts(found: list[dict[str, Any]]) -> list[str]:
     holds = 'is neither confirmed nor refuted here: these seeds do not separate the best from it'
   sentences.append(
     'Claim of arXiv 2008.09916: at equal size a single bitwidth beats mixed precision that loses '
-    f'no accuracy. The best, {best.one}, is {_interval(best)} more accurate than the mixed network; '
-    f'the claim {holds}.'
+    f'no accuracy. The best, {best.one}, is {_interval(best)} more accurate than the mixed '
+    f'network; the claim {holds}.'
   )
   for d in every:
     if kinds[d.one][0]['role'] == FREE:
@@ -284,8 +284,8 @@ def _search_parts(plan: Plan, found: list[dict[str, Any]], searches: Mapping[str
   yield '## The mixed network\n'
   yield (
     f'Accuracy on the held-out images {mixed["accuracy"]:.4f} against '
-    f'{mixed["float_accuracy"]:.4f} in float (tolerance {plan.config.tolerance:g}), before training with these bits; '
-    f'{mixed["evaluations"]} evaluations.\n'
+    f'{mixed["float_accuracy"]:.4f} in float (tolerance {plan.config.tolerance:g}), before '
+    f'training with these bits; {mixed["evaluations"]} evaluations.\n'
   )
   every = {MIXED: mixed, **{name: one for name, one in searches.items() if name != MIXED}}
   paths = list(mixed['bits'])

@@ -104,6 +104,11 @@ def test_x64_must_be_as_it_was(tmp_path, config, capsys):
   path.write_text(json.dumps(content))
   run_folder.claim(tmp_path, config)
   assert capsys.readouterr().err == ''
+  with jax.enable_x64(True):
+    run_folder.claim(tmp_path, config)
+  assert capsys.readouterr().err.startswith(
+    'warning: x64 was False when this run began and is True'
+  )
 
 
 def test_a_damaged_or_missing_config_is_named(tmp_path, config):

@@ -60,6 +60,7 @@ from cnnopt_jax.quant.sensitivity import (
 from cnnopt_jax.quant.size import (
   ACCOUNTINGS,
   COSTS,
+  EQUAL_SIZE_SLACK,
   Accounting,
   BudgetError,
   LeafSizes,
@@ -77,6 +78,7 @@ __all__ = [
   'ACCOUNTINGS',
   'BITS',
   'COSTS',
+  'EQUAL_SIZE_SLACK',
   'GAUSSIAN',
   'GRANULARITIES',
   'IDENTITY_BITS',

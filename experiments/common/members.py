@@ -49,11 +49,12 @@ class _Setting(NamedTuple):
   plan: Plan
   dataset: data.Dataset
   workdir: pathlib.Path
+  unfinished: pathlib.Path
   progress: 'Progress'
 
   def checkpoints(self, program: tuple[Member, ...]) -> pathlib.Path:
     """Where a program's checkpoints lie."""
-    return self.workdir / UNFINISHED / program[0].name
+    return self.unfinished / f'program{self.plan.programs.index(program)}'
 
 
 def train(
@@ -63,6 +64,7 @@ def train(
   devices: Sequence[jax.Device],
   found: list[dict[str, Any]],
   *,
+  stage: str = '',
   record: Callable[[Member, Outcome], dict[str, Any]],
   recorded: Callable[[], Any] = lambda: None,
 ) -> None:
@@ -74,6 +76,7 @@ def train(
     workdir: of the run.
     devices: that programs share.
     found: records so far; receives the new ones, which are written too.
+    stage: tells the checkpoints of one plan from those of another, where a run has several.
     record: makes the record of a member; it has the key 'name'.
     recorded: called after each append.
 
@@ -84,7 +87,7 @@ def train(
   todo = [p for p in plan.programs if not all(member.name in done for member in p)]
   costs = {i: (len(p), p[0].match.layers.macs) for i, p in enumerate(todo)}
   with Progress(plan, todo) as progress, contextlib.ExitStack() as stack:
-    setting = _Setting(plan, dataset, workdir, progress)
+    setting = _Setting(plan, dataset, workdir, workdir / UNFINISHED / stage, progress)
 
     def train_one(index, devices, given_up):
       return _train_program(setting, todo[index], devices, given_up)
@@ -116,20 +119,16 @@ def train(
   for program in plan.programs:
     shutil.rmtree(setting.checkpoints(program), ignore_errors=True)
   with contextlib.suppress(OSError):
+    setting.unfinished.rmdir()
     (workdir / UNFINISHED).rmdir()
 
 
-def rename_checkpoints(plan: Plan, workdir: pathlib.Path) -> None:
-  """Gives the checkpoints of a run of an earlier version their new names."""
+def rename_checkpoints(workdir: pathlib.Path) -> None:
+  """Gives the checkpoints of a run of an earlier version their new name."""
   old = workdir / FORMERLY
   ours = old.is_dir() and all(re.fullmatch(r'program\d+', path.name) for path in old.iterdir())
-  if not ours or (workdir / UNFINISHED).exists():
-    return
-  old.rename(workdir / UNFINISHED)
-  for index, program in enumerate(plan.programs):
-    folder = workdir / UNFINISHED / f'program{index}'
-    if folder.exists():
-      folder.rename(workdir / UNFINISHED / program[0].name)
+  if ours and not (workdir / UNFINISHED).exists():
+    old.rename(workdir / UNFINISHED)
 
 
 def _train_program(

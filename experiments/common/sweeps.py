@@ -130,14 +130,19 @@ class Widths:
     return self._tables[width]
 
   def match(
-    self, size: int, bits: int | Mapping[str, int], quantizer: quant.Quantizer
+    self,
+    size: int,
+    bits: int | Mapping[str, int],
+    quantizer: quant.Quantizer,
+    slack: float = quant.EQUAL_SIZE_SLACK,
   ) -> quant.WidthMatch:
-    """The width at which it has a size, in bits.
+    """The width at which it has a size, in bits, or is at most by a share of `slack` smaller.
 
     Raises:
       BudgetError, ValueError: as `quant.match_width`.
     """
-    return quant.match_width(self.layers, size, bits, self._config.accounting, quantizer=quantizer)
+    accounting = self._config.accounting
+    return quant.match_width(self.layers, size, bits, accounting, quantizer=quantizer, slack=slack)
 
 
 def plan_without_members(config: config_dict.ConfigDict, dataset: data.Dataset) -> Plan:

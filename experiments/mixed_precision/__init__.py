@@ -76,13 +76,14 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   found = run_folder.read_records(workdir, report.COLUMNS)
   batches = search.batches_of(held_out, dataset.mean, dataset.std)
 
-  def train(*groups: list[Member]) -> None:
+  def train(stage: str, *groups: list[Member]) -> None:
     training_of_members.train(
       plan.of([member for group in groups for member in group]),
       dataset,
       workdir,
       devices,
       found,
+      stage=stage,
       record=lambda member, outcome: report.record(plan, member, outcome),
     )
 
@@ -91,7 +92,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
 
   base = at_width(plan, widths, config.width_multiplier, quant.IDENTITY_BITS)
   floats = members(plan, FLOAT, f'w{base.width:g}', quant.IDENTITY_BITS, base)
-  train(floats)
+  train('float', floats)
 
   def fewest():
     try:
@@ -117,7 +118,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     )
     for bits in config.free_widths
   }
-  train(mixed, *singles, *wide.values())
+  train('matched', mixed, *singles, *wide.values())
 
   free = []
   for bits, group in wide.items():
@@ -126,7 +127,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     )
     match = at_width(plan, widths, matches[bits].width, allocated['bits'])
     free.append(members(plan, FREE, f'b{bits}', allocated['bits'], match))
-  train(*free)
+  train('free', *free)
 
   everyone = [floats, mixed, *singles, *wide.values(), *free]
   found = [

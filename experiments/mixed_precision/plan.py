@@ -22,6 +22,7 @@ SPEC = {
   'sensitivity': one_of(*SENSITIVITIES),
   'probes': integer(2),
   'accounting': one_of(*quant.ACCOUNTINGS),
+  'slack': number(0, 1),
   'seeds': tuple_of(integer(0, 2**31 - 1)),
   'learning_rate': number(0, above=True),
   **sweeps.SPEC,
@@ -64,11 +65,11 @@ def matched(plan: Plan, widths: Widths, budget: int, bits: int) -> quant.WidthMa
     ConfigError: if no width meets it.
   """
   try:
-    return widths.match(budget, bits, plan.recipe.quantizer)
+    return widths.match(budget, bits, plan.recipe.quantizer, plan.config.slack)
   except quant.BudgetError as error:
     raise ConfigError(
       f'config.bits holds {bits}: {error}; allowed: bits that meet the size of the mixed network, '
-      'or another config.width_multiplier'
+      'a larger config.slack, or another config.width_multiplier'
     ) from None
 
 

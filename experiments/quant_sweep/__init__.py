@@ -47,7 +47,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   plan = make_plan(config, dataset)
   environment = run_folder.claim(workdir, config, same_results=sweeps.SAME_RESULTS)
   found = run_folder.read_records(workdir, report.OLDEST_COLUMNS)
-  members.rename_checkpoints(plan, workdir)
+  members.rename_checkpoints(workdir)
 
   def write():
     report.write(plan, found, environment, workdir, costs_so_far.sentence())

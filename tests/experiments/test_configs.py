@@ -18,6 +18,7 @@ TESTED = {
   'codesign_vgg8': 'tests/experiments/test_configs.py::test_codesign_vgg8',
   'conv_bench': 'tests/experiments/test_configs.py::test_conv_bench',
   'kernel_bench': 'tests/experiments/test_kernel_bench.py::test_on_a_cpu_it_times_xla_and_says_so',
+  'mixed_precision': 'tests/experiments/test_mixed_precision.py::finished',
   'nvm_batch': 'tests/experiments/test_configs.py::test_analyses_of_caches',
   'nvm_bench': 'tests/nvm/test_experiments.py::test_bench_writes_its_figures',
   'nvm_cache': 'tests/nvm/test_experiments.py::test_the_cache_table',

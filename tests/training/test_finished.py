@@ -37,20 +37,31 @@ def test_an_entry_that_is_none_is_named(entry):
     training.quantizer_from_config({**QUANTIZATION, 'layer_bits': [entry]})
 
 
-def test_a_member_is_read_from_config_record_and_variables(tmp_path):
+@pytest.mark.parametrize('formerly', [False, True])
+def test_a_member_is_read_from_config_record_and_variables(tmp_path, formerly):
+  """A member's weights are kept packed; runs of earlier versions kept them in float."""
   model = models.create('plain', num_classes=10, width_multiplier=0.25)
   variables = jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 28, 28, 1)))
-  training.save_variables(training.member_folder(tmp_path, 'one'), variables)
+  quantizer = training.quantizer_from_config(QUANTIZATION)
+  plan = models.weight_plan(model, (28, 28, 1), quantizer)
+  folder = training.member_folder(tmp_path, 'one')
+  if formerly:
+    training.save_variables(folder, variables)
+  else:
+    saved = training.save_member(folder, variables, 2, plan)
   data_set = dict(dataset='fashion_mnist_subset', data_dir='', image_size=0, download=False)
   content = {'config': {**data_set, **QUANTIZATION}, 'environment': {}}
   (tmp_path / 'config.json').write_text(json.dumps(content))
   record = dict(name='one', model='plain', width_multiplier=0.25, bits=2)
   (tmp_path / 'records.jsonl').write_text(json.dumps(record) + '\n')
   member = training.load_member(tmp_path, 'one')
-  jax.tree.map(np.testing.assert_array_equal, member.variables, variables)
+  quantized = quant.quantize_params(variables['params'], 2, plan)
+  expected = {**variables, 'params': quantized}
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), member.variables, expected)
+  if not formerly:
+    jax.tree.map(np.testing.assert_array_equal, member.variables, saved)
   assert member.record == record and member.bits == 2 and member.model == model
-  quantizer = training.quantizer_from_config(QUANTIZATION)
-  assert member.plan == models.weight_plan(model, (28, 28, 1), quantizer)
+  assert member.plan == plan
   expected = training.accuracy(model, variables, 2, member.dataset, quantizer)
   assert member.test_accuracy() == expected
   with pytest.raises(KeyError, match='allowed: one'):

@@ -4,6 +4,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from cnnopt_jax.report import files
+
 
 class Series(NamedTuple):
   """One line of a plot.
@@ -27,6 +29,8 @@ def tradeoff(
   path: pathlib.Path, series: Sequence[Series], *, xlabel: str, ylabel: str, title: str = ''
 ) -> None:
   """Draws accuracy or the like against cost, one line a series, with error bars.
+
+  Without any series it draws empty axes.
 
   Args:
     path: of the PNG file.
@@ -69,5 +73,7 @@ def tradeoff(
   axes.xaxis.set_major_formatter('{x:g}')
   axes.xaxis.set_minor_formatter('{x:g}')
   axes.grid(alpha=0.3)
-  axes.legend(fontsize=8, frameon=False)
-  fig.savefig(path, dpi=160)
+  if series:
+    axes.legend(fontsize=8, frameon=False)
+  with files.replacing(path) as temporary:
+    fig.savefig(temporary, dpi=160, format='png')

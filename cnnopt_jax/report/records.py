@@ -19,6 +19,8 @@ def append(path: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
   """Reads all records; a torn last one, left by a kill, is cut off the file.
 
+  A last one that lacks nothing but the end of its line gets that.
+
   Args:
     path: of the file; it need not exist.
 
@@ -31,16 +33,26 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
   path = pathlib.Path(path)
   content = path.read_bytes() if path.exists() else b''
   end = content.rfind(b'\n') + 1
-  if end < len(content):
+  rest = content[end:]
+  if _record(rest) is not None:
+    end = len(content)
+    with open(path, 'ab') as file:
+      file.write(b'\n')
+  elif rest:
     with open(path, 'r+b') as file:
       file.truncate(end)
   records = []
   for number, line in enumerate(content[:end].splitlines(), 1):
-    try:
-      record = json.loads(line)
-    except ValueError:
-      record = None
-    if not isinstance(record, dict):
+    record = _record(line)
+    if record is None:
       raise ValueError(f'{path}, line {number}: not a JSON object: {line[:80]!r}')
     records.append(record)
   return records
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+  try:
+    record = json.loads(line)
+  except ValueError:
+    return None
+  return record if isinstance(record, dict) else None

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import resource
+import warnings
 
 import numpy as np
 import pytest
@@ -22,11 +24,20 @@ def test_every_torn_last_record_is_dropped(tmp_path):
   path = tmp_path / 'records.jsonl'
   whole = ''.join(json.dumps({'n': n}) + '\n' for n in range(2))
   last = json.dumps({'n': 2}) + '\n'
-  for length in range(len(last)):
+  for length in range(len(last) - 1):
     path.write_text(whole + last[:length])
     assert report.records.read(path) == [{'n': 0}, {'n': 1}]
     report.records.append(path, [{'n': 2}])
     assert report.records.read(path)[-1] == {'n': 2}
+
+
+def test_a_last_record_that_lacks_its_end_of_line_is_kept(tmp_path):
+  """As an editor leaves it: what it records was finished."""
+  path = tmp_path / 'records.jsonl'
+  path.write_text('{"n": 0}\n{"n": 1}')
+  assert report.records.read(path) == [{'n': 0}, {'n': 1}]
+  report.records.append(path, [{'n': 2}])
+  assert report.records.read(path) == [{'n': 0}, {'n': 1}, {'n': 2}]
 
 
 @pytest.mark.parametrize('line', ['{"n": ', '3', 'garbage'])
@@ -52,6 +63,34 @@ def test_markdown():
   assert report.to_markdown([('a', '1'), ('bcd', '20')], ('name', 'n')) == (
     '| name |  n |\n| ---- | -: |\n| a    |  1 |\n| bcd  | 20 |\n'
   )
+
+
+def test_a_full_disk_leaves_the_old_files(tmp_path):
+  """A limit on the size of files, which Python sees as it does a full disk."""
+  old = 'old' * 100
+
+  def draw(series=()):
+    report.tradeoff(tmp_path / 'p.png', series, xlabel='size', ylabel='accuracy')
+
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    draw()  # No member to show is no error, and no warning.
+  picture = (tmp_path / 'p.png').read_bytes()
+  report.write_atomically(tmp_path / 'report.md', old)
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+  try:
+    for write in (
+      lambda: report.write_atomically(tmp_path / 'report.md', 'new' * 1000),
+      lambda: draw([report.Series('4 bits', [8, 16], [0.8, 0.9], [0.01, 0.02])]),
+    ):
+      with pytest.raises(OSError, match='too large'):
+        write()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert (tmp_path / 'report.md').read_text() == old
+  assert (tmp_path / 'p.png').read_bytes() == picture
+  assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_plot_is_a_picture(tmp_path):

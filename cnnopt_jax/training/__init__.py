@@ -1,6 +1,11 @@
 """Training of sweeps: one jitted step over members, atomic checkpoints, testing, reading back."""
 
-from cnnopt_jax.training.checkpoints import Checkpoints, load_variables, save_variables
+from cnnopt_jax.training.checkpoints import (
+  CheckpointError,
+  Checkpoints,
+  load_variables,
+  save_variables,
+)
 from cnnopt_jax.training.finished import (
   FinishedMember,
   load_member,
@@ -21,6 +26,7 @@ from cnnopt_jax.training.step import (
 from cnnopt_jax.training.testing import accuracies, accuracy, correct_predictions
 
 __all__ = [
+  'CheckpointError',
   'Checkpoints',
   'FinishedMember',
   'Members',

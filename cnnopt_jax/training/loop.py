@@ -65,7 +65,7 @@ def train(
     dataset: what it trains on.
     batch_size: images a step and member.
     checkpoints: where state is kept.
-    checkpoint_steps: steps between two checkpoints; 0 for one an epoch.
+    checkpoint_steps: steps between two checkpoints; 0 for one an epoch. The last step has one.
     devices: that share the members, as in `Placement`; a run may be gone on with on others.
     initial: state to start from where there is no checkpoint, such as a trained network's to be
       fine-tuned; its memory is given up. None for random weights.
@@ -78,6 +78,8 @@ def train(
 
   Raises:
     Stopped: if `stop()` became true.
+    CheckpointError: if the last checkpoint is damaged or of another network.
+    OSError: if the disk has no room for a checkpoint.
   """
   setting = model, recipe, members, dataset.image_shape
   state, seconds = checkpoints.restore(abstract_state(*setting)) or (
@@ -97,12 +99,14 @@ def train(
     arguments = state, members, images, labels, batch_of
     if train_step is None:
       train_step = compilation.compiled(make_train_step(model, recipe, devices=devices), *arguments)
+    checkpoints.unsaved = True
     state = train_step(*arguments)
     taken += 1
     on_step(taken)
     stopping = stop()
     epoch_ends = taken % recipe.steps_per_epoch == 0
-    if stopping or taken % (checkpoint_steps or recipe.steps_per_epoch) == 0:
+    due = taken % (checkpoint_steps or recipe.steps_per_epoch) == 0
+    if stopping or due or taken == recipe.steps:
       checkpoints.save(taken, placement.gather(state), time.perf_counter() - start)
     if epoch_ends:
       on_epoch(taken // recipe.steps_per_epoch, placement.gather(state))

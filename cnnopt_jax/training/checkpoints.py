@@ -217,7 +217,8 @@ def _check_arrays(saved: Any, target: Any) -> None:
   for name in sorted({*theirs, *ours}):
     there, here = theirs.get(name, 'nothing'), ours.get(name, 'nothing')
     if there != here:
-      raise CheckpointError(f'{name} was saved as {there} and is {here} now')
+      hint = ' (JAX_ENABLE_X64?)' if 'float64' in there + here else ''
+      raise CheckpointError(f'{name} was saved as {there} and is {here} now{hint}')
 
 
 def _arrays(tree: Any) -> dict[str, str]:

@@ -98,7 +98,10 @@ def test_a_checkpoint_of_an_earlier_version_is_read_and_its_damage_told(folder, 
 @pytest.mark.parametrize(
   'like, message',
   [
-    (state(dtype=np.float64), r'was saved as float32 \[2, 3\] and is float64 \[2, 3\] now'),
+    (
+      state(dtype=np.float64),
+      r'was saved as float32 \[2, 3\] and is float64 \[2, 3\] now \(JAX_EN',
+    ),
     (state(shape=(3, 2)), r'was saved as float32 \[2, 3\] and is float32 \[3, 2\] now'),
     (state()._replace(params={}), r'state/params/a was saved as .* and is nothing now'),
   ],

@@ -149,15 +149,28 @@ def groups(records: list[dict[str, Any]]) -> list[Group]:
   return sorted((Group(*key, members) for key, members in found.items()), key=order)
 
 
+def has_ranking(records: list[dict[str, Any]]) -> bool:
+  """Whether there is a ranked member that did not diverge."""
+  return any(r['role'] == 'ranked' and r['test_accuracy'] is not None for r in records)
+
+
 def verdicts(records: list[dict[str, Any]]) -> list[str]:
-  """One sentence a budget: which bitwidth wins, and whether the seeds can tell."""
+  """One sentence a budget: which bitwidth wins, whether the seeds can tell, and what diverged."""
   sentences = []
   for budget in sorted({r['budget_kib'] for r in records}):
+    ranked = [g for g in groups(records) if g.budget_kib == budget and g.role == 'ranked']
     best = {}
-    for g in groups(records):  # Best first, so that each bitwidth enters at its best rate.
-      if g.budget_kib == budget and g.role == 'ranked' and g.accuracies:
+    for g in ranked:  # Best first, so that each bitwidth enters at its best rate.
+      if g.accuracies:
         best.setdefault(g.bits, g)
+    lost = sorted({g.bits for g in ranked} - best.keys())
     if not best:
+      if lost:
+        count = sum(g.diverged for g in ranked)
+        sentences.append(
+          f'At {budget:g} KiB, nothing is ranked: all {count} members diverged, '
+          'which smaller config.learning_rates may mend.'
+        )
       continue
     first, *others = best.values()
     sentence = f'At {budget:g} KiB, {_label(first)} is best: {_accuracy(first)}'
@@ -167,8 +180,10 @@ def verdicts(records: list[dict[str, Any]]) -> list[str]:
       sentence += f'; next {_label(second)}: {_accuracy(second)}'
       if min(len(g.accuracies) for g in (first, second)) < 2:
         sentence += ' (one seed: no spread known)'
-      elif first.mean - second.mean < 2 * error:
+      elif first.mean - second.mean <= 2 * error:
         sentence += ', within twice the standard error of the difference: the seeds cannot tell'
+    if lost:
+      sentence += f'; all members diverged at {", ".join(map(_bits, lost))}'
     sentences.append(sentence + '.')
   return sentences
 

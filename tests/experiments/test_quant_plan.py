@@ -77,7 +77,19 @@ def test_verdicts():
   close = [record(1, 0.90, 0), record(1, 0.80, 1), record(4, 0.84, 0), record(4, 0.85, 1)]
   assert 'the seeds cannot tell' in report.verdicts(close)[0]
   assert 'one seed' in report.verdicts([record(2, 0.5), record(3, 0.4)])[0]
-  assert report.verdicts([record(2, None)]) == []
+  tie = [record(bits, 0.1, seed) for bits in (1, 4) for seed in (0, 1)]
+  assert 'the seeds cannot tell' in report.verdicts(tie)[0]
+
+
+def test_verdicts_tell_what_diverged():
+  all_diverged = [record(2, None), record(4, None), record(32, 0.9, role='reference')]
+  [sentence] = report.verdicts(all_diverged)
+  assert sentence.startswith('At 8 KiB, nothing is ranked: all 2 members diverged')
+  assert not report.has_ranking(all_diverged)
+  some = [*all_diverged, record(3, 0.4), record(3, None, 1), record(1, 0.3)]
+  assert report.verdicts(some)[0].endswith('; all members diverged at 2 bits, 4 bits.')
+  assert report.has_ranking(some)
+  assert report.verdicts([record(32, 0.9, role='reference')]) == []
 
 
 def test_diverged_groups_stand_last_and_are_counted():

@@ -4,9 +4,15 @@ import hashlib
 import os
 import pathlib
 import platform
+import sys
+import warnings
 
 # Shorter compilations take as long as finding their program.
 _SECONDS = 0.2
+_WARNINGS = {
+  'Error reading': 'a program in it is damaged and compiled anew; delete that folder to mend it',
+  'Error writing': 'a program cannot be kept in it; the next run compiles it again',
+}
 
 
 def default_folder() -> pathlib.Path:
@@ -22,7 +28,8 @@ def default_folder() -> pathlib.Path:
 def use() -> None:
   """Makes JAX keep its programs in `default_folder`, unless the user has named another.
 
-  Before JAX first compiles. A folder that cannot be written is done without, as JAX does.
+  Before JAX first compiles. A folder that cannot be written is done without, as JAX does, and a
+  program that a full disk cut off is compiled anew; one line tells of either.
   """
   # What XLA says of every program that it finds: others' processors may lack an instruction.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -32,6 +39,22 @@ def use() -> None:
     jax.config.update('jax_compilation_cache_dir', str(default_folder()))
     if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
       jax.config.update('jax_persistent_cache_min_compile_time_secs', _SECONDS)
+  _tell_in_one_line(jax.config.jax_compilation_cache_dir)
+
+
+def _tell_in_one_line(folder: str) -> None:
+  """Puts what JAX warns of, by program and line of JAX's, into words of a user's, once."""
+  show, told = warnings.showwarning, set()
+
+  def show_ours(message, *where, **more):
+    kind = str(message).partition(' persistent compilation cache entry ')[0]
+    if kind not in _WARNINGS:
+      show(message, *where, **more)
+    elif kind not in told:
+      told.add(kind)
+      print(f'warning: {folder}: {_WARNINGS[kind]}', file=sys.stderr)
+
+  warnings.showwarning = show_ours
 
 
 def _processor() -> str:

@@ -24,14 +24,20 @@ def devices(count: int) -> list[jax.Device]:
     Devices of JAX's default backend.
 
   Raises:
-    ConfigError: if there are not so many.
+    ConfigError: if there are not so many, or none of the kind that `JAX_PLATFORMS` asks for.
   """
   wanted = count or len(os.sched_getaffinity(0))
   try:
     jax.config.update('jax_num_cpu_devices', max(2, wanted))
   except RuntimeError:  # JAX has computed already, with as many devices as it was told then.
     pass
-  found = jax.devices()
+  try:
+    found = jax.devices()
+  except (RuntimeError, AssertionError) as error:  # JAX has both for it.
+    raise ConfigError(
+      f'JAX_PLATFORMS={os.environ.get("JAX_PLATFORMS", "")!r}: JAX finds no such device '
+      f'({str(error) or "no word why"}); allowed: cpu, or nothing for what there is'
+    ) from None
   if found[0].platform == 'cpu':
     found = found[:wanted]
   if count > len(found):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import flax.linen as nn
+import numpy as np
 from ml_collections import config_dict
 
 from cnnopt_jax import data, models, quant, training
@@ -128,6 +129,9 @@ def make_plan(config: config_dict.ConfigDict, dataset: data.Dataset) -> SweepPla
   """
   _check(config, dataset)
   steps_per_epoch = data.steps_per_epoch(len(dataset.train), config.batch_size)
+  most = np.iinfo(np.int32).max // steps_per_epoch
+  if config.epochs > most:
+    raise ConfigError(f'config.epochs={config.epochs}; allowed: at most {most}, 2^31 steps')
   try:
     quantizer = training.quantizer_from_config(config)
   except ValueError as error:

@@ -1,8 +1,10 @@
 """PyTorch's processes: each trains its share of a job's networks when it is told to."""
 
+import contextlib
 import importlib.util
 import multiprocessing
 import os
+import signal
 from typing import NamedTuple
 
 from cnnopt_jax import quant
@@ -91,6 +93,7 @@ def _grid(bits: int) -> tuple[int, float, float, bool]:
 
 def _work(networks: list[jobs.Network], form: Form, pipe) -> None:
   """A process: takes as many steps as it is told to, until it is told none."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends who tells, and with it the pipe.
   import torch
 
   from experiments.sweep_bench.torch_networks import Trainer
@@ -110,6 +113,7 @@ def _work(networks: list[jobs.Network], form: Form, pipe) -> None:
     )
     for network in networks
   ]
-  while steps := pipe.recv():
-    losses = [[trainer.step() for _ in range(steps)][-1] for trainer in trainers]
-    pipe.send([float(loss) for loss in losses])
+  with contextlib.suppress(EOFError):
+    while steps := pipe.recv():
+      losses = [[trainer.step() for _ in range(steps)][-1] for trainer in trainers]
+      pipe.send([float(loss) for loss in losses])

@@ -57,7 +57,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   images = np.stack([crop for photo in photos for crop in crops_of(photo, config.crops, rng)])
   environment = run_folder.claim(workdir, config)
   units = models.unit_names(model)
-  records = {r['name']: r for r in run_folder.read_records(workdir)}
+  records = {r['name']: r for r in run_folder.read_records(workdir, COLUMNS)}
 
   @jax.jit
   def probabilities(mask, images):

@@ -14,10 +14,12 @@ from typing import Any
 from ml_collections import config_dict
 
 from cnnopt_jax.report import records, write_atomically
-from experiments.common import fields, huge_pages
+from experiments.common import fields, huge_pages, stops
 
 REPO_ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG, RECORDS, RESULTS, REPORT = 'config.json', 'records.jsonl', 'results.csv', 'report.md'
+# Held by the process that runs in the folder, and the mark by which it is known to be a run's.
+LOCK = '.lock'
 
 
 def describe_environment() -> dict[str, Any]:
@@ -35,6 +37,7 @@ def describe_environment() -> dict[str, Any]:
     'device_count': jax.device_count(),
     'cores': len(os.sched_getaffinity(0)),
     'huge_pages': huge_pages.SETTING in os.environ.get('GLIBC_TUNABLES', ''),
+    'x64': jax.config.jax_enable_x64,
   }
 
 
@@ -74,20 +77,33 @@ def claim(
     The environment on record.
 
   Raises:
-    ConfigError: naming the first field that differs from the folder's config.
+    ConfigError: naming the first field that differs from the folder's config, or `JAX_ENABLE_X64`.
   """
   path = workdir / CONFIG
-  if not path.exists():
-    return record(workdir, config)
-  ours = json.loads(json.dumps(config.to_dict()))  # Tuples become lists, as in the file.
-  environment = describe_environment()
-  try:
-    found = json.loads(path.read_text())
-    theirs, recorded = found['config'], found['environment']
-  except (ValueError, KeyError, TypeError):
+  if path.exists():
+    environment = _environment_on_record(path, config, same_results)
+  elif (workdir / RECORDS).exists():
     raise fields.ConfigError(
-      f'{path}: not a config of a run; allowed: another --workdir, or this folder emptied'
-    ) from None
+      f'{workdir / RECORDS}: nothing says of which config, as {CONFIG} is missing; '
+      'allowed: that file restored, or another --workdir'
+    )
+  else:
+    environment = record(workdir, config)
+  stops.goes_on_from(workdir)
+  return environment
+
+
+def _environment_on_record(
+  path: pathlib.Path, config: config_dict.ConfigDict, same_results: Collection[str]
+) -> dict[str, Any]:
+  """What `claim` does with an old folder's config.json."""
+  found = _read_config(path)
+  if found is None:
+    raise fields.ConfigError(
+      f'{path}: damaged, or of no run; allowed: that file restored, or another --workdir'
+    )
+  theirs, recorded = found
+  ours = json.loads(json.dumps(config.to_dict()))  # Tuples become lists, as in the file.
   for name in {**theirs, **ours}:
     if theirs.get(name) != ours.get(name) and name not in same_results:
       raise fields.ConfigError(
@@ -95,56 +111,125 @@ def claim(
         'allowed: the same config, or another --workdir'
       )
   counts = ('cores', 'device_count') if 'devices' in same_results else ()
-  for name, value in environment.items():
-    if recorded.get(name) != value and name not in counts:
-      print(
-        f'warning: {name} was {recorded.get(name)!r} when this run began and is {value!r} now; '
-        'results may differ in the last bits',
-        file=sys.stderr,
+  for name, value in describe_environment().items():
+    was = recorded.get(name, False if name == 'x64' else value)  # Earlier versions recorded less.
+    if was == value or name in counts:
+      continue
+    if name == 'x64' and name in recorded:
+      raise fields.ConfigError(
+        f'JAX_ENABLE_X64={value} but {path} was made with {was}; '
+        'allowed: the same setting, or another --workdir'
       )
+    print(
+      f'warning: {name} was {was!r} when this run began and is {value!r} now; '
+      'results may differ in the last bits',
+      file=sys.stderr,
+    )
   return recorded
 
 
-def read_records(workdir: pathlib.Path) -> list[dict[str, Any]]:
+def _read_config(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+  """Config and environment of a config.json; None if it is none of a run."""
+  try:
+    content = json.loads(path.read_text())
+    config, environment = content['config'], content['environment']
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
+  return (config, environment) if type(config) is type(environment) is dict else None
+
+
+def read_records(workdir: pathlib.Path, columns: Collection[str]) -> list[dict[str, Any]]:
   """The records of a run so far, in the order they were written; a torn last one is cut off.
+
+  Args:
+    workdir: of the run.
+    columns: that a record has at least.
 
   Raises:
     ConfigError: naming the line that is no record.
   """
+  path = workdir / RECORDS
+  advice = 'allowed: that line deleted, so that its work is done anew, or another --workdir'
   try:
-    return records.read(workdir / RECORDS)
+    found = records.read(path)
   except ValueError as error:
-    raise fields.ConfigError(f'{error}; allowed: another --workdir') from None
+    raise fields.ConfigError(f'{error}; {advice}') from None
+  for number, one in enumerate(found, 1):
+    for name in columns:
+      if name not in one:
+        raise fields.ConfigError(f'{path}, line {number}: no {name!r} in it; {advice}')
+  return found
 
 
 class locked:
   """Makes `folder` and holds it for this process: two runs in one folder would mix their records.
 
-  Raises:
-    ConfigError: if the folder cannot be written or another process holds it.
+  What stands in the folder must be of an earlier run of the same experiment, so that nothing of a
+  user's is overwritten.
   """
 
-  def __init__(self, folder: pathlib.Path):
-    self._folder = pathlib.Path(folder)
+  def __init__(self, folder: pathlib.Path, experiment: str, known: Collection[str]):
+    """Of a folder that need not exist.
 
-  def __enter__(self):
+    Args:
+      folder: for one run.
+      experiment: its module.
+      known: fields that configs of the experiment have, or had.
+    """
+    self._folder, self._experiment, self._known = pathlib.Path(folder), experiment, known
+
+  def __enter__(self) -> pathlib.Path:
+    """Takes the folder.
+
+    Raises:
+      ConfigError: if the folder cannot be written, holds something else, or another process has it;
+        it is then as it was.
+    """
     try:
+      self._check_content()
       self._folder.mkdir(parents=True, exist_ok=True)
-      self._file = open(self._folder / '.lock', 'w')
+      self._file = open(self._folder / LOCK, 'a+')
+      try:
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        self._file.close()
+        raise self._error(
+          'another process is running in it', 'a folder of its own for each run'
+        ) from None
+      self._file.seek(0)
+      if not self._file.read():
+        self._file.write(self._experiment + '\n')
+        self._file.flush()
     except OSError as error:
-      raise fields.ConfigError(
-        f'workdir={str(self._folder)!r}: {error.strerror}; '
-        'allowed: a folder that can be made and written'
-      ) from None
-    try:
-      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      self._file.close()
-      raise fields.ConfigError(
-        f'workdir={str(self._folder)!r}: another process is running in it; '
-        'allowed: a folder of its own for each run'
+      raise self._error(
+        error.strerror or str(error), 'a folder that can be made and written'
       ) from None
     return self._folder
 
   def __exit__(self, *exc):
     self._file.close()
+
+  def _check_content(self) -> None:
+    """Raises ConfigError unless the folder is new, empty or of a run of this experiment."""
+    if not self._folder.exists():
+      return
+    found = sorted(path.name for path in self._folder.iterdir())
+    lock = self._folder / LOCK
+    mark = lock.read_bytes().decode(errors='replace').strip() if lock.is_file() else ''
+    if mark == self._experiment or (found in ([], [LOCK]) and not mark):
+      return
+    config = _read_config(self._folder / CONFIG)
+    # Earlier versions left no mark.
+    if not mark and config is not None and set(config[0]) <= set(self._known):
+      return
+    if mark.startswith('experiments.'):
+      what = f'a run of {mark}'
+    elif not mark and config is not None:
+      what = 'a run of another experiment'
+    else:
+      name = next((name for name in found if name != LOCK), LOCK)
+      what = f'{name!r} and no run of {self._experiment}'
+    raise self._error(f'it holds {what}', 'a new or an empty folder')
+
+  def _error(self, what: str, allowed: str) -> fields.ConfigError:
+    return fields.ConfigError(f'workdir={str(self._folder)!r}: {what}; allowed: {allowed}')

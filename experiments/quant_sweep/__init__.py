@@ -16,29 +16,35 @@ Order on disk: a program's checkpoints while it trains; then its members' parame
 records, in one append; then results.csv, report.md and pareto.png, rebuilt from all records; then
 its checkpoints go. So a member on record has its parameters, and one that is not is trained on
 from the last checkpoint.
+
+Exit code 1 if no ranked member has an accuracy, as all diverged.
 """
 
 import contextlib
 import functools
 import operator
 import pathlib
+import re
 import shutil
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import config_dict
 
 from cnnopt_jax import data, training
 from cnnopt_jax.report import records
 from cnnopt_jax.training import load_member
-from experiments.common import cores, costs, inputs, launch, run_folder
+from experiments.common import cores, costs, fields, inputs, launch, run_folder, stops
 from experiments.quant_sweep import report, schedule
 from experiments.quant_sweep.plan import SAME_RESULTS, SPEC, SweepMember, SweepPlan, make_plan
 
 __all__ = ['SPEC', 'load_member', 'run']
+
+# Folder of checkpoints, and its name in runs of earlier versions.
+UNFINISHED, FORMERLY = 'unfinished', 'checkpoints'
 
 
 class _Setting(NamedTuple):
@@ -49,18 +55,16 @@ class _Setting(NamedTuple):
     dataset: that all train on.
     workdir: folder of the run.
     progress: shows steps and epochs.
-    stop: becomes true after SIGTERM.
   """
 
   plan: SweepPlan
   dataset: data.Dataset
   workdir: pathlib.Path
   progress: report.SweepProgress
-  stop: Callable[[], bool]
 
   def checkpoints(self, program: int) -> pathlib.Path:
     """Where a program's checkpoints lie."""
-    return self.workdir / 'checkpoints' / f'program{program}'
+    return self.workdir / UNFINISHED / f'program{program}'
 
 
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]] | int:
@@ -71,7 +75,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     workdir: folder of the run.
 
   Returns:
-    One record a member, in the order of the plan; or an exit code after SIGTERM.
+    One record a member, in the order of the plan; or an exit code where all diverged.
 
   Raises:
     ConfigError: before any training, if data are missing or no width meets a size.
@@ -81,11 +85,12 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   dataset = inputs.load_data(config)
   plan = make_plan(config, dataset)
   environment = run_folder.claim(workdir, config, same_results=SAME_RESULTS)
-  found = run_folder.read_records(workdir)
+  found = run_folder.read_records(workdir, report.COLUMNS)
+  _rename_checkpoints(workdir)
   done = {record['name'] for record in found}
   progress = report.SweepProgress(plan, done)
-  with launch.sigterm_sets_flag() as terminated, progress, contextlib.ExitStack() as stack:
-    setting = _Setting(plan, dataset, workdir, progress, terminated)
+  with progress, contextlib.ExitStack() as stack:
+    setting = _Setting(plan, dataset, workdir, progress)
     programs = {
       index: (len(program), program[0].match.layers.macs)
       for index, program in enumerate(plan.programs)
@@ -106,17 +111,32 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
         report.write(plan, found, environment, workdir, costs_so_far.sentence())
         shutil.rmtree(setting.checkpoints(index))
     except training.Stopped:
-      print(f'stopped by SIGTERM; the same command goes on from {workdir}', file=sys.stderr)
-      return launch.SIGTERM_EXIT_CODE
+      stops.end_if_requested()
+      raise
     except data.DataError as error:  # An image that cannot be decoded, say.
       raise inputs.data_error(config, error) from error
+    except training.CheckpointError as error:
+      raise fields.ConfigError(
+        f'{error}; allowed: that folder deleted, so that its members are trained anew'
+      ) from error
   # What a kill between a record and the removal of its checkpoints left there.
-  shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
+  for index in range(len(plan.programs)):
+    shutil.rmtree(setting.checkpoints(index), ignore_errors=True)
+  with contextlib.suppress(OSError):
+    (workdir / UNFINISHED).rmdir()
   found = report.in_order(plan, found)
   report.write(plan, found, environment, workdir, costs_so_far.sentence())
   report.show(plan, found, workdir)
   print(costs_so_far.sentence())
-  return found
+  return found if report.has_ranking(found) else launch.FAILED_EXIT_CODE
+
+
+def _rename_checkpoints(workdir: pathlib.Path) -> None:
+  """Gives the checkpoints of a run of an earlier version their new name."""
+  old = workdir / FORMERLY
+  ours = old.is_dir() and all(re.fullmatch(r'program\d+', path.name) for path in old.iterdir())
+  if ours and not (workdir / UNFINISHED).exists():
+    old.rename(workdir / UNFINISHED)
 
 
 def _train_program(
@@ -140,6 +160,7 @@ def _train_program(
     progress.epoch(program, epoch, of_epoch[epoch])
 
   checkpoints = training.Checkpoints(setting.checkpoints(index))
+  stops.wait_for(lambda: checkpoints.unsaved)
   try:
     trained = training.train(
       model,
@@ -152,7 +173,7 @@ def _train_program(
       devices=devices,
       on_step=lambda step: progress.step(program, step),
       on_epoch=end_of_epoch,
-      stop=lambda: setting.stop() or given_up(),
+      stop=lambda: stops.requested() or given_up(),
     )
   finally:
     checkpoints.close()
@@ -168,6 +189,8 @@ def _train_program(
     state.diverged_step,
   ):
     training.save_variables(training.member_folder(setting.workdir, member.name), variables)
+    if diverged_step < 0 and not all(map(_is_finite, (loss, *jax.tree.leaves(variables)))):
+      diverged_step = plan.recipe.steps  # A loss that would come next, or the sum of the last ones.
     new.append(
       report.record(
         plan,
@@ -179,6 +202,10 @@ def _train_program(
       )
     )
   return new
+
+
+def _is_finite(array) -> bool:
+  return bool(np.isfinite(array).all())
 
 
 def _as_arrays(program: tuple[SweepMember, ...]) -> training.Members:

@@ -15,13 +15,12 @@ report.md, pareto.png and every network. The same command goes on where a killed
 """
 
 import pathlib
-import sys
 
 from ml_collections import config_dict
 
 from cnnopt_jax import data, training, vip
 from cnnopt_jax.report import Progress
-from experiments.common import inputs, launch, run_folder
+from experiments.common import fields, inputs, run_folder, stops
 from experiments.vip import report, stages
 from experiments.vip.plan import SPEC, Setting, make_setting
 from experiments.vip.records import (
@@ -39,7 +38,7 @@ from experiments.vip.records import (
 __all__ = ['SPEC', 'run']
 
 
-def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> Results | int:
+def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> Results:
   """Runs the stages that are not on record yet, and writes the report.
 
   Args:
@@ -47,23 +46,26 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> Results | int:
     workdir: folder of the run.
 
   Returns:
-    What all stages found; or an exit code after SIGTERM.
+    What all stages found.
 
   Raises:
     ConfigError: before any training, if data are missing or a number exceeds what there is.
   """
-  with launch.sigterm_sets_flag() as terminated:
-    setting = make_setting(config, workdir, Progress(), terminated)
-    environment = run_folder.claim(workdir, config)
-    records = StageRecords(workdir)
-    try:
-      with setting.progress:
-        results = _run_stages(setting, records)
-    except training.Stopped:
-      print(f'stopped by SIGTERM; the same command goes on from {workdir}', file=sys.stderr)
-      return launch.SIGTERM_EXIT_CODE
-    except data.DataError as error:
-      raise inputs.data_error(config, error) from error
+  setting = make_setting(config, workdir, Progress(), stops.requested)
+  environment = run_folder.claim(workdir, config)
+  records = StageRecords(workdir)
+  try:
+    with setting.progress:
+      results = _run_stages(setting, records)
+  except training.Stopped:
+    stops.end_if_requested()
+    raise
+  except data.DataError as error:
+    raise inputs.data_error(config, error) from error
+  except training.CheckpointError as error:
+    raise fields.ConfigError(
+      f'{error}; allowed: that folder deleted, so that its networks are trained anew'
+    ) from error
   report.write(setting, results, environment)
   report.show(setting, results)
   return results

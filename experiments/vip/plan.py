@@ -50,7 +50,7 @@ class Setting:
     model: the dense network.
     units: its conv units, in its order.
     progress: a bar for each stage.
-    stop: becomes true after SIGTERM.
+    stop: becomes true after a signal.
   """
 
   config: config_dict.ConfigDict

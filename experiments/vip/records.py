@@ -154,7 +154,7 @@ class StageRecords:
 
   def __init__(self, workdir: pathlib.Path):
     self._path = workdir / run_folder.RECORDS
-    self._found = {line['name']: line for line in run_folder.read_records(workdir)}
+    self._found = {line['name']: line for line in run_folder.read_records(workdir, ['name'])}
 
   def __contains__(self, name: str) -> bool:
     return name in self._found

@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from cnnopt_jax import data, measure, models, quant, training, vip
 from cnnopt_jax.vip import bounds
+from experiments.common import fields, stops
 from experiments.vip.plan import Setting
 from experiments.vip.records import (
   Cost,
@@ -44,7 +45,9 @@ def train(
     The trained state.
 
   Raises:
-    Stopped: after SIGTERM; the state is in a checkpoint.
+    Stopped: after a signal; the state is in a checkpoint.
+    CheckpointError: if the checkpoint is damaged.
+    ConfigError: if a member diverged.
   """
   config, dataset = setting.config, setting.dataset
   model = models.with_plan(setting.model, plan)
@@ -62,8 +65,9 @@ def train(
     params, others = jax.tree.map(jnp.copy, (previous.params, previous.statistics))
     initial = fresh._replace(params=params, statistics=others)
   checkpoints = training.Checkpoints(setting.workdir / 'networks' / name)
+  stops.wait_for(lambda: checkpoints.unsaved)
   try:
-    return training.train(
+    state = training.train(
       model,
       recipe,
       members,
@@ -77,6 +81,14 @@ def train(
     ).state
   finally:
     checkpoints.close()
+  diverged = [seed for seed, step in zip(config.seeds, state.diverged_step) if step >= 0]
+  if diverged:  # Nothing that is measured of these networks would mean anything.
+    field = 'fine_tune_learning_rate' if fine_tuning else 'learning_rate'
+    raise fields.ConfigError(
+      f'config.{field}={rate:g}: {name} diverged with seeds {", ".join(map(str, diverged))}; '
+      'allowed: a smaller one, or other seeds, with another --workdir'
+    )
+  return state
 
 
 def _recipe(setting: Setting, epochs: int) -> training.Recipe:

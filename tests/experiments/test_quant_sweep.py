@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -87,9 +88,10 @@ def test_the_same_command_again_trains_nothing(whole):
 def test_killed_at_several_moments_ends_in_the_same_results(whole, tmp_path):
   """SIGKILL after a checkpoint, while one is written, and after a record; then to the end.
 
-  And on other numbers of devices: a member is the same on any.
+  And on other numbers of devices: a member is the same on any. Gone on with from checkpoints where
+  earlier versions kept them, which left no mark either.
   """
-  records, checkpoints = tmp_path / 'records.jsonl', tmp_path / 'checkpoints'
+  records, checkpoints = tmp_path / 'records.jsonl', tmp_path / 'unfinished'
   moments = [
     lambda: any(checkpoints.glob('program0/8')),
     lambda: any(checkpoints.glob('program0/*tmp*')),
@@ -99,6 +101,8 @@ def test_killed_at_several_moments_ends_in_the_same_results(whole, tmp_path):
     code, _, _ = runs.signal_when(runs.start('quant_sweep', tmp_path, **runs.TINY), moment)
     assert code == -signal.SIGKILL
   recorded = report.records.read(records)
+  checkpoints.rename(tmp_path / 'checkpoints')
+  (tmp_path / '.lock').write_text('')
   # Begun on a device a program, gone on with on one for all.
   code, out, err = runs.run('quant_sweep', tmp_path, **runs.TINY, devices=1)
   assert code == 0, err
@@ -107,15 +111,53 @@ def test_killed_at_several_moments_ends_in_the_same_results(whole, tmp_path):
   assert without_seconds(tmp_path) == without_seconds(whole[0])
 
 
-def test_sigterm_saves_and_exits(whole, tmp_path):
-  started = lambda: any((tmp_path / 'checkpoints').glob('program0/8'))
-  process = runs.start('quant_sweep', tmp_path, **runs.TINY)
-  code, _, err = runs.signal_when(process, started, signal.SIGTERM)
-  assert code == 128 + signal.SIGTERM
-  assert 'stopped by SIGTERM' in err and 'Traceback' not in err
+def test_stopped_while_compiling_and_while_training(whole, tmp_path):
+  moments = {
+    signal.SIGINT: (tmp_path / 'unfinished' / 'program0').exists,
+    signal.SIGTERM: (tmp_path / 'unfinished' / 'program0' / '8').exists,
+  }
+  for signum, moment in moments.items():
+    process = runs.start('quant_sweep', tmp_path, **runs.TINY)
+    code, _, err = runs.signal_when(process, moment, signum)
+    assert code == 128 + signum
+    assert err == f'stopped by {signum.name}; the same command goes on from {tmp_path}\n'
   code, _, err = runs.run('quant_sweep', tmp_path, **runs.TINY)
   assert code == 0, err
   assert without_seconds(tmp_path) == without_seconds(whole[0])
+
+
+def test_a_full_disk_and_a_damaged_checkpoint_lose_nothing_finished(whole, tmp_path, monkeypatch):
+  workdir = tmp_path / 'run'
+  shutil.copytree(whole[0], workdir)
+  records = workdir / 'records.jsonl'
+  finished = records.read_text().splitlines(keepends=True)[0]
+  records.write_text(finished)
+  with monkeypatch.context() as patched:
+    # The cache of programs, which others share, is read alone.
+    patched.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '1e9')
+    process = runs.start('quant_sweep', workdir, **runs.TINY)
+  # A limit on the size of files, which is met as a full disk is.
+  resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+  code, _, err = runs.finish(process)
+  assert code == 1 and re.match(r'error: .*/unfinished/program\d: File too large; what is fin', err)
+  assert err.count('\n') == 1 and records.read_text() == finished
+
+  checkpoint = lambda: list(workdir.glob('unfinished/program*/8/sha256.json'))
+  runs.signal_when(runs.start('quant_sweep', workdir, **runs.TINY), checkpoint)
+  program = checkpoint()[0].parents[1]
+  with open(next(program.glob('8/default/d/*')), 'r+b') as file:
+    file.truncate(100)
+  code, _, err = runs.run('quant_sweep', workdir, **runs.TINY)
+  assert code == 2 and err.startswith(f'error: {program}: damaged: 8/default/d/')
+  assert 'allowed: that folder deleted' in err and err.count('\n') == 1
+
+  shutil.rmtree(program)
+  (workdir / 'unfinished' / 'notes.txt').write_text("a user's")
+  code, _, err = runs.run('quant_sweep', workdir, **runs.TINY)
+  assert code == 0, err
+  assert records.read_text().startswith(finished)
+  assert without_seconds(workdir) == without_seconds(whole[0])
+  assert [path.name for path in (workdir / 'unfinished').iterdir()] == ['notes.txt']
 
 
 def test_torn_and_partial_records_are_made_whole(whole, tmp_path):
@@ -159,6 +201,15 @@ def test_a_diverged_member_is_recorded_and_the_others_go_on(whole, tmp_path):
   assert 'diverged' in out
 
 
+def test_where_all_diverge_nothing_is_ranked_and_the_exit_code_says_so(tmp_path):
+  config = {**runs.TINY, 'bits': '4', 'learning_rates': '1e9', 'epochs': 1}
+  code, out, err = runs.run('quant_sweep', tmp_path, **config)
+  assert code == 1 and not err
+  sentence = 'At 2.122 KiB, nothing is ranked: all 1 members diverged, '
+  assert sentence in out and sentence in (tmp_path / 'report.md').read_text()
+  assert rows(tmp_path)[0]['test_accuracy'] == ''
+
+
 @pytest.mark.parametrize(
   'config, message',
   [
@@ -176,6 +227,7 @@ def test_a_diverged_member_is_recorded_and_the_others_go_on(whole, tmp_path):
     (dict(data_dir='/nowhere', dataset='cifar10'), "config.dataset='cifar10': .*data_dir"),
     (dict(batch_size=20000), 'config.batch_size=20000; allowed: at most the 12000'),
     (dict(levels='mid_tread', bits='1,2'), "config.bits holds 1.*'auto' or 'mid_rise'"),
+    (dict(epochs=10**9), 'config.epochs=1000000000; allowed: at most 11'),
     (dict(devices=-1), 'config.devices=-1; allowed: an integer from 0 to 1024'),
     (dict(layer_bits='head'), "config.layer_bits='head'; allowed: 'PATTERN=BITS'"),
     (dict(layer_bits='tail=8'), 'config.layer_bits=.*matches no parameter'),
@@ -200,7 +252,10 @@ def test_an_unwritable_folder(tmp_path):
   [
     ('--sizes=3', "Unknown command line flag 'sizes'"),
     ('stray', "argument 'stray': not a flag"),
-    ('--config=/nowhere.py', '/nowhere.py'),
+    ('--config=/nowhere.py', "config='/nowhere.py': no file; allowed: "),
+    ('--config=configs', "config='configs': no file; allowed: "),
+    ('--config=tests/experiments/runs.py', "config='tests/experiments/runs.py': AttributeError"),
+    ('--workdir=', "workdir=''; allowed: a folder"),
   ],
 )
 def test_a_wrong_flag(flag, message, tmp_path):
@@ -209,6 +264,14 @@ def test_a_wrong_flag(flag, message, tmp_path):
   assert done.returncode == 2 and message in done.stderr
   assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
   assert not (tmp_path / 'run').exists()
+
+
+def test_a_folder_of_something_else_is_left_as_it_was(tmp_path):
+  (tmp_path / 'report.md').write_text("a user's")
+  code, _, err = runs.run('quant_sweep', tmp_path, **runs.TINY)
+  assert code == 2 and err.count('\n') == 1
+  assert err.startswith(f"error: workdir='{tmp_path}': it holds 'report.md' and no run of exper")
+  assert [path.name for path in tmp_path.iterdir()] == ['report.md']
 
 
 def test_two_processes_cannot_share_a_folder(tmp_path):

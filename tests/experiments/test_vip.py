@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnopt_jax import models, report
+from cnnopt_jax import models, report, training
 from experiments.common import fields
 from experiments.vip import plan, records, stages
 from experiments.vip_bench import programs
@@ -122,6 +122,16 @@ def test_members_infer_with_weights_of_their_bits(tmp_path):
     np.testing.assert_array_equal(unit['norm']['scale'], before['norm']['scale'][i])
 
 
+def test_networks_that_diverged_are_not_measured(tmp_path, monkeypatch):
+  config = runs.load_config('vip_vgg', model='plain', seeds=(3, 5, 7), learning_rate=1e9)
+  setting = plan.make_setting(config, tmp_path, report.Progress(), stop=lambda: False)
+  state = types.SimpleNamespace(diverged_step=np.array([4, -1, 0]))
+  monkeypatch.setattr(training, 'train', lambda *_, **__: training.Trained(state, 1.0))
+  message = 'config.learning_rate=1e\\+09: dense diverged with seeds 3, 7; allowed: a smaller one'
+  with pytest.raises(fields.ConfigError, match=message):
+    stages.train(setting, 'dense')
+
+
 def test_units_of_the_bench_are_the_network():
   stages, plan = ((4, 4), (8, 8)), ('conv1_1', 'conv1_2', 'conv2_2')
   model = models.VGG(num_classes=0, stages=stages, norm=False)
@@ -154,6 +164,10 @@ def test_a_finished_run_goes_on_and_only_a_lost_stage_is_run_again(finished, tmp
   assert code == 0, err
   again = path.read_text().splitlines(keepends=True)
   assert again[:-1] == lines[:-1]
+  network = workdir / 'networks' / 'dense'
+  next(network.glob('*/default/_METADATA')).write_text('')
+  code, _, err = runs.run('vip', workdir, **TINY)
+  assert code == 2 and err.startswith(f'error: {network}: damaged: ') and err.count('\n') == 1
   timings = {'latency_ms', 'latency_p25_ms', 'latency_p75_ms', 'measured_energy_mj'}
   for old, new in zip(json.loads(lines[-1])['rows'], json.loads(again[-1])['rows'], strict=True):
     assert {k: old[k] for k in old if k not in timings} == {

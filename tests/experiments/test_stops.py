@@ -32,15 +32,14 @@ unsaved = False
 """
 
 
-def signalled(code, *signals, **options):
+def signalled(code, *signals, shell=()):
   """Exit code and what was printed after 'ready'; signals come when that is printed."""
   process = subprocess.Popen(
-    [sys.executable, '-c', START + code],
+    [*shell, sys.executable, '-c', START + code],
     cwd=runs.REPO,
     text=True,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
-    **options,
   )
   assert process.stdout.readline() == 'ready\n'
   for signum in signals:
@@ -70,8 +69,8 @@ def test_a_second_one_ends_it_with_its_work_unsaved():
 
 
 def test_an_ignored_signal_stays_ignored():
-  ignore = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
-  code, _, err = signalled('ready()\n' + WAIT, signal.SIGINT, signal.SIGTERM, preexec_fn=ignore)
+  shell = ('sh', '-c', 'trap "" INT; exec "$0" "$@"')
+  code, _, err = signalled('ready()\n' + WAIT, signal.SIGINT, signal.SIGTERM, shell=shell)
   assert (code, err) == (143, 'stopped by SIGTERM\n')
 
 

@@ -91,7 +91,7 @@ def test_the_reference_flag_and_the_exit_code(tmp_path):
       str(tmp_path / 'no.csv'),
       f'--config.cells={cell}',
       '--workdir',
-      str(tmp_path),
+      str(tmp_path / 'run'),
     ],
     cwd=run_folder.REPO_ROOT,
     capture_output=True,

@@ -15,6 +15,7 @@ import gc
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,9 @@ def pytest_configure(config):
   if config.getoption('xla_flags') == 'quick' and not hasattr(config, 'workerinput'):
     xla_flags.compile_quickly()
   _share_programs()
+  # Where the tests run in a shell's background it ignores Ctrl-C, and so would all that they start.
+  if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
   # For the tests that split a batch; the others compute on the first.
   jax.config.update('jax_num_cpu_devices', 2)
 

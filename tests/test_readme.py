@@ -9,10 +9,11 @@ import numpy as np
 README = (pathlib.Path(__file__).resolve().parents[1] / 'README.md').read_text()
 
 
-def test_library_snippets_run_in_order(capsys):
+def test_library_snippets_run_in_order(capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
   blocks = re.findall(r'```python\n(.*?)```', README, re.S)
   library = [block for block in blocks if 'load_member' not in block]
-  assert len(library) == 6 and len(blocks) == 7
+  assert len(library) == 7 and len(blocks) == 8
   scope = {}
   for block in library:
     # Small images: what is tested is that it runs.

@@ -168,4 +168,6 @@ def weight_plan(
   Raises:
     ValueError: as `plan_weights`.
   """
+  if getattr(model, 'plan', ()):  # Kernels that read through maps are computed from their leaves.
+    model = model.clone(plan=())
   return plan_weights(layer_table(model, image_shape), quantizer)

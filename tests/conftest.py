@@ -4,7 +4,7 @@ By default the tests switch XLA's optimizer off (`tests/xla_flags.py`). Two kind
 them all the same, in processes of their own: tests marked `default_flags`, of what is claimed bit
 for bit, and the experiments that tests start. Everything does so with
 
-    python -m pytest --xla-flags=default tests/kernels tests/vip tests/quant/test_quantizers.py
+    python -m pytest --xla-flags=default tests/kernels tests/quant/test_quantizers.py
 
 `.ci/run` does both.
 """

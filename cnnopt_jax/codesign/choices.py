@@ -47,8 +47,8 @@ def checked(
   training: bool,
   quantizer: quant.Quantizer,
   **source: Any,
-) -> tuple[Network, dict[str, list[tuple[int | str, Any]]]]:
-  """The network, and (label, value) of every entry of every choice.
+) -> tuple[Network, quant.WeightPlan, dict[str, list[tuple[int | str, Any]]]]:
+  """The network, how its weights are quantized, and (label, value) of every entry of every choice.
 
   Args:
     network: as in `evaluate`.
@@ -72,7 +72,7 @@ def checked(
   weights = quant.plan_weights(found.table, quantizer)
   chosen['bits'] = [bits_of(entry, weights, training) for entry in entries['bits']]
   chosen['plan'] = [plan_of(entry, found) for entry in entries['plan']]
-  return found, chosen
+  return found, weights, chosen
 
 
 def network_of(

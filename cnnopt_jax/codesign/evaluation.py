@@ -78,13 +78,12 @@ def evaluate(
     for name, value in zip(AXES, (bits, plan, cache, batch, dram), strict=True)
   }
   source = dict(image_shape=image_shape, num_classes=num_classes, width_multiplier=width_multiplier)
-  found, chosen = choices.checked(network, given, gpu, training, quantizer, **source)
+  found, weights, chosen = choices.checked(network, given, gpu, training, quantizer, **source)
   # All is checked; now the long work: searching caches, predicting traffic.
   values = {name: [value for _, value in entries] for name, entries in chosen.items()}
   caches = [choices.built(entry, gpu) for entry in values['cache']]
   tables = [with_virtual_maps(found.table, paths) for paths in values['plan']]
-  plan_of_weights = quant.plan_weights(found.table, quantizer)
-  sizes = [quant.model_size(plan_of_weights, by_path, accounting) for by_path in values['bits']]
+  sizes = [quant.model_size(weights, by_path, accounting) for by_path in values['bits']]
   streams = _all_traffic(tables, gpu, values['bits'], values['batch'], training)
   figures = _accesses(streams, caches)
   figures |= _totals(nvm.Demand(**figures), caches, values['dram'])

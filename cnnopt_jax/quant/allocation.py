@@ -190,12 +190,13 @@ def fewest_bits(
 ) -> FewestBits:
   """Searches for the fewest bits in each layer that lose no accuracy (arXiv 2008.09916).
 
-  A greedy search, for there are B^L choices. All layers start at the most bits. Each round tries
-  for every layer its next fewer bits, with the others as they are, and drops what loses more than
-  `tolerance` against the reference. Of the rest it takes one: first, one that loses nothing against
-  the round before, the most bits of size saved; else the least accuracy lost for each bit of size
-  saved; of equals, the most saved, then the first layer. It ends when nothing is left to take, so
-  that lowering any one layer by one bitwidth would lose too much. At most L (B - 1) + 1 rounds.
+  The aim is that of the paper's abstract. The search is ours and greedy: there are B^L choices. All
+  layers start at the most bits. Each round tries for every layer its next fewer bits, with the
+  others as they are, and drops what loses more than `tolerance` against the reference. Of the rest
+  it takes one: first, one that loses nothing against the round before, the most bits of size saved;
+  else the least accuracy lost for each bit of size saved; of equals, the most saved, then the first
+  layer. It ends when nothing is left to take, so that lowering any one layer by one bitwidth would
+  lose too much. At most L (B - 1) + 1 rounds.
 
   An accuracy on N images is good to about sqrt(a (1 - a) / N): a tolerance below that follows
   chance, and a search that chooses by a set is to be judged on another.

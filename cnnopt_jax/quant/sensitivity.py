@@ -255,9 +255,12 @@ def hessian_traces(
 
     if joint:
       return blocks(v)
+
+    def of_one_leaf(mask):
+      return blocks([m.astype(x.dtype) * x for m, x in zip(mask, v)])
+
     # Row l holds the products with the probe that is zero outside leaf l.
-    masked = lambda mask: [m.astype(x.dtype) * x for m, x in zip(mask, v)]
-    return jnp.diagonal(lax.map(lambda mask: blocks(masked(mask)), jnp.eye(len(v))))
+    return jnp.diagonal(lax.map(of_one_leaf, jnp.eye(len(v))))
 
   @jax.jit
   def estimate(leaves, key, batches):
@@ -279,9 +282,9 @@ def hessian_sensitivity(
       trace(H_ll) / size_l * |Q(w_l, b) - w_l|^2 / 2
 
   is E[<e, H_ll e>] / 2 over errors e of that norm in a random direction. It is half the metric of
-  HAWQ-V2 (Dong et al., NeurIPS 2020, arXiv 1911.03852: average trace times squared error, without
-  the 1/2 of Taylor's series), which ranks alike; with it the value is a loss. An estimated trace
-  may be negative, and then its row is.
+  HAWQ-V2 (Dong et al., NeurIPS 2020, arXiv 1911.03852; as recalled, average trace times squared
+  error, without the 1/2 of Taylor's series), which ranks alike; with it the value is a loss. An
+  estimated trace may be negative, and then its row is.
 
   Args:
     traces: from `hessian_traces`; its paths are those of the result.

@@ -171,5 +171,8 @@ def _quantize_leaf(w, leaf: LeafPlan, bits, plan: WeightPlan, axis_name) -> jax.
     return quantizers.fake_quantize(w, bits, **options)
   # A bitwidth for each layer of a stack, whose steps are its own whatever the granularity.
   options['channel_axis'] = tuple(axis - 1 for axis in leaf.output_axes or () if axis)
-  each = lambda w, bits: quantizers.fake_quantize(w, bits, **options)
-  return jax.vmap(each)(w, jnp.asarray(bits))
+
+  def layer(w, bits):
+    return quantizers.fake_quantize(w, bits, **options)
+
+  return jax.vmap(layer)(w, jnp.asarray(bits))

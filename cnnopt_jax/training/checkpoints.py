@@ -223,7 +223,10 @@ def _check_arrays(saved: Any, target: Any) -> None:
 
 def _arrays(tree: Any) -> dict[str, str]:
   """Dtype and shape of each array, as text, by its path."""
-  is_array = lambda x: hasattr(x, 'dtype')
+
+  def is_array(x):
+    return hasattr(x, 'dtype')
+
   return {
     jax.tree_util.keystr(path, simple=True, separator='/'): f'{x.dtype} {list(x.shape)}'
     for path, x in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_array)

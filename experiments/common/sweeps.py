@@ -145,6 +145,25 @@ class Widths:
     return quant.match_width(self.layers, size, bits, accounting, quantizer=quantizer, slack=slack)
 
 
+def recipe_of(
+  config: config_dict.ConfigDict, dataset: data.Dataset, epochs: int, quantizer: quant.Quantizer
+) -> training.Recipe:
+  """The recipe that a config's fields of the optimizer and of augmentation describe."""
+  steps_per_epoch = data.steps_per_epoch(len(dataset.train), config.batch_size)
+  return training.Recipe(
+    steps=epochs * steps_per_epoch,
+    steps_per_epoch=steps_per_epoch,
+    momentum=config.momentum,
+    weight_decay=config.weight_decay,
+    label_smoothing=config.label_smoothing,
+    shift=config.shift,
+    flip=config.flip,
+    mean=dataset.mean,
+    std=dataset.std,
+    quantizer=quantizer,
+  )
+
+
 def plan_without_members(config: config_dict.ConfigDict, dataset: data.Dataset) -> Plan:
   """How the members of a run will train.
 
@@ -179,16 +198,5 @@ def plan_without_members(config: config_dict.ConfigDict, dataset: data.Dataset) 
     quantizer = training.quantizer_from_config(config)
   except ValueError as error:
     raise ConfigError(f'config.{error}') from None
-  recipe = training.Recipe(
-    steps=config.epochs * steps_per_epoch,
-    steps_per_epoch=steps_per_epoch,
-    momentum=config.momentum,
-    weight_decay=config.weight_decay,
-    label_smoothing=config.label_smoothing,
-    shift=config.shift,
-    flip=config.flip,
-    mean=dataset.mean,
-    std=dataset.std,
-    quantizer=quantizer,
-  )
+  recipe = recipe_of(config, dataset, config.epochs, quantizer)
   return Plan((), recipe, config, dataset.num_classes)

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from cnnopt_jax import data, measure, models, quant, training, vip
 from cnnopt_jax.vip import bounds
-from experiments.common import fields, stops
+from experiments.common import fields, stops, sweeps
 from experiments.vip.plan import Setting
 from experiments.vip.records import (
   Cost,
@@ -54,7 +54,7 @@ def train(
   fine_tuning = previous is not None
   epochs = config.fine_tune_epochs if fine_tuning else config.epochs
   rate = config.fine_tune_learning_rate if fine_tuning else config.learning_rate
-  recipe = _recipe(setting, epochs)
+  recipe = sweeps.recipe_of(config, dataset, epochs, quant.GAUSSIAN)
   seeds = jnp.asarray(config.seeds, jnp.int32)
   bits = None if setting.bits is None else jnp.full_like(seeds, setting.bits)
   members = training.Members(seeds, bits, jnp.full(seeds.shape, rate, jnp.float32))
@@ -89,24 +89,6 @@ def train(
       'allowed: a smaller one, or other seeds, with another --workdir'
     )
   return state
-
-
-def _recipe(setting: Setting, epochs: int) -> training.Recipe:
-  """How every member trains, dense or virtual."""
-  config, dataset = setting.config, setting.dataset
-  steps_per_epoch = len(dataset.train) // config.batch_size
-  return training.Recipe(
-    steps=epochs * steps_per_epoch,
-    steps_per_epoch=steps_per_epoch,
-    momentum=config.momentum,
-    weight_decay=config.weight_decay,
-    label_smoothing=config.label_smoothing,
-    shift=config.shift,
-    flip=config.flip,
-    mean=dataset.mean,
-    std=dataset.std,
-    quantizer=quant.GAUSSIAN,
-  )
 
 
 def inference_variables(setting: Setting, state: training.TrainState) -> list[dict[str, Any]]:

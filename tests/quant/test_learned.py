@@ -53,7 +53,7 @@ def weights(shape=(3, 3, 8, 6), dtype=np.float64, seed=0):
 
 
 def numpy_lsq(w, s, low, high, ct):
-  """Forward, gradient to w and plain gradient to each s, of the paper's equations 1 to 3 and 5."""
+  """Forward, gradient to w and plain gradient to each s: as recalled, equations 1 to 3 and 5."""
   x = np.asarray(w, np.float64) / s
   half = low % 1
   code = np.clip(np.round(x - half) + half, low, high)

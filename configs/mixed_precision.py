@@ -2,10 +2,10 @@
 
     python -m experiments.mixed_precision --config configs/mixed_precision.py --workdir runs/mixed
 
-The mixed network has in each layer the fewest bits that lose no accuracy; its size is the budget
-that networks of one bitwidth, and mixed networks of free width, are widened to.
+The mixed network has in each layer the fewest bits that lose no more than `tolerance`; its size is
+the budget that networks of one bitwidth, and mixed networks of free width, are widened to.
 
-About ten minutes on two cores. Expected: docs/results/mixed_precision.
+Fifteen minutes on two cores at most. Expected: docs/results/mixed_precision.
 """
 
 import ml_collections

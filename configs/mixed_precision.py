@@ -5,7 +5,7 @@
 The mixed network has in each layer the fewest bits that lose no more than `tolerance`; its size is
 the budget that networks of one bitwidth, and mixed networks of free width, are widened to.
 
-Fifteen minutes on two cores at most. Expected: docs/results/mixed_precision.
+Seven minutes on two cores. Expected: docs/results/mixed_precision.
 """
 
 import ml_collections

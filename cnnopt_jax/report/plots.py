@@ -122,6 +122,7 @@ def intervals(
   axes.axvline(0, color='0.55', linewidth=1)
   axes.set_yticks(list(places), [row.label for row in rows], fontsize=8)
   axes.set_ylim(len(rows) - 0.5, -0.5)
+  axes.locator_params(axis='x', nbins=5)  # Of more the numbers would touch.
   axes.set_xlabel(xlabel)
   axes.set_title(title, fontsize=9)
   axes.grid(alpha=0.3, axis='x')

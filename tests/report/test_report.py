@@ -110,3 +110,9 @@ def test_plot_is_a_picture(tmp_path):
   is_blue = np.abs(pixels[..., :3] - blue).max(-1) < 0.02
   # Both points stand inside the axes, far apart, not in the legend alone.
   assert np.ptp(np.flatnonzero(is_blue.any(0))) > 0.2 * pixels.shape[1]
+
+
+def test_intervals_are_drawn_with_none_and_with_some(tmp_path):
+  for rows in ([], [report.Interval('one', 0.01, -0.005, 0.025), report.Interval('two', 0, 0, 0)]):
+    report.intervals(tmp_path / 'plot.png', rows, xlabel='difference')
+    assert (tmp_path / 'plot.png').read_bytes().startswith(b'\x89PNG')

@@ -14,10 +14,12 @@ two to three times as long beside them; the networks of a sweep have any number 
     'split'                                                    a few images after the other,
                                                                which stay cached
     'taps'                           times all taps: one product; then every tap's share is put down
+    'product'  one product of matrices, for kernels of one tap
+    'shifts'   of depth-wise convolutions, see `depthwise.py`
 
 All are exact up to rounding. `face_form` chooses by shape; `experiments.conv_bench` measures the
-choice against the best. All but 'xla' are for two spatial axes, NHWC and HWIO, without groups or
-dilation.
+choice against the best. All but 'xla' are for two spatial axes, NHWC and HWIO, without dilation, and
+all but 'xla' and 'shifts' without groups.
 """
 
 import functools
@@ -30,12 +32,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from cnnopt_jax.kernels import sharding
+from cnnopt_jax.kernels.conv import depthwise
 from cnnopt_jax.kernels.conv.canonical import with_canonical_convolutions
 
 FACE_FORMS = {
-  'out': ('xla', 'padded', 'wide', 'patches', 'rows'),
-  'lhs': ('xla', 'padded', 'taps', 'rows'),
-  'rhs': ('xla', 'padded', 'split'),
+  'out': ('xla', 'padded', 'wide', 'patches', 'rows', 'product', 'shifts'),
+  'lhs': ('xla', 'padded', 'taps', 'rows', 'product', 'shifts'),
+  'rhs': ('xla', 'padded', 'split', 'product', 'shifts'),
 }
 
 # Multiples that channels are filled up to: of XLA's vectors of images, and of their gradients.
@@ -47,6 +50,8 @@ _SHARES_UP_TO, _STRIDED_SHARES_UP_TO, _WINDOWS_UP_TO = 2**20, 2**22, 2**23
 _CACHED = 3 * 2**17
 # Images that a weight gradient reads at a time.
 _SPLIT_INTO = 8
+# A kernel of one tap is a product where one side has at most this many channels.
+_FEW_CHANNELS = 64
 # With more output channels XLA's convolution is fast, however few the input's; and with more
 # input channels its input gradient.
 _FEW_OUTPUTS, _FEW_INPUTS = 32, 12
@@ -60,13 +65,38 @@ def applies(params: dict[str, Any], lhs_type, rhs_type) -> bool:
   return (
     lhs_type.dtype == rhs_type.dtype == jnp.float32
     and tuple(numbers) == ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
-    and params['feature_group_count'] == params['batch_group_count'] == 1
+    and params['batch_group_count'] == 1
+    and (params['feature_group_count'] == 1 or _is_depthwise(lhs_type.shape, rhs_type.shape))
     and set(params['lhs_dilation']) == set(params['rhs_dilation']) == {1}
     and params['precision'] is None
     and params['preferred_element_type'] in (None, jnp.float32)
     and min(min(pair) for pair in params['padding']) >= 0
-    and 1 < math.prod(rhs_type.shape[:2]) <= 9
+    and math.prod(rhs_type.shape[:2]) <= _most_taps(lhs_type.shape, rhs_type.shape)
+    and (math.prod(rhs_type.shape[:2]) > 1 or not any(map(any, params['padding'])))
     and lhs_type.size > 0
+    and rhs_type.size > 0
+  )
+
+
+def _is_depthwise(lhs_shape: Sequence[int], rhs_shape: Sequence[int]) -> bool:
+  return rhs_shape[2] == 1 and rhs_shape[3] == lhs_shape[3] > 1
+
+
+def _most_taps(lhs_shape: Sequence[int], rhs_shape: Sequence[int]) -> int:
+  """Larger kernels are left to lax: forms were measured to here, and every tap is code."""
+  return 25 if _is_depthwise(lhs_shape, rhs_shape) else 9
+
+
+def applicable_forms(
+  target: str, lhs_shape: Sequence[int], rhs_shape: Sequence[int]
+) -> tuple[str, ...]:
+  """Those of `FACE_FORMS[target]` that compute a face of these shapes; arguments as `face_form`."""
+  _check(target)
+  if rhs_shape[2] != lhs_shape[3]:
+    return ('xla', 'shifts') if _is_depthwise(lhs_shape, rhs_shape) else ('xla',)
+  one_tap = math.prod(rhs_shape[:2]) == 1
+  return tuple(
+    form for form in FACE_FORMS[target] if form != 'shifts' and (form != 'product' or one_tap)
   )
 
 
@@ -80,19 +110,23 @@ def face_form(
   Args:
     target: 'out', 'lhs' or 'rhs', see `api.py`.
     lhs_shape: [N, H, W, Cin].
-    rhs_shape: [kh, kw, Cin, Cout].
+    rhs_shape: [kh, kw, Cin, Cout]; [kh, kw, 1, Cin] of a depth-wise convolution.
     strides: in both directions.
 
   Returns:
-    One of `FACE_FORMS[target]`.
+    One of `applicable_forms`.
 
   Raises:
     ValueError: if there is no such face.
   """
   _check(target)
+  if rhs_shape[2] != lhs_shape[3]:
+    return applicable_forms(target, lhs_shape, rhs_shape)[-1]
   inputs, outputs = rhs_shape[2:]
   positions = math.prod(lhs_shape[:3]) // math.prod(strides)
   strided = max(strides) > 1
+  if math.prod(rhs_shape[:2]) == 1:
+    return 'product' if target == 'rhs' or min(inputs, outputs) <= _FEW_CHANNELS else 'xla'
   if target == 'out':
     if inputs > _VECTOR:
       return 'padded' if inputs % 4 and inputs < 40 else 'xla'
@@ -133,7 +167,7 @@ def compute_face(
   """A face of an NHWC, HWIO convolution by one of its forms.
 
   Args:
-    form: of `FACE_FORMS[target]`.
+    form: of `applicable_forms`.
     target: 'out' for the convolution of image `x` [N, H, W, Cin] with kernel `y`
       [kh, kw, Cin, Cout]; 'lhs' for the image's gradient from the result's, `x` [N, H', W', Cout],
       and kernel `y`; 'rhs' for the kernel's gradient from image `x` and the result's gradient `y`.
@@ -149,11 +183,16 @@ def compute_face(
     ValueError: if there is no such face or form.
   """
   _check(target)
-  if form not in FACE_FORMS[target]:
-    raise ValueError(f'{form=}; allowed for {target=}: {", ".join(FACE_FORMS[target])}')
+  forms = applicable_forms(target, lhs_type.shape, rhs_type.shape)
+  if form not in forms:
+    raise ValueError(f'{form=}; allowed for {target=} of these shapes: {", ".join(forms)}')
   strides = tuple(strides)
   if form == 'xla':
-    return canonical_face(target, x, y, lhs_type, rhs_type, **_options(strides, padding))
+    options = _options(strides, padding)
+    options['feature_group_count'] = lhs_type.shape[3] // rhs_type.shape[2]
+    return canonical_face(target, x, y, lhs_type, rhs_type, **options)
+  if form == 'shifts':
+    return depthwise.compute_face(target, x, y, lhs_type.shape, rhs_type.shape, strides, padding)
   return _FACES[target, form](x, y, lhs_type.shape, rhs_type.shape, strides, padding)
 
 
@@ -326,14 +365,35 @@ def _rhs_split(x, g, lhs_shape, rhs_shape, strides, padding):
   return lax.scan(add, zero, tuple(parts))[0]
 
 
+def _out_product(x, w, lhs_shape, rhs_shape, strides, padding):
+  x = x[:, :: strides[0], :: strides[1]]
+  return (x.reshape(-1, x.shape[3]) @ w[0, 0]).reshape(*x.shape[:3], -1)
+
+
+def _lhs_product(g, w, lhs_shape, rhs_shape, strides, padding):
+  x = (g.reshape(-1, g.shape[3]) @ w[0, 0].T).reshape(*g.shape[:3], -1)
+  return x if max(strides) == 1 else _put(x, {1: 0, 2: 0}, lhs_shape, strides, padding)
+
+
+def _rhs_product(x, g, lhs_shape, rhs_shape, strides, padding):
+  x = x[:, :: strides[0], :: strides[1]]
+  x, g = (a.reshape(-1, a.shape[3]) for a in (x, g))
+  # XLA's product of a tall matrix is faster with fewer rows in the result.
+  w = x.T @ g if x.shape[1] <= g.shape[1] else (g.T @ x).T
+  return w.reshape(rhs_shape)
+
+
 _FACES: dict[tuple[str, str], Callable[..., jax.Array]] = {
   ('out', 'padded'): _out_padded,
   ('out', 'wide'): _out_wide,
   ('out', 'patches'): _out_patches,
   ('out', 'rows'): _out_rows,
+  ('out', 'product'): _out_product,
   ('lhs', 'padded'): _lhs_padded,
   ('lhs', 'taps'): _lhs_taps,
   ('lhs', 'rows'): _lhs_rows,
+  ('lhs', 'product'): _lhs_product,
   ('rhs', 'padded'): _rhs_padded,
   ('rhs', 'split'): _rhs_split,
+  ('rhs', 'product'): _rhs_product,
 }

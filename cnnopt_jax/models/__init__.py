@@ -6,7 +6,7 @@ from cnnopt_jax.models.bounds import bounded_layers, chain_bound
 from cnnopt_jax.models.efficientnet import EfficientNetLite0
 from cnnopt_jax.models.googlenet import GoogLeNet
 from cnnopt_jax.models.layers import Classifier, ConvUnit, same_padding, scaled
-from cnnopt_jax.models.mobilenet import MobileNetV2
+from cnnopt_jax.models.mobilenet import InvertedResNet, MobileNetV2
 from cnnopt_jax.models.plain import PlainNet
 from cnnopt_jax.models.pretrained import MissingExtraError, load_efficientnet_lite0, prepare_image
 from cnnopt_jax.models.registry import MODELS, create, default_image_shape
@@ -35,6 +35,7 @@ __all__ = [
   'ConvUnit',
   'EfficientNetLite0',
   'GoogLeNet',
+  'InvertedResNet',
   'MissingExtraError',
   'MobileNetV2',
   'PlainNet',

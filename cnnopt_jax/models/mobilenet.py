@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al., CVPR 2018; arXiv 1801.04381)."""
+"""MobileNetV2 (Sandler et al., CVPR 2018; arXiv 1801.04381), and a small ResNet of its blocks."""
 
 import jax
 from flax import linen as nn
@@ -86,4 +86,48 @@ class MobileNetV2(nn.Module):
       virtual='last' in self.plan,
       name='last',
     )(x, train=train)
+    return Classifier(self.num_classes, name='head')(x)
+
+
+class InvertedResNet(nn.Module):
+  """The ResNet-(6n+2) for small images with MobileNetV2's block in place of the basic one.
+
+  A stem and three stages of n inverted residuals with 16, 32 and 64 channels, of which the second
+  and the third stride. As recalled, and unverified, its n = 4 is the inverted-residual ResNet-26 of
+  One Weight Bitwidth to Rule Them All (arXiv 2008.09916). The number in the name is that of
+  `SmallResNet`; a block has three convolutions here.
+
+  Attributes:
+    num_classes: number of logits.
+    blocks: n, blocks in each stage.
+    width_multiplier: scales every channel count.
+    expansion: of each block.
+    plan: names of the units that are virtual, such as 'stage1_block0/depthwise'.
+  """
+
+  num_classes: int
+  blocks: int
+  width_multiplier: float = 1.0
+  expansion: int = 6
+  plan: vip.Plan = ()
+
+  @nn.compact
+  def __call__(self, x: Map, *, train: bool = False) -> jax.Array:
+    """Maps images [N, H, W, C] to logits [N, num_classes]."""
+    x = ConvUnit(
+      scaled(16, self.width_multiplier),
+      activation=nn.relu6,
+      virtual='stem' in self.plan,
+      name='stem',
+    )(x, train=train)
+    for stage, channels in enumerate((16, 32, 64)):
+      for block in range(self.blocks):
+        name = f'stage{stage}_block{block}'
+        x = InvertedResidual(
+          scaled(channels, self.width_multiplier),
+          2 if stage > 0 and block == 0 else 1,
+          self.expansion,
+          vip.subplan(self.plan, name),
+          name=name,
+        )(x, train=train)
     return Classifier(self.num_classes, name='head')(x)

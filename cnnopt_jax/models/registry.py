@@ -9,7 +9,7 @@ from cnnopt_jax.models.alexnet import AlexNet
 from cnnopt_jax.models.allcnn import AllCNN
 from cnnopt_jax.models.efficientnet import EfficientNetLite0
 from cnnopt_jax.models.googlenet import GoogLeNet
-from cnnopt_jax.models.mobilenet import MobileNetV2
+from cnnopt_jax.models.mobilenet import InvertedResNet, MobileNetV2
 from cnnopt_jax.models.plain import PlainNet
 from cnnopt_jax.models.resnet import ResNet, SmallResNet
 from cnnopt_jax.models.squeezenet import SqueezeNet
@@ -35,6 +35,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   **{
     f'resnet{6 * n + 2}': functools.partial(SmallResNet, blocks=n) for n in (1, 2, 3, 5, 7, 9, 18)
   },
+  **{f'ir_resnet{6 * n + 2}': functools.partial(InvertedResNet, blocks=n) for n in (1, 2, 3, 4)},
 }
 
 

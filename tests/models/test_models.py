@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from cnnopt_jax import models
@@ -29,6 +30,15 @@ def parameters(name, num_classes, image_shape, **kwargs):
     ('mobilenet_v2', 10, (32, 32, 3), 3_504_872 - 990 * 1281),
     # The published file: 4,694,073 numbers less 42,016 statistics and 49 counts of the norms.
     ('efficientnet_lite0', 1000, (224, 224, 3), 4_652_008),
+    # By hand: a block from i to o channels has 6 i (i + 9 + o) numbers in its convolutions and
+    # 24 i + 2 o in its norms; the stem 432 and 32, the dense layer 650.
+    ('ir_resnet8', 10, (32, 32, 3), 464 + 4_352 + 5_920 + 21_056 + 650),
+    (
+      'ir_resnet26',
+      10,
+      (32, 32, 3),
+      464 + 4 * 4_352 + 5_920 + 3 * 14_848 + 21_056 + 3 * 54_272 + 650,
+    ),
     # torchvision's vgg11 has 9,220,480 parameters in its convolutions, 2,752 of them biases, which
     # a norm's scale and shift of 5,504 replace here; one dense layer follows.
     ('vgg11', 10, (32, 32, 3), 9_220_480 - 2_752 + 5_504 + 5_130),
@@ -59,7 +69,7 @@ def test_known_macs(name, image_shape, macs):
   assert models.layer_table(models.create(name, num_classes=classes), image_shape).macs == macs
 
 
-@pytest.mark.parametrize('name', ['plain', 'vgg11', 'mobilenet_v2', 'resnet8'])
+@pytest.mark.parametrize('name', ['plain', 'vgg11', 'mobilenet_v2', 'resnet8', 'ir_resnet8'])
 @pytest.mark.parametrize('image_shape', [(28, 28, 1), (17, 23, 3)])
 def test_any_image_shape_width_and_class_count(name, image_shape):
   model = models.create(name, num_classes=7, width_multiplier=0.17)
@@ -77,6 +87,26 @@ def test_any_image_shape_width_and_class_count(name, image_shape):
 def test_size_grows_with_width(name):
   counts = [parameters(name, 10, (32, 32, 3), width_multiplier=w) for w in (0.05, 0.3, 1.0)]
   assert counts[0] < counts[1] < counts[2]
+
+
+def test_an_inverted_residual_resnet_is_named_quantized_and_prepared_as_the_others():
+  model = models.create('ir_resnet8', num_classes=3, width_multiplier=0.25, plan='all')
+  units = models.unit_names(model)
+  kinds = ('expand', 'depthwise', 'project')
+  assert units == ('stem', *(f'stage{i}_block0/{kind}' for i in range(3) for kind in kinds))
+  # A step for each output channel, those of a depth-wise kernel [3, 3, 1, C] too.
+  steps = {leaf.path: leaf.steps for leaf in models.weight_plan(model, (12, 12, 1)).quantized}
+  assert set(steps) == {'head/dense/kernel', *(f'{unit}/conv/kernel' for unit in units)}
+  assert [steps[f'stage0_block0/{kind}/conv/kernel'] for kind in kinds] == [24, 24, 4]
+  x = jax.random.normal(jax.random.key(1), (2, 12, 12, 1))
+  variables = jax.jit(model.init)(jax.random.key(0), x)
+  prepared = models.inference_params(model, variables['params'], (12, 12, 1))
+  np.testing.assert_allclose(
+    jax.jit(model.apply)({**variables, 'params': prepared}, x),
+    jax.jit(model.apply)(variables, x),
+    rtol=1e-4,
+    atol=1e-5,
+  )
 
 
 def test_unknown_name_is_refused():

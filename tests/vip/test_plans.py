@@ -71,6 +71,7 @@ def test_random_plans():
     ('vgg8', 'all', (28, 28, 1)),
     ('resnet8', 'all', (28, 28, 1)),
     ('mobilenet_v2', 'all', (16, 16, 3)),
+    ('ir_resnet8', 'all', (16, 16, 3)),
     ('all_cnn', ('unit0', 'unit2', 'unit3', 'unit7'), (32, 32, 3)),
   ],
 )

@@ -5,6 +5,12 @@
 
 from cnnopt_jax.quant.activations import learned_quantize_activations, pact
 from cnnopt_jax.quant.allocation import Allocation, FewestBits, allocate, fewest_bits
+from cnnopt_jax.quant.fan_in import (
+  FilterErrors,
+  expected_relative_error,
+  filter_errors,
+  relative_error_spread,
+)
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS, GaussianQuantizer, gaussian_quantizer
 from cnnopt_jax.quant.groups import group_steps, grouped_fake_quantize
 from cnnopt_jax.quant.learned import (
@@ -67,6 +73,7 @@ from cnnopt_jax.quant.size import (
   ModelSize,
   WidthMatch,
   bit_operations,
+  leaf_operations,
   leaf_sizes,
   match_width,
   model_size,
@@ -91,6 +98,7 @@ __all__ = [
   'BitwidthCosts',
   'BudgetError',
   'FewestBits',
+  'FilterErrors',
   'GaussianQuantizer',
   'HessianTraces',
   'LeafPlan',
@@ -107,10 +115,12 @@ __all__ = [
   'bit_operations',
   'bits_by_path',
   'element_wise_gradient_scaling',
+  'expected_relative_error',
   'export',
   'fake_quantize',
   'fewest_bits',
   'file_size',
+  'filter_errors',
   'first_order_sensitivity',
   'from_qwix',
   'gaussian_quantizer',
@@ -119,6 +129,7 @@ __all__ = [
   'hessian_sensitivity',
   'hessian_traces',
   'initial_step',
+  'leaf_operations',
   'leaf_sizes',
   'learned_quantize',
   'learned_quantize_activations',
@@ -135,6 +146,7 @@ __all__ = [
   'plan_weights',
   'quantization_step',
   'quantize_params',
+  'relative_error_spread',
   'save',
   'step_gradient_scale',
   'ternary_quantize',

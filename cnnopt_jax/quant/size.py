@@ -201,6 +201,35 @@ def bit_operations(
   return round(float(each @ layers.column('macs')) * activation_bits)
 
 
+def leaf_operations(
+  layers: LayerTable,
+  plan: WeightPlan,
+  bits: Sequence[int],
+  activation_bits: int = _FLOAT_BITS,
+) -> LeafSizes:
+  """`leaf_sizes` in bit operations: what each leaf's layers cost at each bitwidth.
+
+      found = leaf_operations(layers, plan, (2, 4))
+      chosen = allocate(costs, found.sizes, budget - found.rest)
+
+  Args:
+    layers: of the network.
+    plan: of the network.
+    bits: bitwidths, 1 to 8 or 32.
+    activation_bits: of all activations.
+
+  Returns:
+    The operations, in the place of sizes.
+  """
+  paths = tuple(leaf.path for leaf in plan.quantized if leaf.bits is None)
+  macs = np.asarray([sum(la.macs for la in layers if la.weight == path) for path in paths])
+  table = macs[:, None] * np.asarray(bits, np.int64) * activation_bits
+  all_alike = dict.fromkeys(paths, bits[0])
+  total = bit_operations(layers, plan, all_alike, activation_bits)
+  table = table.astype(np.int64).reshape(len(paths), len(bits))
+  return LeafSizes(paths, tuple(bits), table, total - int(table[:, 0].sum()))
+
+
 def match_width(
   model: Callable[[float], LayerTable],
   budget: int,

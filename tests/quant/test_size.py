@@ -132,3 +132,13 @@ def test_three_levels_are_stored_five_to_a_byte():
   plan = net(1.0, levels='mid_tread')
   assert quant.model_size(plan, 2).weights == 8 * (-(-72 // 5) + -(-864 // 5) + 12)
   assert quant.model_size(plan, 3).weights == 3 * WEIGHTS
+
+
+def test_operations_of_leaves_add_up():
+  layers, plan = layers_of(1.0), net(1.0, rules=(quant.Rule('unit0', 8),))
+  found = quant.leaf_operations(layers, plan, (2, 4, 32))
+  for first, one in enumerate(found.bits):
+    for second, other in enumerate(found.bits):
+      bits = dict(zip(found.paths, (one, other)))
+      total = found.rest + found.sizes[0, first] + found.sizes[1, second]
+      assert quant.bit_operations(layers, plan, bits) == total

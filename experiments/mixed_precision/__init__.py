@@ -21,17 +21,16 @@ where a killed run stopped, with the bits that it had found.
 
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 from ml_collections import config_dict
 
-from cnnopt_jax import data, models, quant, training
-from cnnopt_jax.report import write_atomically
-from experiments.common import cores, costs, fields, inputs, run_folder, sweeps
+from cnnopt_jax import data, quant
+from experiments.common import bit_search as search
+from experiments.common import comparisons, cores, costs, fields, inputs, run_folder, sweeps
 from experiments.common import members as training_of_members
 from experiments.common.sweeps import Member, Plan, Widths
-from experiments.mixed_precision import report, search
+from experiments.mixed_precision import report
 from experiments.mixed_precision.plan import (
   FLOAT,
   FREE,
@@ -46,7 +45,7 @@ from experiments.mixed_precision.plan import (
 
 __all__ = ['SPEC', 'run']
 
-SEARCH = 'search.json'
+SEARCH = search.SEARCH
 
 
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -73,7 +72,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   plan = sweeps.plan_without_members(config, dataset)
   widths = Widths(config, dataset)
   environment = run_folder.claim(workdir, config, same_results=sweeps.SAME_RESULTS)
-  found = run_folder.read_records(workdir, report.COLUMNS)
+  found = run_folder.read_records(workdir, comparisons.COLUMNS)
   batches = search.batches_of(held_out, dataset.mean, dataset.std)
 
   def train(stage: str, *groups: list[Member]) -> None:
@@ -84,11 +83,11 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
       devices,
       found,
       stage=stage,
-      record=lambda member, outcome: report.record(plan, member, outcome),
+      record=comparisons.record,
     )
 
   def networks(floats: list[Member]) -> search.Networks:
-    return _networks(plan, dataset, batches, workdir, floats)
+    return search.read_networks(plan, dataset, batches, workdir, floats)
 
   base = at_width(plan, widths, config.width_multiplier, quant.IDENTITY_BITS)
   floats = members(plan, FLOAT, f'w{base.width:g}', quant.IDENTITY_BITS, base)
@@ -102,7 +101,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     except ValueError as error:
       raise fields.ConfigError(f'config.layer_choices, config.tolerance: {error}') from None
 
-  searched = _kept(workdir, MIXED, lambda: report.of_search(*fewest()))
+  searched = search.kept(workdir, MIXED, lambda: search.of_search(*fewest()))
   mixed_match = at_width(plan, widths, config.width_multiplier, searched['bits'])
   budget = mixed_match.size.total
   mixed = members(plan, MIXED, '', searched['bits'], mixed_match)
@@ -122,7 +121,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
 
   free = []
   for bits, group in wide.items():
-    allocated = _kept(
+    allocated = search.kept(
       workdir, f'{FREE}_b{bits}', lambda group=group: _allocated(plan, networks(group), budget)
     )
     match = at_width(plan, widths, matches[bits].width, allocated['bits'])
@@ -143,32 +142,11 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   return found
 
 
-def _networks(
-  plan: Plan, dataset: data.Dataset, batches, workdir: pathlib.Path, floats: list[Member]
-) -> search.Networks:
-  """Float networks of one width, read back."""
-  model = plan.model(floats[0])
-  like = models.abstract_variables(model, dataset.image_shape)
-  variables = [
-    training.load_saved(training.member_folder(workdir, member.name), like) for member in floats
-  ]
-  return search.Networks(model, floats[0].match.plan, variables, batches)
-
-
 def _allocated(plan: Plan, networks: search.Networks, budget: int) -> dict[str, Any]:
   config = plan.config
   costs_of_bits = search.sensitivities(
     networks, config.layer_choices, config.sensitivity, config.probes
   )
-  bits, allocation = search.allocated(networks, costs_of_bits, budget, config.accounting)
-  return report.of_allocation(bits, costs_of_bits, allocation)
-
-
-def _kept(workdir: pathlib.Path, name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-  """What a search found, read from the run's folder where it is there already."""
-  path = workdir / SEARCH
-  kept = json.loads(path.read_text()) if path.exists() else {}
-  if name not in kept:
-    kept[name] = find()
-    write_atomically(path, json.dumps(kept, indent=1) + '\n')
-  return kept[name]
+  sizes = quant.leaf_sizes(networks.plan, costs_of_bits.bits, config.accounting)
+  bits, allocation = search.allocated(costs_of_bits, sizes, budget)
+  return search.of_allocation(bits, costs_of_bits, allocation)

@@ -6,9 +6,9 @@ from ml_collections import config_dict
 
 from cnnopt_jax import models, quant
 from experiments.common import inputs, sweeps
+from experiments.common.bit_search import SENSITIVITIES
 from experiments.common.fields import ConfigError, integer, number, one_of, tuple_of
 from experiments.common.sweeps import Member, Plan, Widths
-from experiments.mixed_precision.search import SENSITIVITIES
 
 SPEC = {
   'model': one_of(*models.MODELS),

@@ -3,108 +3,19 @@
 import pathlib
 import statistics
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from scipy import stats
-
-from cnnopt_jax import quant, report
+from cnnopt_jax import report
 from experiments.common import reports, run_folder
-from experiments.common.members import Outcome
-from experiments.common.sweeps import Member, Plan
-from experiments.mixed_precision.plan import FREE, MIXED, SINGLE
-
-COLUMNS = (
-  'name',
-  'role',
-  'seed',
-  'bits',
-  'average_bits',
-  'layer_bits',
-  'width_multiplier',
-  'size_bits',
-  'bit_operations',
-  'macs',
-  'train_loss',
-  'test_accuracy',
-  'diverged_step',
-  'seconds',
+from experiments.common.comparisons import (
+  COLUMNS,
+  Difference,
+  accuracies,
+  difference,
+  paired_differences,
 )
-
-CONFIDENCE = 0.95
-
-
-def record(plan: Plan, member: Member, outcome: Outcome) -> dict[str, Any]:
-  """The record of a trained member."""
-  match = member.match
-  mixed = isinstance(member.bits, Mapping)
-  by_path = quant.bits_by_path(match.plan, member.bits)
-  values = dict(
-    name=member.name,
-    role=member.role,
-    seed=member.seed,
-    bits=None if mixed else member.bits,
-    average_bits=round(quant.average_bits(match.plan, by_path), 4),
-    layer_bits=dict(member.bits) if isinstance(member.bits, Mapping) else None,
-    width_multiplier=match.width,
-    size_bits=match.size.total,
-    bit_operations=quant.bit_operations(match.layers, match.plan, member.bits),
-    macs=match.layers.macs,
-    **outcome._asdict(),
-  )
-  assert tuple(values) == COLUMNS
-  return values
-
-
-def of_search(bits: Mapping[str, int], found: quant.FewestBits) -> dict[str, Any]:
-  """The search for the fewest bits, as JSON."""
-  paths = list(bits)
-  return {
-    'bits': dict(bits),
-    'accuracy': found.accuracy,
-    'float_accuracy': found.reference,
-    'evaluations': found.evaluations,
-    'lowered': [
-      {'path': paths[one.layer], 'bits': one.bits, 'accuracy': one.accuracy, 'size': one.size}
-      for one in found.lowered
-    ],
-  }
-
-
-def of_allocation(
-  bits: Mapping[str, int], costs: quant.BitwidthCosts, found: quant.Allocation
-) -> dict[str, Any]:
-  """An allocation and what it stands on, as JSON."""
-  return {
-    'bits': dict(bits),
-    'cost': found.cost,
-    'bound': found.bound,
-    'choices': list(costs.bits),
-    'costs': dict(zip(costs.paths, np.asarray(costs.values).tolist())),
-    'errors': None
-    if costs.errors is None
-    else dict(zip(costs.paths, np.asarray(costs.errors).tolist())),
-  }
-
-
-class Difference(NamedTuple):
-  """How much more accurate one kind of network is than another, seed by seed.
-
-  Attributes:
-    one, other: their labels.
-    mean: over seeds that both have finished.
-    low, high: 95 % interval of the mean (Student's t, paired).
-    strict: the interval's ends with the confidence of all comparisons together (Bonferroni).
-    seeds: how many.
-  """
-
-  one: str
-  other: str
-  mean: float
-  low: float
-  high: float
-  strict: tuple[float, float]
-  seeds: int
+from experiments.common.sweeps import Plan
+from experiments.mixed_precision.plan import FREE, MIXED, SINGLE
 
 
 def label(one: Mapping[str, Any]) -> str:
@@ -135,38 +46,17 @@ def differences(found: list[dict[str, Any]]) -> list[Difference]:
   singles = [k for k, rows in kinds.items() if rows[0]['role'] == SINGLE]
   free = [k for k, rows in kinds.items() if rows[0]['role'] == FREE]
   mixed = [k for k, rows in kinds.items() if rows[0]['role'] == MIXED]
-  ranked = [k for k in singles if _accuracies(kinds[k])]
-  best = max(ranked, key=lambda k: statistics.fmean(_accuracies(kinds[k])), default=None)
+  ranked = [k for k in singles if accuracies(kinds[k])]
+  best = max(ranked, key=lambda k: statistics.fmean(accuracies(kinds[k])), default=None)
   pairs = [(k, mixed[0]) for k in singles] + [(k, best) for k in free if best is not None]
   return [
     found_one
     for one, other in pairs
-    if (found_one := _difference(one, other, kinds, len(pairs))) is not None
+    if (
+      found_one := difference(one, other, paired_differences(kinds[one], kinds[other]), len(pairs))
+    )
+    is not None
   ]
-
-
-def _accuracies(rows: list[dict[str, Any]]) -> list[float]:
-  return [r['test_accuracy'] for r in rows if r['test_accuracy'] is not None]
-
-
-def _difference(one: str, other: str, kinds, comparisons: int) -> Difference | None:
-  theirs = {r['seed']: r['test_accuracy'] for r in kinds[other]}
-  each = [
-    r['test_accuracy'] - theirs[r['seed']]
-    for r in kinds[one]
-    if r['test_accuracy'] is not None and theirs.get(r['seed']) is not None
-  ]
-  if len(each) < 2:
-    return None
-  mean = statistics.fmean(each)
-  error = statistics.stdev(each) / len(each) ** 0.5
-
-  def ends(confidence):
-    reach = stats.t.ppf((1 + confidence) / 2, len(each) - 1) * error
-    return mean - reach, mean + reach
-
-  strict = ends(1 - (1 - CONFIDENCE) / comparisons)
-  return Difference(one, other, mean, *ends(CONFIDENCE), strict, len(each))
 
 
 def verdicts(found: list[dict[str, Any]]) -> list[str]:
@@ -186,7 +76,7 @@ def verdicts(found: list[dict[str, Any]]) -> list[str]:
     holds = 'is neither confirmed nor refuted here: these seeds do not separate the best from it'
   sentences.append(
     'Claim of arXiv 2008.09916: at equal size a single bitwidth beats mixed precision that loses '
-    f'no accuracy. The best, {best.one}, is {_interval(best)} more accurate than the mixed '
+    f'no accuracy. The best, {best.one}, is {best.words} more accurate than the mixed '
     f'network; the claim {holds}.'
   )
   for d in every:
@@ -194,19 +84,15 @@ def verdicts(found: list[dict[str, Any]]) -> list[str]:
       which = 'better' if d.strict[0] > 0 else 'worse' if d.strict[1] < 0 else 'not told from it'
       sentences.append(
         f'Beyond the paper: {d.one}, its bits allocated at that width, against {d.other}: '
-        f'{_interval(d)}, {which}.'
+        f'{d.words}, {which}.'
       )
   return sentences
-
-
-def _interval(d: Difference) -> str:
-  return f'{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]'
 
 
 def _rows(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
   rows = []
   for name, members in groups(found).items():
-    one, each = members[0], _accuracies(members)
+    one, each = members[0], accuracies(members)
     spread = f' ± {statistics.stdev(each):.4f}' if len(each) > 1 else ''
     rows.append(
       (

@@ -1,5 +1,7 @@
 """Which bits each layer of a trained network gets, judged on images that it was not trained on."""
 
+import json
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,10 +11,14 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from cnnopt_jax import data, quant
+from cnnopt_jax import data, models, quant, training
+from cnnopt_jax.report import write_atomically
+from experiments.common.sweeps import Member, Plan
 
 # Images that one call of a network sees.
 _BATCH_SIZE = 500
+
+SEARCH = 'search.json'  # In a run's folder, what was found.
 
 SENSITIVITIES = ('loss_change', 'hessian', 'first_order')
 
@@ -31,6 +37,22 @@ class Networks(NamedTuple):
   plan: quant.WeightPlan
   variables: Sequence[Mapping[str, Any]]
   batches: tuple[jax.Array, jax.Array]
+
+
+def read_networks(
+  plan: Plan,
+  dataset: data.Dataset,
+  batches: tuple[jax.Array, jax.Array],
+  workdir: pathlib.Path,
+  floats: Sequence[Member],
+) -> Networks:
+  """Trained float networks of one width, from a run's folder."""
+  model = plan.model(floats[0])
+  like = models.abstract_variables(model, dataset.image_shape)
+  variables = [
+    training.load_saved(training.member_folder(workdir, member.name), like) for member in floats
+  ]
+  return Networks(model, floats[0].match.plan, variables, batches)
 
 
 def batches_of(split: data.Split, mean, std) -> tuple[jax.Array, jax.Array]:
@@ -133,15 +155,14 @@ def _hessian(loss, params, networks, choices, seed, probes) -> quant.BitwidthCos
 
 
 def allocated(
-  networks: Networks, costs: quant.BitwidthCosts, budget: int, accounting: str
+  costs: quant.BitwidthCosts, sizes: quant.LeafSizes, budget: int
 ) -> tuple[dict[str, int], quant.Allocation]:
-  """The bits of least summed cost within a size.
+  """The bits of least summed cost within a budget.
 
   Args:
-    networks: to be quantized.
-    costs: of its layers.
-    budget: size of the whole network, in bits.
-    accounting: of sizes.
+    costs: of layers.
+    sizes: of the same layers at the same bitwidths, in the budget's unit.
+    budget: of the whole network.
 
   Returns:
     Bits by path, and the allocation.
@@ -149,6 +170,46 @@ def allocated(
   Raises:
     ValueError: if the fewest bits take more.
   """
-  sizes = quant.leaf_sizes(networks.plan, costs.bits, accounting)
   found = quant.allocate(costs.values, sizes.sizes, budget - sizes.rest)
   return {path: costs.bits[i] for path, i in zip(costs.paths, found.choices)}, found
+
+
+def of_search(bits: Mapping[str, int], found: quant.FewestBits) -> dict[str, Any]:
+  """The search for the fewest bits, as JSON."""
+  paths = list(bits)
+  return {
+    'bits': dict(bits),
+    'accuracy': found.accuracy,
+    'float_accuracy': found.reference,
+    'evaluations': found.evaluations,
+    'lowered': [
+      {'path': paths[one.layer], 'bits': one.bits, 'accuracy': one.accuracy, 'size': one.size}
+      for one in found.lowered
+    ],
+  }
+
+
+def of_allocation(
+  bits: Mapping[str, int], costs: quant.BitwidthCosts, found: quant.Allocation
+) -> dict[str, Any]:
+  """An allocation and what it stands on, as JSON."""
+  return {
+    'bits': dict(bits),
+    'cost': found.cost,
+    'bound': found.bound,
+    'choices': list(costs.bits),
+    'costs': dict(zip(costs.paths, np.asarray(costs.values).tolist())),
+    'errors': None
+    if costs.errors is None
+    else dict(zip(costs.paths, np.asarray(costs.errors).tolist())),
+  }
+
+
+def kept(workdir: pathlib.Path, name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+  """What a search found, read from the run's folder where it is there already."""
+  path = workdir / SEARCH
+  found = json.loads(path.read_text()) if path.exists() else {}
+  if name not in found:
+    found[name] = find()
+    write_atomically(path, json.dumps(found, indent=1) + '\n')
+  return found[name]

@@ -81,7 +81,7 @@ def claim(
   """
   path = workdir / CONFIG
   if path.exists():
-    environment = _environment_on_record(path, config, same_results)
+    environment = check_same(path, config, same_results)
   elif (workdir / RECORDS).exists():
     raise fields.ConfigError(
       f'{workdir / RECORDS}: nothing says of which config, as {CONFIG} is missing; '
@@ -93,10 +93,10 @@ def claim(
   return environment
 
 
-def _environment_on_record(
+def check_same(
   path: pathlib.Path, config: config_dict.ConfigDict, same_results: Collection[str]
 ) -> dict[str, Any]:
-  """What `claim` does with an old folder's config.json."""
+  """What `claim` does with an old folder's config.json at `path`."""
   found = _read_config(path)
   if found is None:
     raise fields.ConfigError(

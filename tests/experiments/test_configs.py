@@ -14,6 +14,10 @@ from tests.experiments import runs
 CONFIGS = sorted(path.stem for path in (runs.REPO / 'configs').glob('[a-z]*.py'))
 # What runs a config's small form: a test of this repository, as file::name.
 TESTED = {
+  'bitwidth_study': 'tests/experiments/test_bitwidth_study.py::whole',
+  'bitwidth_study_cifar100': 'tests/experiments/test_bitwidth_study.py::test_cifar100',
+  'bitwidth_study_imagenet': 'tests/experiments/test_bitwidth_study.py::test_imagenet',
+  'bitwidth_study_long': 'tests/experiments/test_bitwidth_study.py::whole',
   'codesign': 'tests/experiments/test_nvm_eval.py::test_codesign_joins_accuracies',
   'codesign_vgg8': 'tests/experiments/test_configs.py::test_codesign_vgg8',
   'conv_bench': 'tests/experiments/test_configs.py::test_conv_bench',

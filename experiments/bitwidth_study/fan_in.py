@@ -1,0 +1,143 @@
+"""What fan-in does to quantization errors: of Gaussian filters, and of the trained networks."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import config_dict
+from scipy import stats
+
+from cnnopt_jax import models, quant, training
+from experiments.bitwidth_study.plan import Cell, Network, floats_of
+
+# Filters that are drawn for each fan-in.
+_FILTERS = 4096
+
+
+class GaussianFilters(NamedTuple):
+  """Filters of one fan-in at one bitwidth.
+
+  Attributes:
+    bits: of the weights.
+    fan_in: weights of a filter.
+    granularity: of the steps.
+    closed_form: E[R], R the error of a filter relative to its norm.
+    mean, spread: of R over drawn filters.
+    output: mean relative error of outputs on the positive parts of normal inputs.
+    variance: mean of the outputs' variance over that in float.
+  """
+
+  bits: int
+  fan_in: int
+  granularity: str
+  closed_form: float
+  mean: float
+  spread: float
+  output: float
+  variance: float
+
+
+def gaussian_filters(config: config_dict.ConfigDict) -> list[GaussianFilters]:
+  """Closed forms beside what is drawn, with the paper's step."""
+  rows = []
+  for granularity in quant.GRANULARITIES:
+    for fan_in in config.fan_ins:
+      w = jax.random.normal(jax.random.key(fan_in), (fan_in, _FILTERS))
+      for bits in config.bits:
+        if bits == 1 and config.levels == 'mid_tread':
+          continue
+        options = dict(levels=config.levels, step='gaussian')
+        drawn = quant.filter_errors(w, bits, (1,), granularity, **options)
+        rows.append(
+          GaussianFilters(
+            bits,
+            fan_in,
+            granularity,
+            quant.expected_relative_error(bits, fan_in, granularity, config.levels),
+            float(drawn.weight.mean()),
+            float(drawn.weight.std()),
+            float(drawn.output.mean()),
+            float(drawn.variance.mean()),
+          )
+        )
+  return rows
+
+
+class LayerErrors(NamedTuple):
+  """A layer of a trained float network.
+
+  Attributes:
+    path: of its kernel.
+    fan_in: weights of a filter.
+    filters: their number.
+    errors: mean R over its filters, by granularity and bits.
+  """
+
+  path: str
+  fan_in: int
+  filters: int
+  errors: Mapping[tuple[str, int], float]
+
+
+def trained_layers(
+  network: Network,
+  cells: Sequence[Cell],
+  config: config_dict.ConfigDict,
+  workdir: pathlib.Path,
+  image_shape: tuple[int, int, int],
+) -> list[LayerErrors]:
+  """Layers of the widest float networks that are on disk, mean over seeds; none if none are."""
+  for cell in sorted(cells, key=lambda cell: -cell.singles[config.mixed_width_bits].width):
+    floats = floats_of(network, cell, config.mixed_width_bits)
+    folders = [training.member_folder(workdir, one.name) for one in floats]
+    if not all(folder.is_dir() for folder in folders):
+      continue
+    like = models.abstract_variables(network.plan.model(floats[0]), image_shape)
+    each = [
+      _layer_errors(floats[0].match, training.load_saved(folder, like)['params'], config)
+      for folder in folders
+    ]
+    return [
+      one._replace(
+        errors={key: float(np.mean([e[i].errors[key] for e in each])) for key in one.errors}
+      )
+      for i, one in enumerate(each[0])
+    ]
+  return []
+
+
+def _layer_errors(match, params: Any, config) -> list[LayerErrors]:
+  leaves = {quant_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+  fan_in = {layer.weight: layer.fan_in for layer in match.layers}
+  rows = []
+  for leaf in match.plan.quantized:
+    axes = next(p.output_axes for p in match.layers.parameters if p.path == leaf.path)
+    if axes is None or leaf.path not in fan_in:
+      continue
+    errors = {}
+    for granularity in quant.GRANULARITIES:
+      for bits in config.bits:
+        if bits == 1 and config.levels == 'mid_tread':
+          continue
+        options = dict(levels=config.levels, step='gaussian')
+        found = quant.filter_errors(leaves[leaf.path], bits, axes, granularity, **options)
+        errors[granularity, bits] = float(np.nanmean(found.weight))
+    filters = leaf.size // fan_in[leaf.path]
+    rows.append(LayerErrors(leaf.path, fan_in[leaf.path], filters, errors))
+  return rows
+
+
+def quant_path(path) -> str:
+  """A key path as plans write it."""
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def rank_correlation(rows: Sequence[LayerErrors], granularity: str, bits: int) -> float | None:
+  """Spearman's, of fan-in and error over layers; None where it has no meaning."""
+  fan_ins = [row.fan_in for row in rows]
+  errors = [row.errors[granularity, bits] for row in rows if (granularity, bits) in row.errors]
+  if len(errors) != len(rows) or len(set(fan_ins)) < 3 or len(set(errors)) < 3:
+    return None
+  return float(stats.spearmanr(fan_ins, errors).statistic)

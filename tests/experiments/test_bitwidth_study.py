@@ -1,0 +1,260 @@
+"""The study of bitwidths, in a small form: whole, in shards, and of the paper's data sets."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from cnnopt_jax import quant, training
+from experiments import bitwidth_study
+from experiments.bitwidth_study import fan_in, law, plan, report
+from experiments.common import comparisons, fields
+from tests.data import test_prepared
+from tests.experiments import runs
+
+SMALL = dict(
+  budgets=('plain@0.25',),
+  held_out=1000,
+  bits=(2, 4),
+  layer_choices=(2, 4, 8),
+  tolerance=0.5,
+  slack=0.25,
+  seeds=(0, 1),
+  epochs=1,
+  batch_size=1000,
+  fan_ins=(9, 64),
+)
+
+
+def small(**changes):
+  return runs.load_config('bitwidth_study', **{**SMALL, **changes})
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('study')
+  return bitwidth_study.run(small(), workdir), workdir
+
+
+def rows_of(workdir):
+  with open(workdir / 'results.csv') as file:
+    return list(csv.DictReader(file))
+
+
+def test_networks_of_a_cell_cost_the_same(whole):
+  records, workdir = whole
+  rows = rows_of(workdir)
+  assert {row['cost'] for row in rows} == {'size', 'bit_operations'}
+  for cost in ('size', 'bit_operations'):
+    own = [row for row in rows if row['cost'] == cost]
+    column = {'size': 'size_bits', 'bit_operations': 'bit_operations'}[cost]
+    singles = [row for row in own if row['role'] == 'single']
+    budget = int(own[0]['budget'])
+    assert {row['kind'] for row in singles} == {'2 bits', '4 bits'}
+    for row in singles:
+      assert budget / 1.25 <= int(row[column]) <= budget
+    widths = {row['kind']: float(row['width_multiplier']) for row in singles}
+    assert widths['2 bits'] > widths['4 bits']
+  mixed = [row for row in rows if row['role'] in ('mixed', 'free')]
+  assert {row['kind'] for row in mixed} == {'mixed', 'free, width of 4 bits'}
+  assert all(int(row['size_bits']) <= int(row['budget']) for row in mixed)
+  assert {row['cost'] for row in mixed} == {'size'} and len(mixed) == 4
+  assert len(records) == len({r['name'] for r in records})
+
+
+def test_the_report_says_what_held(whole):
+  _, workdir = whole
+  text = (workdir / 'report.md').read_text()
+  for words in (
+    'One bitwidth beats mixed precision that loses no accuracy, at equal cost: ',
+    'Fewer than 4 bits are best',
+    'Beyond the paper, mixed precision whose width is free: of 1 such networks',
+    '"The error of a filter falls with its fan-in"',
+    "Spearman's rank correlation",
+    '## Verdicts',
+  ):
+    assert words in text
+  assert 'Not complete' not in text
+  for name in ('plain', 'differences', 'fan_in'):
+    assert (workdir / f'{name}.png').stat().st_size > 5_000
+
+
+def test_shards_are_parts_that_merge_to_the_whole(whole, tmp_path, capsys):
+  records, workdir = whole
+  one = bitwidth_study.run(small(shard='1/2'), tmp_path / 'one')
+  assert 0 < len(one) < len(records)
+  assert 'parts of the work are missing' in (tmp_path / 'one' / 'report.md').read_text()
+  merged = bitwidth_study.run(small(merge=(str(tmp_path / 'one'),)), tmp_path / 'all')
+  assert f'one: {len(one)} networks taken' in capsys.readouterr().out
+  without_time = lambda found: sorted(
+    ({k: v for k, v in r.items() if k != 'seconds'} for r in found), key=lambda r: r['name']
+  )
+  assert without_time(merged) == without_time(records)
+  for record in one:
+    folders = (training.member_folder(w, record['name']) for w in (tmp_path / 'all', workdir))
+    first, second = (folder / 'weights.safetensors' for folder in folders)
+    assert first.read_bytes() == second.read_bytes()
+  with pytest.raises(fields.ConfigError, match=r'config.seeds=\[0\] but .*one/config.json'):
+    bitwidth_study.run(small(merge=(str(tmp_path / 'one'),), seeds=(0,)), tmp_path / 'no')
+  with pytest.raises(fields.ConfigError, match="config.merge holds '.*two': no config.json"):
+    bitwidth_study.run(small(merge=(str(tmp_path / 'two'),)), tmp_path / 'no')
+  assert not (tmp_path / 'no').exists()
+
+
+def test_every_unit_has_one_shard():
+  units = [plan.Unit(f'u{i}', 'plain', (), None, work) for i, work in enumerate((5, 1, 1, 9, 2))]
+  for count in range(1, 6):
+    shards = [plan.shard_of(units, f'{i}/{count}') for i in range(1, count + 1)]
+    assert all(shards) and sorted(u.name for s in shards for u in s) == [u.name for u in units]
+  loads = [sum(u.work for u in plan.shard_of(units, f'{i}/2')) for i in (1, 2)]
+  assert sorted(loads) == [9, 9]
+  assert plan.shard_of(units, '') == units
+  for shard in ('0/2', '3/2', '1/6', '1', 'a/b', '1/0'):
+    with pytest.raises(fields.ConfigError, match=f"config.shard='{shard}'; allowed: 'I/N'"):
+      plan.shard_of(units, shard)
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    (dict(budgets=('plain',)), r"config.budgets\[0\]='plain'; allowed: 'NETWORK@WIDTH'"),
+    (dict(budgets=('plane@1',)), r"config.budgets\[0\]='plane@1'"),
+    (dict(free_widths=(3,)), 'config.free_widths holds 3; allowed: bitwidths of config.bits'),
+    (dict(mixed_width_bits=8), 'config.mixed_width_bits holds 8; allowed: bitwidths of'),
+    (dict(costs=('bit_operations',)), "config.mixed holds 'size'; allowed: costs of"),
+    (dict(held_out=12_000), 'config.held_out: count=12000; allowed: 1 to 11999'),
+    (dict(shard='9/8'), "config.shard='9/8'; allowed: 'I/N' with I from 1 to N and N up to"),
+    (dict(slack=0.0), r'config.budgets holds plain@0.25: no size of \d+ to \d+ bits is met'),
+  ],
+)
+def test_wrong_input_is_refused_before_any_work(changes, message, tmp_path):
+  with pytest.raises(fields.ConfigError, match=message):
+    bitwidth_study.run(small(**changes), tmp_path)
+  assert not any(tmp_path.iterdir())
+
+
+def made_up(network, gains, seeds=(0, 1, 2)):
+  """Records of one cell: accuracies are 0.8, a seed's share, and each kind's gain."""
+  records = []
+  for role, bits, gain in gains:
+    for seed in seeds:
+      noise = 1e-3 * ((seed + (bits or 0)) % 3)
+      records.append(
+        dict(
+          dict.fromkeys(comparisons.COLUMNS),
+          name=f'{network}_{role}_{bits}_seed{seed}',
+          role=role,
+          seed=seed,
+          bits=bits,
+          test_accuracy=0.8 + 0.02 * seed + gain + noise,
+        )
+      )
+  return records
+
+
+def test_a_claim_follows_its_intervals():
+  one, other = (made_up('n', [('single', 2, gain)]) for gain in (0.05, 0.0))
+  clear = comparisons.difference('a', 'b', comparisons.paired_differences(one, other))
+  assert clear.mean == pytest.approx(0.05) and clear.low == pytest.approx(0.05)
+  unclear = comparisons.difference('a', 'b', [0.01, -0.01, 0.02])
+  assert unclear.low < 0 < unclear.high
+  worse = comparisons.difference('a', 'b', [-0.01, -0.011, -0.012])
+  assert 'holds here' in report._claim('C', [clear])
+  assert 'is refuted here' in report._claim('C', [worse])
+  assert 'is neither confirmed nor refuted here' in report._claim('C', [unclear])
+  assert 'holds in some cells here. In 1 of 2' in report._claim('C', [clear, unclear])
+  assert 'fails in some cells' in report._claim('C', [clear, worse])
+  assert comparisons.difference('a', 'b', [0.1]) is None
+
+
+def law_points(noise=0.0):
+  rng = np.random.default_rng(0)
+  weights = np.repeat([2e3, 4e3, 8e3, 16e3], 4)
+  bits = np.tile([1, 2, 4, 8], 4)
+  n = weights / 6e3 * -np.expm1(-bits / 1.7)
+  errors = (0.05 + 0.1 * n**-0.4) * np.exp(noise * rng.normal(size=len(bits)))
+  return law.Points(weights, bits, errors, weights)
+
+
+def test_a_law_is_found_again():
+  found = law.fit(law_points(), 'saturating')
+  assert found.g == pytest.approx(1.7, rel=0.02)
+  assert found.floor == pytest.approx(0.05, rel=0.05)
+  assert found.exponent == pytest.approx(0.4, rel=0.05)
+  assert found.fitted < 1e-4 and found.held_out < 1e-3
+
+
+def test_held_out_errors_tell_laws_apart():
+  points = law_points(noise=0.01)
+  errors = {name: law.fit(points, name).held_out for name in law.LAWS}
+  assert errors['saturating'] < errors['size'] < errors['weights']
+  few = law.Points(*(column[:5] for column in points))
+  assert law.fit(few, 'size') is None
+  one_group = points._replace(groups=np.zeros(len(points.bits)))
+  assert law.fit(one_group, 'size').held_out is None
+
+
+def test_fan_in_of_trained_layers_is_that_of_their_kernels(whole):
+  records, workdir = whole
+  config = small()
+  dataset = bitwidth_study.inputs.load_data(config)
+  networks = plan.networks_of(config, dataset)
+  cells = plan.cells_of(networks, config)
+  rows = fan_in.trained_layers(networks['plain'], cells, config, workdir, dataset.image_shape)
+  name = next(r['name'] for r in records if r['role'] == 'float')
+  layers = cells[0].singles[4].layers
+  assert {row.path: row.fan_in for row in rows} == {la.weight: la.fan_in for la in layers}
+  like = bitwidth_study.bit_search.models.abstract_variables(
+    networks['plain'].plan.model(plan.floats_of(networks['plain'], cells[0], 4)[0]), (28, 28, 1)
+  )
+  folders = [
+    training.member_folder(workdir, name.replace('seed0', f'seed{seed}')) for seed in (0, 1)
+  ]
+  want = []
+  for folder in folders:
+    w = training.load_saved(folder, like)['params']['unit1']['conv']['kernel']
+    q = np.asarray(quant.fake_quantize(w, 2, step='gaussian'))
+    want.append((((w - q) ** 2).sum((0, 1, 2)) / (w**2).sum((0, 1, 2))).mean())
+  (row,) = [row for row in rows if row.path == 'unit1/conv/kernel']
+  assert row.errors['channel', 2] == pytest.approx(np.mean(want), rel=1e-4)
+
+
+def run_on(name, folder, workdir, **changes):
+  config = runs.load_config(
+    name,
+    data_dir=str(folder),
+    held_out=4,
+    bits=(4, 8),
+    mixed=(),
+    slack=0.25,
+    seeds=(0,),
+    epochs=1,
+    batch_size=8,
+    fan_ins=(9,),
+    **changes,
+  )
+  records = bitwidth_study.run(config, workdir)
+  assert [r['bits'] for r in records] in ([4, 8], [8, 4])
+  assert all(0 <= r['test_accuracy'] <= 1 for r in records)
+  assert json.loads((workdir / 'config.json').read_text())['config']['budgets'] == [*config.budgets]
+
+
+def test_cifar100(tmp_path):
+  splits = {
+    split: test_prepared.cifar_examples('cifar100', count, seed)[2]
+    for seed, (split, count) in enumerate((('train', 12), ('test', 5)))
+  }
+  folder = test_prepared.prepare('cifar100', tmp_path / 'data', splits)
+  run_on('bitwidth_study_cifar100', folder, tmp_path / 'run', budgets=('ir_resnet8@0.25',))
+
+
+def test_imagenet(tmp_path):
+  examples = [
+    {'image': test_prepared.png(test_prepared.ramp(40, 50 + i)), 'label': i, 'file_name': f'{i}'}
+    for i in range(12)
+  ]
+  splits = {'train': examples, 'validation': examples[:3]}
+  folder = test_prepared.prepare('imagenet2012', tmp_path / 'data', splits)
+  options = dict(image_size=32, shift=2, budgets=('resnet8@0.25',))
+  run_on('bitwidth_study_imagenet', folder, tmp_path / 'run', **options)

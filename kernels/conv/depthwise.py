@@ -6,7 +6,6 @@ weight transpose sums products of shifted rows. Exact up to rounding.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -15,9 +14,9 @@ from jax import lax
 
 from cnnopt_jax.kernels import sharding
 
-# Rows whose products one fused loop sums: with fewer its sums are written and read more often, with
-# more it takes long to compile.
-_ROWS_AT_A_TIME = 64
+# Rows whose products one fused loop sums: with more it takes long to compile; of fewer than 16 XLA
+# fuses the slice of the images with each, and the loop takes twice as long.
+_ROWS_AT_A_TIME = 32
 
 Pads = Sequence[tuple[int, int]]
 
@@ -40,13 +39,13 @@ def compute_face(
     x, y: the operands.
     lhs_shape, rhs_shape: of image and kernel.
     strides: in both directions.
-    padding: ((top, bottom), (left, right)), none negative.
+    padding: ((top, bottom), (left, right)), none negative; the result has a position at least.
 
   Returns:
     [N, H', W', C], or the gradient, of the shape of image or kernel.
   """
   faces: dict[str, Callable[..., jax.Array]] = {'out': _out, 'lhs': _lhs, 'rhs': _rhs}
-  # What stands before and after is computed once, not once a tap.
+  # Taps are not simplified together with what stands before and after, such as its padding.
   x, y = lax.optimization_barrier((x, y))
   return lax.optimization_barrier(faces[target](x, y, lhs_shape, rhs_shape, strides, padding))
 
@@ -82,33 +81,42 @@ def _lhs(g, w, lhs_shape, rhs_shape, strides, padding):
 
 
 def _rhs(x, g, lhs_shape, rhs_shape, strides, padding):
-  x = _padded(x, padding)
+  taps = _taps(rhs_shape)
   images, rows, columns, channels = g.shape
-  together = math.gcd(images, max(1, _ROWS_AT_A_TIME // rows))
-  blocks = range(0, rows, _ROWS_AT_A_TIME)
+  blocks = -(-rows // _ROWS_AT_A_TIME)
+  height = -(-rows // blocks)
+  # What a block of rows reads, and how far on the next one begins.
+  reads, step = (height - 1) * strides[0] + rhs_shape[0], height * strides[0]
+  (top, bottom), sides = padding
+  bottom = max(bottom, (blocks - 1) * step + reads - lhs_shape[1] - top)
+  x = _padded(x, ((top, bottom), sides))
+  x = jnp.stack([x[:, block * step :][:, :reads] for block in range(blocks)], 1)
+  g = _padded(g, ((0, blocks * height - rows), (0, 0)))
+  together = max(
+    n for n in range(1, max(1, _ROWS_AT_A_TIME // height) + 1) if images * blocks % n == 0
+  )
 
-  def products(x, g, tap, block):
-    """[columns, channels]: the rows of some images, each added to the one before."""
+  def products(x, g, tap):
+    """[columns, channels]: the rows of some blocks, each added to the one before."""
     return _sum(
-      _shifted(x[image], (tap[0] + row * strides[0], tap[1]), (1, columns), strides)[0]
-      * g[image, row]
-      for image in range(together)
-      for row in range(block, min(block + _ROWS_AT_A_TIME, rows))
+      _shifted(x[block], (tap[0] + row * strides[0], tap[1]), (1, columns), strides)[0]
+      * g[block, row]
+      for block in range(together)
+      for row in range(height)
     )
 
   def add(totals, some):
-    new = []
-    for total, tap in zip(totals, _taps(rhs_shape)):
-      for block in blocks:
-        total = total + products(*some, tap, block)
-      new.append(total)
-    return tuple(new), None
+    x, g = lax.optimization_barrier(some)  # Cut from the images once, not once a tap.
+    return tuple(t + products(x, g, tap) for t, tap in zip(totals, taps)), None
 
-  some = [a.reshape(-1, together, *a.shape[1:]) for a in (x, g)]
+  some = (
+    x.reshape(-1, together, *x.shape[2:]),
+    g.reshape(-1, together, height, columns, channels),
+  )
   zero = sharding.alike(jnp.zeros((columns, channels), x.dtype), x)[0]
   # One array a tap: in a joint one every element would first ask which tap it is of.
-  totals, _ = lax.scan(add, (zero,) * len(_taps(rhs_shape)), tuple(some))
-  return jnp.stack([total.sum(0) for total in totals]).reshape(rhs_shape)
+  totals, _ = lax.scan(add, (zero,) * len(taps), some)
+  return jnp.stack(totals).sum(1).reshape(rhs_shape)
 
 
 def _taps(rhs_shape) -> list[tuple[int, int]]:

@@ -18,8 +18,8 @@ two to three times as long beside them; the networks of a sweep have any number 
     'shifts'   of depth-wise convolutions, see `depthwise.py`
 
 All are exact up to rounding. `face_form` chooses by shape; `experiments.conv_bench` measures the
-choice against the best. All but 'xla' are for two spatial axes, NHWC and HWIO, without dilation, and
-all but 'xla' and 'shifts' without groups.
+choice against the best. All but 'xla' are for two spatial axes, NHWC and HWIO, without dilation;
+all but 'xla' and 'shifts' without groups; none for empty results.
 """
 
 import functools
@@ -72,9 +72,12 @@ def applies(params: dict[str, Any], lhs_type, rhs_type) -> bool:
     and params['preferred_element_type'] in (None, jnp.float32)
     and min(min(pair) for pair in params['padding']) >= 0
     and math.prod(rhs_type.shape[:2]) <= _most_taps(lhs_type.shape, rhs_type.shape)
-    and (math.prod(rhs_type.shape[:2]) > 1 or not any(map(any, params['padding'])))
     and lhs_type.size > 0
     and rhs_type.size > 0
+    and all(
+      size + sum(pads) >= taps
+      for size, pads, taps in zip(lhs_type.shape[1:3], params['padding'], rhs_type.shape)
+    )
   )
 
 
@@ -188,8 +191,8 @@ def compute_face(
     raise ValueError(f'{form=}; allowed for {target=} of these shapes: {", ".join(forms)}')
   strides = tuple(strides)
   if form == 'xla':
-    options = _options(strides, padding)
-    options['feature_group_count'] = lhs_type.shape[3] // rhs_type.shape[2]
+    groups = lhs_type.shape[3] // rhs_type.shape[2]
+    options = dict(_options(strides, padding), feature_group_count=groups)
     return canonical_face(target, x, y, lhs_type, rhs_type, **options)
   if form == 'shifts':
     return depthwise.compute_face(target, x, y, lhs_type.shape, rhs_type.shape, strides, padding)
@@ -366,17 +369,20 @@ def _rhs_split(x, g, lhs_shape, rhs_shape, strides, padding):
 
 
 def _out_product(x, w, lhs_shape, rhs_shape, strides, padding):
-  x = x[:, :: strides[0], :: strides[1]]
+  x = _surrounded(x, padding)[:, :: strides[0], :: strides[1]]
   return (x.reshape(-1, x.shape[3]) @ w[0, 0]).reshape(*x.shape[:3], -1)
 
 
 def _lhs_product(g, w, lhs_shape, rhs_shape, strides, padding):
   x = (g.reshape(-1, g.shape[3]) @ w[0, 0].T).reshape(*g.shape[:3], -1)
-  return x if max(strides) == 1 else _put(x, {1: 0, 2: 0}, lhs_shape, strides, padding)
+  height, width = lhs_shape[1:3]
+  (top, _), (left, _) = padding
+  x = _put(x, {1: 0, 2: 0}, lhs_shape, strides, padding)
+  return x[:, top : top + height, left : left + width]
 
 
 def _rhs_product(x, g, lhs_shape, rhs_shape, strides, padding):
-  x = x[:, :: strides[0], :: strides[1]]
+  x = _surrounded(x, padding)[:, :: strides[0], :: strides[1]]
   x, g = (a.reshape(-1, a.shape[3]) for a in (x, g))
   # XLA's product of a tall matrix is faster with fewer rows in the result.
   w = x.T @ g if x.shape[1] <= g.shape[1] else (g.T @ x).T

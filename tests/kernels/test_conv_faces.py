@@ -29,31 +29,76 @@ def assert_close(got, want, terms):
   np.testing.assert_allclose(got, want, rtol=0, atol=scale)
 
 
-@pytest.mark.parametrize('channels', [(3, 5), (9, 17)])
-@pytest.mark.parametrize('padding', PADDINGS)
-def test_every_form_of_every_face_is_lax_s(channels, padding):
-  settings = list(itertools.product(KERNELS, STRIDES))
+def assert_forms_are_lax_s(image, kernels, settings):
+  """Every form of every face, all in one program.
+
+  Args:
+    image: shape of the images.
+    kernels: shapes of kernels; those with one input channel are depth-wise.
+    settings: pairs of strides and padding.
+  """
+  seen = set()
 
   def both():
     results = []
-    for kernel_size, strides in settings:
-      x, w = random((2, 7, 6, channels[0])), random((*kernel_size, *channels), 1)
-      y, transpose = jax.vjp(
-        lambda x, w, s=strides: lax.conv_general_dilated(x, w, s, padding, dimension_numbers=NHWC),
-        x,
-        w,
+    for shape, (strides, padding) in itertools.product(kernels, settings):
+      x, w = random(image), random(shape, 1)
+      convolution = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=strides,
+        padding=padding,
+        dimension_numbers=NHWC,
+        feature_group_count=image[3] // shape[2],
       )
+      y, transpose = jax.vjp(convolution, x, w)
       g = random(y.shape, 2)
       dx, dw = transpose(g)
       faces_of = {'out': ((x, w), y), 'lhs': ((g, w), dx), 'rhs': ((x, g), dw)}
       for target, (operands, want) in faces_of.items():
-        for form in conv.FACE_FORMS[target]:
+        for form in conv.applicable_forms(target, image, shape):
           got = conv.compute_face(form, target, *operands, x, w, strides, padding)
           results.append((got, want))
+          seen.add(form)
     return results
 
   for got, want in jax.jit(both)():
     assert_close(got, want, 7 * 6 * 2 * 9)
+  return seen
+
+
+@pytest.mark.parametrize('channels', [(3, 5), (9, 17)])
+@pytest.mark.parametrize('padding', PADDINGS)
+def test_every_form_of_every_face_is_lax_s(channels, padding):
+  kernels = [(*size, *channels) for size in KERNELS]
+  settings = [(strides, padding) for strides in STRIDES]
+  seen = assert_forms_are_lax_s((2, 7, 6, channels[0]), kernels, settings)
+  assert seen == {'xla', 'padded', 'wide', 'patches', 'rows', 'taps', 'split'}
+
+
+@pytest.mark.parametrize('size', [(3, 3), (2, 3), (1, 3), (5, 5)])
+def test_depthwise_by_shifts_is_lax_s(size):
+  """Paddings beyond the kernel and strides that leave a rest among them."""
+  settings = [
+    ((1, 1), PADDINGS[0]),
+    ((1, 2), PADDINGS[1]),
+    ((3, 1), PADDINGS[2]),
+    ((2, 2), ((6, 5), (0, 7))),
+  ]
+  assert assert_forms_are_lax_s((2, 7, 6, 3), [(*size, 1, 3)], settings) == {'xla', 'shifts'}
+
+
+@pytest.mark.parametrize('image', [(1, 5, 3, 2), (3, 70, 2, 2), (4, 14, 3, 2), (5, 4, 9, 2)])
+def test_depthwise_rows_come_in_steps(image):
+  """Rows of one image, blocks of rows, the last one filled up, and rows of some images."""
+  assert_forms_are_lax_s(image, [(3, 2, 1, 2)], [((1, 1), ((1, 1), (0, 1)))])
+  assert_forms_are_lax_s(image, [(3, 2, 1, 2)], [((2, 1), ((0, 0), (1, 1)))])
+
+
+@pytest.mark.parametrize('channels', [(3, 5), (9, 4)])
+def test_kernels_of_one_tap_are_products(channels):
+  settings = list(itertools.product(STRIDES, (PADDINGS[1], PADDINGS[2])))
+  seen = assert_forms_are_lax_s((2, 7, 6, channels[0]), [(1, 1, *channels)], settings)
+  assert 'product' in seen and 'shifts' not in seen
 
 
 CHOSEN = {
@@ -93,6 +138,17 @@ CHOSEN = {
     (64, 28, 28, 16, 16, 1): 'xla',
   },
 }
+DEPTHWISE = {
+  (8, 14, 14, 13, 3): 'shifts',
+  (8, 14, 14, 2, 5): 'shifts',
+  (64, 112, 112, 32, 3): 'shifts',
+}
+ONE_TAP = {
+  (8, 14, 14, 1, 1024): 'product',
+  (8, 14, 14, 64, 128): 'product',
+  (8, 14, 14, 256, 64): 'product',
+  (8, 14, 14, 65, 65): 'xla',
+}
 CASES = [(target, *case) for target, cases in CHOSEN.items() for case in cases.items()]
 
 
@@ -103,22 +159,47 @@ def test_the_choice_follows_from_shapes(target, sizes, form):
   assert conv.face_form(target, *shapes, (stride, stride)) == form
 
 
+@pytest.mark.parametrize('target', conv.FACE_FORMS)
+def test_the_choice_for_depthwise_and_for_one_tap(target):
+  for (*image, taps), form in DEPTHWISE.items():
+    assert conv.face_form(target, image, (taps, taps, 1, image[3]), (2, 2)) == form
+  for (*image, outputs), form in ONE_TAP.items():
+    want = 'product' if target == 'rhs' else form
+    assert conv.face_form(target, image, (1, 1, image[3], outputs), (1, 1)) == want
+  # Groups of several channels, and several outputs a channel.
+  for kernel in ((3, 3, 2, 4), (3, 3, 1, 8)):
+    assert conv.face_form(target, (8, 14, 14, 4), kernel, (1, 1)) == 'xla'
+    assert conv.applicable_forms(target, (8, 14, 14, 4), kernel) == ('xla',)
+
+
 def test_every_form_is_chosen_somewhere_and_others_are_refused():
   for target, forms in conv.FACE_FORMS.items():
-    assert set(CHOSEN[target].values()) == set(forms)
+    assert {*CHOSEN[target].values(), 'product', 'shifts'} == set(forms)
   x, w = random((2, 5, 6, 3)), random((3, 3, 3, 5), 1)
-  with pytest.raises(ValueError, match="target='in'; allowed: out, lhs, rhs"):
-    conv.face_form('in', x.shape, w.shape, (1, 1))
-  with pytest.raises(ValueError, match="form='taps'; allowed for target='out': xla, padded, wide"):
-    conv.compute_face('taps', 'out', x, w, x, w, (1, 1), ((1, 1), (1, 1)))
+  for refused in (
+    lambda: conv.face_form('in', x.shape, w.shape, (1, 1)),
+    lambda: conv.applicable_forms('in', x.shape, w.shape),
+  ):
+    with pytest.raises(ValueError, match="target='in'; allowed: out, lhs, rhs"):
+      refused()
+  for form, allowed in (('taps', 'xla, padded, wide'), ('product', 'xla'), ('shifts', 'xla')):
+    with pytest.raises(
+      ValueError, match=f"form='{form}'; allowed for target='out' of these shapes: {allowed}"
+    ):
+      conv.compute_face(form, 'out', x, w, x, w, (1, 1), ((1, 1), (1, 1)))
+
+
+def same_padded(convolution, x, w):
+  groups = x.shape[3] // w.shape[2]
+  return convolution(x, w, (1, 1), 'SAME', dimension_numbers=NHWC, feature_group_count=groups)
 
 
 def chosen(x, w):
-  return conv.conv_general_dilated(x, w, (1, 1), 'SAME', dimension_numbers=NHWC)
+  return same_padded(conv.conv_general_dilated, x, w)
 
 
 def lax_s(x, w):
-  return lax.conv_general_dilated(x, w, (1, 1), 'SAME', dimension_numbers=NHWC)
+  return same_padded(lax.conv_general_dilated, x, w)
 
 
 def loss(fn, x, w):
@@ -135,18 +216,44 @@ TRANSFORMS = {
   'grad': lambda fn, x, w: jax.grad(functools.partial(loss, fn), (0, 1))(x, w),
   'jvp': lambda fn, x, w: jax.jvp(fn, (x, w), (jnp.cos(x), jnp.sin(w))),
   'hvp': hvp,
+  'vmap_of_grad': lambda fn, x, w: jax.vmap(jax.grad(functools.partial(loss, fn), (0, 1)))(
+    jnp.stack([x, -x]), jnp.stack([w, 2 * w])
+  ),
   'vmap_of_hvp': lambda fn, x, w: jax.vmap(functools.partial(hvp, fn))(x[None], w[None]),
 }
+
+
+def in_scan(fn, x, w):
+  """A sum of gradients by two kernels, one after the other."""
+  gradient = jax.grad(functools.partial(loss, fn), (0, 1))
+
+  def step(total, w):
+    return jax.tree.map(jnp.add, total, gradient(x, w)), None
+
+  return lax.scan(step, (jnp.zeros_like(x), jnp.zeros_like(w)), jnp.stack([w, -w]))[0]
+
+
+def in_cond(fn, x, w):
+  gradient = jax.grad(functools.partial(loss, fn), (0, 1))
+  return lax.cond(w[0, 0, 0, 0] < 9, gradient, lambda x, w: (x, w), x, w)
 
 
 @pytest.mark.parametrize('transform', TRANSFORMS)
 @pytest.mark.parametrize('channels', [(3, 5), (8, 9), (9, 17), (13, 16)])
 def test_all_transforms_of_the_chosen_forms(transform, channels):
-  x, w = random((2, 5, 6, channels[0])), random((3, 3, *channels), 1)
-  got, want = (
-    jax.jit(functools.partial(TRANSFORMS[transform], fn))(x, w) for fn in (chosen, lax_s)
-  )
-  terms = 9 * channels[0] * channels[1]
+  assert_chosen_is_lax_s(TRANSFORMS[transform], (3, 3, *channels), channels[0])
+
+
+@pytest.mark.parametrize('transform', [*TRANSFORMS.values(), in_scan, in_cond])
+@pytest.mark.parametrize('kernel, inputs', [((3, 2, 1, 5), 5), ((1, 1, 3, 5), 3)])
+def test_all_transforms_of_depthwise_and_of_one_tap(transform, kernel, inputs):
+  assert_chosen_is_lax_s(transform, kernel, inputs)
+
+
+def assert_chosen_is_lax_s(transform, kernel, inputs):
+  x, w = random((2, 5, 6, inputs)), random(kernel, 1)
+  got, want = (jax.jit(functools.partial(transform, fn))(x, w) for fn in (chosen, lax_s))
+  terms = np.prod(kernel[:2]) * inputs * kernel[3]
   jax.tree.map(lambda a, b: assert_close(a, b, terms), got, want)
 
 
@@ -182,8 +289,13 @@ def test_forms_apply_to_plain_two_dimensional_float32_alone():
 
   same = ((1, 1), 'SAME')
   assert applies(x, w, *same)
-  assert not applies(x, w[:1, :1], *same)
+  assert applies(x, w[:1, :1], *same)
+  assert applies(x, random((5, 5, 1, 4)), *same, feature_group_count=4)
+  assert not applies(x, random((5, 5, 4, 5)), *same)
+  assert not applies(x, random((5, 6, 1, 4)), *same, feature_group_count=4)
+  assert not applies(x, random((3, 3, 1, 8)), *same, feature_group_count=4)
   assert not applies(x, random((3, 3, 2, 6)), *same, feature_group_count=2)
+  assert not applies(x[:, :2], w, (1, 1), 'VALID')
   assert not applies(x, w, (1, 1), ((-1, 1), (0, 0)))
   assert not applies(x, w, *same, rhs_dilation=(2, 1))
   assert not applies(x, w, (1, 1), ((1, 1), (1, 1)), lhs_dilation=(2, 2))
@@ -199,3 +311,14 @@ def test_a_weight_gradient_by_groups_of_images():
     for form in ('split', 'xla')
   )
   assert_close(got, want, 12 * 4 * 3)
+
+
+@pytest.mark.parametrize('kernel, groups', [((3, 3, 3, 5), 1), ((3, 3, 1, 3), 3)])
+def test_empty_results_are_lax_s(kernel, groups):
+  x, w = random((2, 2, 6, 3)), random(kernel, 1)
+  options = dict(dimension_numbers=NHWC, feature_group_count=groups)
+  for convolution in (conv.conv_general_dilated, lax.conv_general_dilated):
+    convolve = functools.partial(convolution, window_strides=(1, 1), padding='VALID', **options)
+    y, transpose = jax.vjp(convolve, x, w)
+    assert y.shape == (2, 0, 4, kernel[3])
+    assert not any(map(np.any, transpose(y)))

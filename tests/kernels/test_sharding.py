@@ -50,14 +50,16 @@ def test_interpolation_and_its_derivatives(name):
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
-def test_a_shared_kernel_s_gradient_is_summed_over_devices():
+@pytest.mark.parametrize('kernel', [(3, 3, 2, 3), (3, 3, 1, 2), (1, 1, 2, 3)])
+def test_a_shared_kernel_s_gradient_is_summed_over_devices(kernel):
   """As lax's own convolution has it, whose rule adds the sum."""
   x = jax.random.normal(jax.random.key(0), (4, 6, 5, 2))
-  kernel = jax.random.normal(jax.random.key(1), (3, 3, 2, 3))
+  groups = 2 // kernel[2]
+  kernel = jax.random.normal(jax.random.key(1), kernel)
 
   def gradients(op, sums):
     def loss(kernel, x):
-      y = op(x, kernel, (1, 1), 'SAME', dimension_numbers=NHWC)
+      y = op(x, kernel, (1, 1), 'SAME', dimension_numbers=NHWC, feature_group_count=groups)
       return sums(jnp.sum(jnp.sin(y)))
 
     return jax.grad(loss, (0, 1))

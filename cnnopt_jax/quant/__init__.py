@@ -12,7 +12,12 @@ from cnnopt_jax.quant.fan_in import (
   relative_error_spread,
 )
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS, GaussianQuantizer, gaussian_quantizer
-from cnnopt_jax.quant.groups import group_steps, grouped_fake_quantize
+from cnnopt_jax.quant.groups import (
+  group_steps,
+  grouped_fake_quantize,
+  grouped_quantization_step,
+  spread_group_steps,
+)
 from cnnopt_jax.quant.learned import (
   LEARNED_LEVELS,
   element_wise_gradient_scaling,
@@ -45,6 +50,7 @@ from cnnopt_jax.quant.plan import (
   average_bits,
   plan_table,
   plan_weights,
+  validate_quantizer,
 )
 from cnnopt_jax.quant.quantizers import (
   BITS,
@@ -126,6 +132,7 @@ __all__ = [
   'gaussian_quantizer',
   'group_steps',
   'grouped_fake_quantize',
+  'grouped_quantization_step',
   'hessian_sensitivity',
   'hessian_traces',
   'initial_step',
@@ -148,6 +155,7 @@ __all__ = [
   'quantize_params',
   'relative_error_spread',
   'save',
+  'spread_group_steps',
   'step_gradient_scale',
   'ternary_quantize',
   'ternary_threshold',
@@ -155,4 +163,5 @@ __all__ = [
   'unpack',
   'unpack_on_host',
   'validate_bits',
+  'validate_quantizer',
 ]

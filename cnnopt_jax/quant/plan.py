@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnopt_jax.quant import quantizers
+from cnnopt_jax.quant import groups, quantizers
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS
 from cnnopt_jax.workload import LayerTable, Parameter
 
@@ -56,6 +56,7 @@ class Quantizer(NamedTuple):
     levels: of `fake_quantize`.
     step: of `fake_quantize`.
     clip_gradient: of `fake_quantize`.
+    group_size: inputs of a channel that share a step, as in `grouped_fake_quantize`; 0 for all.
   """
 
   rules: tuple[Rule, ...] = ()
@@ -63,6 +64,7 @@ class Quantizer(NamedTuple):
   levels: str = 'auto'
   step: str = 'mse'
   clip_gradient: bool = False
+  group_size: int = 0
 
   @property
   def options(self) -> dict[str, Any]:
@@ -86,6 +88,7 @@ class LeafPlan(NamedTuple):
     stack_axes: leading axes along which it holds one layer after another.
     bits: fixed by a rule; None for the call's.
     rule: pattern of the rule that decides, None for the trace.
+    group_size: inputs that share a step; 0 where all do that are not told apart by `output_axes`.
   """
 
   path: str
@@ -96,6 +99,7 @@ class LeafPlan(NamedTuple):
   stack_axes: int
   bits: int | None
   rule: str | None
+  group_size: int = 0
 
   @property
   def size(self) -> int:
@@ -110,7 +114,20 @@ class LeafPlan(NamedTuple):
   @property
   def steps(self) -> int:
     """Quantization steps that it has when it is quantized."""
-    return math.prod(self.shape[axis] for axis in self.output_axes or ()) if self.quantized else 0
+    if self.output_axes is None:
+      return 0
+    if self.group_size:
+      return groups.group_steps(
+        self.shape, group_size=self.group_size, channel_axis=self.output_axes
+      )
+    return math.prod(self.shape[axis] for axis in self.output_axes)
+
+  @property
+  def layer(self) -> 'LeafPlan':
+    """One slice along the first axis: where each has a bitwidth, its steps are its own."""
+    axes = self.output_axes and tuple(axis - 1 for axis in self.output_axes if axis)
+    stack_axes = max(self.stack_axes - 1, 0)
+    return self._replace(shape=self.shape[1:], output_axes=axes, stack_axes=stack_axes)
 
 
 class WeightPlan(NamedTuple):
@@ -152,11 +169,11 @@ def plan_weights(layers: LayerTable, quantizer: Quantizer = Quantizer()) -> Weig
     The plan.
 
   Raises:
-    ValueError: naming a rule that matches no leaf, or only such as earlier rules decide, or whose
-      axes do not fit; or a kernel whose output axes the program does not tell.
+    ValueError: naming an option that is not allowed, a rule that matches no leaf, or only such as
+      earlier rules decide, or whose axes do not fit; or a kernel whose output axes the program does
+      not tell.
   """
-  if quantizer.granularity not in GRANULARITIES:
-    raise ValueError(f'granularity={quantizer.granularity!r}; allowed: {", ".join(GRANULARITIES)}')
+  validate_quantizer(quantizer)
   for rule in quantizer.rules:
     _check(rule)
   deciding = [_deciding(quantizer.rules, parameter) for parameter in layers.parameters]
@@ -165,6 +182,20 @@ def plan_weights(layers: LayerTable, quantizer: Quantizer = Quantizer()) -> Weig
       raise ValueError(_idle(rule, quantizer.rules, layers.parameters))
   leaves = [_leaf(p, rule, quantizer) for p, rule in zip(layers.parameters, deciding)]
   return WeightPlan(tuple(leaves), quantizer)
+
+
+def validate_quantizer(quantizer: Quantizer) -> None:
+  """Raises ValueError if an option of a quantizer, whatever the network, is not allowed."""
+  if quantizer.granularity not in GRANULARITIES:
+    raise ValueError(f'granularity={quantizer.granularity!r}; allowed: {", ".join(GRANULARITIES)}')
+  size = quantizer.group_size
+  if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 0:
+    raise ValueError(f'group_size={size!r}; allowed: an int of 1 or more, 0 for no groups')
+  if size and quantizer.granularity != 'channel':
+    raise ValueError(
+      f"group_size={size} with granularity={quantizer.granularity!r}; allowed: 'channel', or "
+      'group_size 0'
+    )
 
 
 def _check(rule: Rule) -> None:
@@ -244,6 +275,7 @@ def _leaf(parameter: Parameter, rule: Rule | None, quantizer: Quantizer) -> Leaf
     parameter.stack_axes,
     None if rule is None else rule.bits,
     None if rule is None else rule.pattern,
+    0 if axes is None else int(quantizer.group_size),
   )
 
 

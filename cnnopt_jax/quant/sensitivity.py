@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cnnopt_jax.quant import quantizers
+from cnnopt_jax.quant import quantizers, tree
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS
 from cnnopt_jax.quant.plan import WeightPlan
 from cnnopt_jax.workload import path_string
@@ -344,11 +344,13 @@ def _quantizers(
   quantize: Any = functools.partial(quantizers.fake_quantize, **plan.quantizer.options)
   for b in bits:  # As they are: traced ones would give NaN.
     jax.eval_shape(functools.partial(quantize, bits=b), jnp.zeros(1))
-  axes = [entries[path].output_axes for path in paths]
   return (
     tuple(paths),
     tuple(int(b) for b in bits),
-    [functools.partial(quantize, channel_axis=channel_axis) for channel_axis in axes],
+    [
+      functools.partial(tree.quantize_leaf, leaf=entries[path], quantizer=plan.quantizer)
+      for path in paths
+    ],
   )
 
 

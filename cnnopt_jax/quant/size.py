@@ -174,8 +174,7 @@ def _leaf_size(leaf: LeafPlan, bits, accounting: Accounting, levels: str) -> tup
     slice_size * in_float if one == IDENTITY_BITS else packed_bits(slice_size, int(one), levels)
     for one in each
   )
-  per_layer = len(each) > 1 and 0 not in (leaf.output_axes or ())
-  steps = len(each) if per_layer else leaf.steps
+  steps = len(each) * leaf.layer.steps if np.ndim(bits) else leaf.steps
   return numbers, round(steps * float(np.mean(few))) * accounting.scale_bits
 
 

@@ -1,5 +1,6 @@
 """Quantization of whole parameter pytrees, as a plan says."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnopt_jax.quant import quantizers
+from cnnopt_jax.quant import groups, quantizers
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS
-from cnnopt_jax.quant.plan import LeafPlan, WeightPlan
+from cnnopt_jax.quant.plan import LeafPlan, Quantizer, WeightPlan
 from cnnopt_jax.workload import path_string
 
 Params = Any
@@ -39,16 +40,22 @@ def quantize_params(
       throughout: `bits` None, or one number that is 32.
     plan: of the network.
     axis_name: mesh axes over which the input axes of kernels are split under `jax.shard_map`, as in
-      `fake_quantize`.
+      `fake_quantize`; not with groups.
 
   Returns:
     A pytree like `params`; what is not quantized is the same array.
 
   Raises:
-    ValueError: if the tree is not the plan's, bits are missing, superfluous or not allowed.
+    ValueError: if the tree is not the plan's, bits are missing, superfluous or not allowed, or
+      `axis_name` is given with groups.
   """
   if bits is None:
     return params
+  if axis_name is not None and plan.quantizer.group_size:
+    raise ValueError(
+      f'axis_name={axis_name!r} with group_size={plan.quantizer.group_size}; allowed: None, as '
+      'groups are of whole kernels, or group_size 0'
+    )
   paths, leaves = _flat(params)
   places = {path: place for place, path in enumerate(paths)}
   _check_leaves(plan, {path: np.shape(leaves[place]) for path, place in places.items()}, axis_name)
@@ -57,7 +64,7 @@ def quantize_params(
     w, leaf_bits = leaves[places[leaf.path]], spread[leaf.path]
     if leaf_bits is None:
       continue
-    quantized = _quantize_leaf(w, leaf, leaf_bits, plan, axis_name)
+    quantized = quantize_leaf(w, leaf_bits, leaf, plan.quantizer, axis_name=axis_name)
     if leaf.bits is not None and _is_one(bits):  # Traced: it may be that of a network in float.
       quantized = jnp.where(jnp.equal(bits, IDENTITY_BITS), w, quantized)
     leaves[places[leaf.path]] = quantized
@@ -165,14 +172,32 @@ def _check_leaves(plan: WeightPlan, shapes: Mapping[str, tuple[int, ...]], axis_
       )
 
 
-def _quantize_leaf(w, leaf: LeafPlan, bits, plan: WeightPlan, axis_name) -> jax.Array:
-  options = {'channel_axis': leaf.output_axes, 'axis_name': axis_name, **plan.quantizer.options}
-  if np.shape(bits) == ():
-    return quantizers.fake_quantize(w, bits, **options)
-  # A bitwidth for each layer of a stack, whose steps are its own whatever the granularity.
-  options['channel_axis'] = tuple(axis - 1 for axis in leaf.output_axes or () if axis)
+def quantize_leaf(
+  w: jax.Array,
+  bits: Any,
+  leaf: LeafPlan,
+  quantizer: Quantizer,
+  *,
+  axis_name: quantizers.AxisName = None,
+) -> jax.Array:
+  """One leaf of `quantize_params`.
 
-  def layer(w, bits):
-    return quantizers.fake_quantize(w, bits, **options)
+  Args:
+    w: its weights.
+    bits: a bitwidth, or one for each slice along the first axis.
+    leaf: its plan.
+    quantizer: of the plan.
+    axis_name: as in `quantize_params`.
 
-  return jax.vmap(layer)(w, jnp.asarray(bits))
+  Returns:
+    The quantized weights.
+  """
+  if np.ndim(bits):
+    layer = functools.partial(
+      quantize_leaf, leaf=leaf.layer, quantizer=quantizer, axis_name=axis_name
+    )
+    return jax.vmap(layer)(w, jnp.asarray(bits))
+  options = {'channel_axis': leaf.output_axes, **quantizer.options}
+  if leaf.group_size:
+    return groups.grouped_fake_quantize(w, bits, group_size=leaf.group_size, **options)
+  return quantizers.fake_quantize(w, bits, axis_name=axis_name, **options)

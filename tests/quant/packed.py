@@ -20,7 +20,15 @@ def planned(params, axes, stack_axes=0, **options):
   """A plan that quantizes the leaves at the paths of `axes`."""
   leaves = [
     LeafPlan(
-      p, np.shape(x), np.asarray(x).dtype.name, 'weight', axes.get(p), stack_axes, None, None
+      p,
+      np.shape(x),
+      np.asarray(x).dtype.name,
+      'weight',
+      axes.get(p),
+      stack_axes,
+      None,
+      None,
+      options.get('group_size', 0) if p in axes else 0,
     )
     for p, x in flat(params).items()
   ]
@@ -65,11 +73,11 @@ def apply(params, x):
   return Net().apply({'params': params}, x)
 
 
-def packed_net():
+def packed_net(**options):
   """Parameters, their plan, packed parameters, images."""
   x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 6, 3)), jnp.float32)
   params = jax.jit(Net().init)(jax.random.key(0), x)['params']
-  quantizer = Quantizer(levels='mid_tread', step='gaussian')
+  quantizer = Quantizer(**{'levels': 'mid_tread', 'step': 'gaussian', **options})
   plan = plan_weights(trace_layers(apply, params, x), quantizer)
   packed = packing.pack(params, bits_by_path(plan, BITS), plan)
   return params, plan, packed, x

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from cnnopt_jax.quant import gaussian
+from cnnopt_jax.quant import gaussian, groups
 from cnnopt_jax.quant.packing import codes as coding
 
 PackedLevels = Literal['mid_tread', 'mid_rise', 'twos_complement']
@@ -32,19 +32,24 @@ class PackedLeaf:
       'twos_complement':  K = 2**bits       z = 2**(bits - 1)         integers, one more below zero
 
       codes.size = ceil(N / 5) if K = 3 (`pack_ternary`), ceil(N bits / 8) else (`pack_codes`)
-      steps.size = prod(shape[axis] for axis in output_axes)
+      steps.size = prod(shape[axis] for axis in output_axes), times the groups of a channel
+
+  With groups, a step is that of a place along `output_axes` and of `group_size` consecutive inputs
+  (`grouped_fake_quantize`); the last group holds what is left over.
 
   `fake_quantize` makes the first two kinds; the third is that of qwix. A zero has no sign.
 
   Attributes:
     codes: uint8 [bytes].
     steps: distance between neighbouring levels of each channel, [steps], in row-major order of the
-      output axes; float32, or float64 for values of float64.
+      output axes, and of each of its groups, the first one first; float32, or float64 for values of
+      float64.
     shape: of the values.
     dtype: the name of the values' type.
     bits: 1 to 8.
     levels: one of `PACKED_LEVELS`.
     output_axes: axes that have a step of their own, rising, from 0 up; () for a single step.
+    group_size: inputs that share a step, 0 for all of a channel.
   """
 
   codes: jax.Array
@@ -54,6 +59,7 @@ class PackedLeaf:
   bits: int = struct.field(pytree_node=False)
   levels: str = struct.field(pytree_node=False)
   output_axes: tuple[int, ...] = struct.field(pytree_node=False)
+  group_size: int = struct.field(pytree_node=False, default=0)
 
   @property
   def size(self) -> int:
@@ -63,12 +69,24 @@ class PackedLeaf:
   @property
   def num_steps(self) -> int:
     """Number of steps."""
+    if self.group_size:
+      return groups.group_steps(
+        self.shape, group_size=self.group_size, channel_axis=self.output_axes
+      )
     return math.prod(self.steps_shape)
 
   @property
   def steps_shape(self) -> tuple[int, ...]:
-    """Shape of the steps that broadcasts against the values."""
-    return _steps_shape(self.shape, self.output_axes)
+    """Shape of the steps that broadcasts against the values, where there are no groups."""
+    return tuple(n if axis in self.output_axes else 1 for axis, n in enumerate(self.shape))
+
+  def spread(self, steps: Any) -> Any:
+    """Steps [steps], of JAX or NumPy, as an array that broadcasts against the values."""
+    if self.group_size:
+      return groups.spread_group_steps(
+        steps, self.shape, group_size=self.group_size, channel_axis=self.output_axes
+      )
+    return steps.reshape(self.steps_shape)
 
   @property
   def zero(self) -> float:
@@ -131,15 +149,17 @@ def pack_values(
   bits: int,
   levels: PackedLevels,
   output_axes: tuple[int, ...],
+  group_size: int = 0,
 ) -> PackedLeaf:
   """Packs values that lie on a grid.
 
   Args:
     values: quantized, floating point, any shape.
-    steps: of their grid, such as `quantization_step` returns; as many as `output_axes` keep.
+    steps: of their grid, such as `quantization_step` or `grouped_quantization_step` returns.
     bits: 1 to 8.
     levels: the kind of grid.
     output_axes: axes that have a step of their own; they may count from the end.
+    group_size: of `PackedLeaf`.
 
   Returns:
     The packed values: `unpack_leaf` gives them back bit for bit.
@@ -150,9 +170,10 @@ def pack_values(
   # By NumPy, which rounds as JAX does and has nothing to compile.
   given = np.asarray(values)
   axes = tuple(sorted({axis % given.ndim for axis in output_axes}))
-  grid = np.asarray(steps).reshape(_steps_shape(given.shape, axes))
+  leaf = _empty(given.shape, steps, given.dtype, bits, levels, axes, group_size)
+  grid = leaf.spread(np.ravel(steps))
   codes = _codes(given, grid, bits, levels)
-  leaf = of_codes(codes, grid, given.dtype, bits, levels, axes)
+  leaf = _with_codes(leaf, codes)
   if not _same_bits(_values(codes, grid, leaf), given):
     raise ValueError(f'values are not multiples of their steps; allowed: {bits} bits, {levels}')
   return leaf
@@ -179,12 +200,19 @@ def of_codes(
   Returns:
     The leaf.
   """
+  return _with_codes(_empty(codes.shape, steps, dtype, bits, levels, output_axes), codes)
+
+
+def _empty(shape, steps, dtype, bits, levels, output_axes, group_size=0) -> PackedLeaf:
+  """A leaf without its codes."""
   dtype = jnp.dtype(dtype)
   steps = jnp.ravel(steps).astype(jnp.promote_types(dtype, jnp.float32))
-  leaf = PackedLeaf(
-    jnp.zeros(0, jnp.uint8), steps, codes.shape, dtype.name, bits, levels, output_axes
-  )
-  packed = coding.packed_on_host(np.asarray(codes), bits, ternary=leaf.is_ternary)
+  codes = jnp.zeros(0, jnp.uint8)
+  return PackedLeaf(codes, steps, shape, dtype.name, bits, levels, output_axes, group_size)
+
+
+def _with_codes(leaf: PackedLeaf, codes: jax.Array | np.ndarray) -> PackedLeaf:
+  packed = coding.packed_on_host(np.asarray(codes), leaf.bits, ternary=leaf.is_ternary)
   return dataclasses.replace(leaf, codes=jnp.asarray(packed))
 
 
@@ -225,13 +253,13 @@ def unpacked_on_host(packed: Packed) -> np.ndarray:
   codes = coding.unpacked_on_host(
     np.asarray(packed.codes), packed.bits, packed.shape, ternary=packed.is_ternary
   )
-  return _values(codes, np.asarray(packed.steps).reshape(packed.steps_shape), packed)
+  return _values(codes, packed.spread(np.asarray(packed.steps)), packed)
 
 
 @jax.jit
 def _unpack(leaf: PackedLeaf) -> jax.Array:
   levels = codes_of(leaf).astype(leaf.steps.dtype) - leaf.zero
-  values = (levels * leaf.steps.reshape(leaf.steps_shape)).astype(leaf.dtype)
+  values = (levels * leaf.spread(leaf.steps)).astype(leaf.dtype)
   # `fake_quantize` adds a zero at its end: no value of its is -0.
   return jnp.where(values == 0, jnp.zeros_like(values), values)
 
@@ -252,10 +280,6 @@ def _values(codes: np.ndarray, steps: np.ndarray, leaf: PackedLeaf) -> np.ndarra
   levels = codes.astype(steps.dtype) - steps.dtype.type(leaf.zero)
   values = (levels * steps).astype(leaf.dtype)
   return np.where(values == 0, np.zeros_like(values), values)
-
-
-def _steps_shape(shape: tuple[int, ...], output_axes: tuple[int, ...]) -> tuple[int, ...]:
-  return tuple(n if axis in output_axes else 1 for axis, n in enumerate(shape))
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:

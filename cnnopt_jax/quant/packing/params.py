@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 
 from cnnopt_jax import compilation
-from cnnopt_jax.quant import quantizers
+from cnnopt_jax.quant import groups, quantizers, tree
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS
 from cnnopt_jax.quant.packing.leaves import (
   Packed,
@@ -135,12 +135,15 @@ def _named_leaves(tree: Any) -> tuple[list[str], list[Any]]:
 @functools.partial(jax.jit, static_argnames='plan', compiler_options=compilation.QUICKLY)
 def _grids(leaves, bits, plan) -> dict[str, tuple[jax.Array, jax.Array]]:
   """Values and steps of each leaf: one program for a network, whatever its bits."""
-  options = plan.quantizer.options
-  where = {name: options[name] for name in ('levels', 'step')}
+  where = {name: plan.quantizer.options[name] for name in ('levels', 'step')}
 
-  def grid(w, b, axes):
-    values = quantizers.fake_quantize(w, b, channel_axis=axes, **options)
-    return values, quantizers.quantization_step(w, b, channel_axis=axes, **where)
+  def grid(w, b, leaf):
+    values = tree.quantize_leaf(w, b, leaf, plan.quantizer)
+    options = {'channel_axis': leaf.output_axes, **where}
+    if leaf.group_size:
+      options['group_size'] = leaf.group_size
+      return values, groups.grouped_quantization_step(w, b, **options)
+    return values, quantizers.quantization_step(w, b, **options)
 
   found = {}
   for leaf in plan.quantized:
@@ -148,23 +151,23 @@ def _grids(leaves, bits, plan) -> dict[str, tuple[jax.Array, jax.Array]]:
       continue
     w, b = leaves[leaf.path], jnp.asarray(bits[leaf.path])
     if b.ndim:  # One for each slice along the first axis.
-      axes = tuple(axis - 1 for axis in leaf.output_axes if axis)
-      found[leaf.path] = jax.vmap(functools.partial(grid, axes=axes))(w, b)
+      found[leaf.path] = jax.vmap(functools.partial(grid, leaf=leaf.layer))(w, b)
     else:
-      found[leaf.path] = grid(w, b, leaf.output_axes)
+      found[leaf.path] = grid(w, b, leaf)
   return found
 
 
 def _packed(grid, bits, leaf: LeafPlan, levels: str, in_float) -> Packed:
   values, steps = grid
-  axes = leaf.output_axes or ()
+
+  def one(leaf, values, steps, width):
+    kind = packed_levels(width, levels)
+    return pack_values(values, steps, width, kind, leaf.output_axes or (), leaf.group_size)
+
   if np.ndim(bits) == 0:
-    return pack_values(values, steps, int(bits), packed_levels(int(bits), levels), axes)
-  axes = tuple(axis - 1 for axis in axes if axis)
+    return one(leaf, values, steps, int(bits))
   slices = [
-    in_float[i]
-    if width == IDENTITY_BITS
-    else pack_values(values[i], steps[i], width, packed_levels(width, levels), axes)
+    in_float[i] if width == IDENTITY_BITS else one(leaf.layer, values[i], steps[i], width)
     for i, width in enumerate(np.asarray(bits).tolist())
   ]
   return PackedStack(tuple(slices))

@@ -34,10 +34,12 @@ def to_qwix(leaf: PackedLeaf) -> Any:
 
   Raises:
     ImportError: if qwix is not installed.
-    ValueError: if the leaf has mid-rise levels of 8 bits, which would take 9.
+    ValueError: if the leaf has mid-rise levels of 8 bits, which would take 9, or groups.
   """
   import qwix
 
+  if leaf.group_size:  # Theirs are along one axis, ours along all inputs in a row.
+    raise ValueError(f'group_size={leaf.group_size}; allowed: a leaf without groups')
   halves = leaf.levels == 'mid_rise'
   bits = leaf.bits + halves
   if bits > _WIDEST:

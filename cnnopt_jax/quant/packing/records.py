@@ -23,7 +23,7 @@ def record(packed: Packed) -> Record:
 
   Returns:
     `shape`, `dtype` and `bits`, 32 for a leaf in float; if it is quantized `output_axes` and
-    `levels` too. Of a stack, only its `slices`.
+    `levels` too, and `group_size` if it has groups. Of a stack, only its `slices`.
   """
   if isinstance(packed, PackedStack):
     return {'slices': [record(slice_) for slice_ in packed.slices]}
@@ -31,7 +31,8 @@ def record(packed: Packed) -> Record:
   if not isinstance(packed, PackedLeaf):
     return {**known, 'bits': IDENTITY_BITS}
   axes = list(packed.output_axes)
-  return {**known, 'bits': packed.bits, 'output_axes': axes, 'levels': packed.levels}
+  grouped = {'group_size': packed.group_size} if packed.group_size else {}
+  return {**known, 'bits': packed.bits, 'output_axes': axes, 'levels': packed.levels, **grouped}
 
 
 def abstract(known: Record) -> Packed:
@@ -67,7 +68,10 @@ def _abstract_part(known: Record) -> PackedLeaf | jax.Array:
     raise ValueError(f'output_axes={axes}; allowed: rising axes of shape {shape}')
   if not jnp.issubdtype(dtype, jnp.floating):
     raise ValueError(f'dtype={dtype.name} of {bits} bits; allowed: floating-point types')
-  leaf = PackedLeaf(None, None, shape, dtype.name, bits, levels, axes)  # type: ignore[arg-type]
+  group_size = operator.index(known.get('group_size', 0))
+  if group_size < 0:
+    raise ValueError(f'group_size={group_size}; allowed: 1 or more, 0 for no groups')
+  leaf = PackedLeaf(None, None, shape, dtype.name, bits, levels, axes, group_size)  # type: ignore[arg-type]
   return dataclasses.replace(
     leaf,
     codes=jax.ShapeDtypeStruct((leaf.codes_size,), jnp.uint8),  # type: ignore[arg-type]

@@ -43,6 +43,8 @@ from cnnopt_jax.quant.packing import (
 from cnnopt_jax.quant.plan import (
   GAUSSIAN,
   GRANULARITIES,
+  LEARNED,
+  WEIGHT_STEPS,
   LeafPlan,
   Quantizer,
   Rule,
@@ -85,7 +87,7 @@ from cnnopt_jax.quant.size import (
   model_size,
 )
 from cnnopt_jax.quant.ternary import TERNARY_BITS, ternary_quantize, ternary_threshold
-from cnnopt_jax.quant.tree import bits_by_path, quantize_params
+from cnnopt_jax.quant.tree import bits_by_path, initial_steps, quantize_params
 
 __all__ = [
   'ACCOUNTINGS',
@@ -95,10 +97,12 @@ __all__ = [
   'GAUSSIAN',
   'GRANULARITIES',
   'IDENTITY_BITS',
+  'LEARNED',
   'LEARNED_LEVELS',
   'LEVELS',
   'STEPS',
   'TERNARY_BITS',
+  'WEIGHT_STEPS',
   'Accounting',
   'Allocation',
   'BitwidthCosts',
@@ -137,6 +141,7 @@ __all__ = [
   'hessian_traces',
   'initial_step',
   'leaf_operations',
+  'initial_steps',
   'leaf_sizes',
   'learned_quantize',
   'learned_quantize_activations',

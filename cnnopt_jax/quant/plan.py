@@ -18,6 +18,11 @@ from cnnopt_jax.workload import LayerTable, Parameter
 
 GRANULARITIES = ('channel', 'layer')
 
+# Steps that are trained along with the weights (`learned_quantize`).
+LEARNED = 'learned'
+
+WEIGHT_STEPS = (*quantizers.STEPS, LEARNED)
+
 
 class Rule(NamedTuple):
   """What happens to the parameters whose path matches, in place of what the trace says.
@@ -54,8 +59,9 @@ class Quantizer(NamedTuple):
     rules: in order of precedence.
     granularity: 'channel' for a step for each output channel, 'layer' for one for each layer.
     levels: of `fake_quantize`.
-    step: of `fake_quantize`.
-    clip_gradient: of `fake_quantize`.
+    step: of `fake_quantize`, or 'learned' for steps that are given, such as those that are trained
+      from `initial_steps` (`learned_quantize`).
+    clip_gradient: of `fake_quantize`; with learned steps it is always so.
     group_size: inputs of a channel that share a step, as in `grouped_fake_quantize`; 0 for all.
   """
 
@@ -70,6 +76,11 @@ class Quantizer(NamedTuple):
   def options(self) -> dict[str, Any]:
     """The keyword arguments of `fake_quantize`."""
     return {name: getattr(self, name) for name in ('levels', 'step', 'clip_gradient')}
+
+  @property
+  def learns(self) -> bool:
+    """Whether steps are trained along with the weights."""
+    return self.step == LEARNED
 
 
 # The paper's step. In training it is as accurate as 'mse' and takes less time in every step.
@@ -121,6 +132,12 @@ class LeafPlan(NamedTuple):
         self.shape, group_size=self.group_size, channel_axis=self.output_axes
       )
     return math.prod(self.shape[axis] for axis in self.output_axes)
+
+  @property
+  def steps_shape(self) -> tuple[int, ...]:
+    """Shape of its steps that broadcasts against it, where there are no groups."""
+    kept = self.output_axes or ()
+    return tuple(n if axis in kept else 1 for axis, n in enumerate(self.shape))
 
   @property
   def layer(self) -> 'LeafPlan':
@@ -188,6 +205,8 @@ def validate_quantizer(quantizer: Quantizer) -> None:
   """Raises ValueError if an option of a quantizer, whatever the network, is not allowed."""
   if quantizer.granularity not in GRANULARITIES:
     raise ValueError(f'granularity={quantizer.granularity!r}; allowed: {", ".join(GRANULARITIES)}')
+  if quantizer.step not in WEIGHT_STEPS:
+    raise ValueError(f'step={quantizer.step!r}; allowed: {", ".join(WEIGHT_STEPS)}')
   size = quantizer.group_size
   if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 0:
     raise ValueError(f'group_size={size!r}; allowed: an int of 1 or more, 0 for no groups')
@@ -196,6 +215,9 @@ def validate_quantizer(quantizer: Quantizer) -> None:
       f"group_size={size} with granularity={quantizer.granularity!r}; allowed: 'channel', or "
       'group_size 0'
     )
+  if size and quantizer.learns:
+    others = ', '.join(quantizers.STEPS)
+    raise ValueError(f"group_size={size} with step='learned'; allowed: {others}, or group_size 0")
 
 
 def _check(rule: Rule) -> None:

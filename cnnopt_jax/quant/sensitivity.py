@@ -341,6 +341,11 @@ def _quantizers(
   for path in paths:
     if path not in entries:
       raise ValueError(f'the plan does not quantize {path!r}; it does: {", ".join(entries)}')
+  if plan.quantizer.learns:
+    raise ValueError(
+      "step='learned' of networks that were not trained with their steps; allowed: "
+      + ', '.join(quantizers.STEPS)
+    )
   quantize: Any = functools.partial(quantizers.fake_quantize, **plan.quantizer.options)
   for b in bits:  # As they are: traced ones would give NaN.
     jax.eval_shape(functools.partial(quantize, bits=b), jnp.zeros(1))

@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnopt_jax.quant import groups, quantizers
+from cnnopt_jax.quant import groups, learned, quantizers
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS
 from cnnopt_jax.quant.plan import LeafPlan, Quantizer, WeightPlan
 from cnnopt_jax.workload import path_string
 
 Params = Any
 BitsTree = Any
+# Steps of learned quantizers by the path of their leaf.
+Steps = Mapping[str, jax.Array]
 
 
 def quantize_params(
@@ -23,6 +25,7 @@ def quantize_params(
   bits: BitsTree,
   plan: WeightPlan,
   *,
+  steps: Steps | None = None,
   axis_name: str | tuple[str, ...] | None = None,
 ) -> Params:
   """Applies `fake_quantize` to the leaves of a parameter pytree that a plan quantizes.
@@ -39,36 +42,113 @@ def quantize_params(
       float. Where a rule fixes a leaf's bits that number holds, but in the network that is float
       throughout: `bits` None, or one number that is 32.
     plan: of the network.
+    steps: learned steps by path, where the quantizer's `step` is 'learned': of the paths and shapes
+      of `initial_steps`; they get gradients. None, or an empty dict, for any other.
     axis_name: mesh axes over which the input axes of kernels are split under `jax.shard_map`, as in
-      `fake_quantize`; not with groups.
+      `fake_quantize`; not with groups or learned steps.
 
   Returns:
     A pytree like `params`; what is not quantized is the same array.
 
   Raises:
-    ValueError: if the tree is not the plan's, bits are missing, superfluous or not allowed, or
-      `axis_name` is given with groups.
+    ValueError: if the tree is not the plan's, bits or steps are missing, superfluous or not
+      allowed, or `axis_name` is given with groups or learned steps.
   """
   if bits is None:
     return params
-  if axis_name is not None and plan.quantizer.group_size:
+  quantizer = plan.quantizer
+  if axis_name is not None and (quantizer.group_size or quantizer.learns):
+    what = "step='learned'" if quantizer.learns else f'group_size={quantizer.group_size}'
     raise ValueError(
-      f'axis_name={axis_name!r} with group_size={plan.quantizer.group_size}; allowed: None, as '
-      'groups are of whole kernels, or group_size 0'
+      f'axis_name={axis_name!r} with {what}; allowed: None, whole kernels, or another quantizer'
     )
   paths, leaves = _flat(params)
   places = {path: place for place, path in enumerate(paths)}
   _check_leaves(plan, {path: np.shape(leaves[place]) for path, place in places.items()}, axis_name)
   spread = _spread(bits, plan, paths)
+  check_steps(steps, spread, plan)
   for leaf in plan.quantized:
     w, leaf_bits = leaves[places[leaf.path]], spread[leaf.path]
     if leaf_bits is None:
       continue
-    quantized = quantize_leaf(w, leaf_bits, leaf, plan.quantizer, axis_name=axis_name)
+    step = steps[leaf.path] if steps else None
+    quantized = quantize_leaf(w, leaf_bits, leaf, quantizer, step=step, axis_name=axis_name)
     if leaf.bits is not None and _is_one(bits):  # Traced: it may be that of a network in float.
       quantized = jnp.where(jnp.equal(bits, IDENTITY_BITS), w, quantized)
     leaves[places[leaf.path]] = quantized
   return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+
+def initial_steps(params: Params, bits: BitsTree, plan: WeightPlan) -> dict[str, jax.Array]:
+  """The steps from which learned ones are trained: `initial_step` of each leaf.
+
+      plan = plan_weights(layers, Quantizer(step='learned'))
+      steps = initial_steps(params, bits, plan)
+      quantize_params(params, bits, plan, steps=steps)
+
+  Args:
+    params: initial weights, as in `quantize_params`.
+    bits: as in `quantize_params`.
+    plan: of the network.
+
+  Returns:
+    For the path of each leaf that the plan quantizes its steps, in float32 (float64 for float64
+    weights), of the leaf's shape with length 1 along all but its output axes; where bits are an
+    array [layers], these of each slice. Empty if the quantizer's steps are not learned or `bits` is
+    None.
+
+  Raises:
+    ValueError: as `quantize_params`.
+  """
+  if bits is None or not plan.quantizer.learns:
+    return {}
+  paths, leaves = _flat(params)
+  weights = dict(zip(paths, leaves))
+  _check_leaves(plan, {path: np.shape(leaf) for path, leaf in weights.items()}, None)
+
+  def initial(w, bits, leaf):
+    if np.ndim(bits):
+      return jax.vmap(functools.partial(initial, leaf=leaf.layer))(w, jnp.asarray(bits))
+    levels: Any = plan.quantizer.levels
+    return learned.initial_step(w, bits, channel_axis=leaf.output_axes, levels=levels)
+
+  found = _spread(bits, plan, paths)
+  return {
+    leaf.path: initial(
+      weights[leaf.path], IDENTITY_BITS if (own := found[leaf.path]) is None else own, leaf
+    )
+    for leaf in plan.quantized
+  }
+
+
+def check_steps(steps: Steps | None, bits: Mapping[str, Any], plan: WeightPlan) -> None:
+  """Raises ValueError unless steps are given as a plan and its bits, by path, need them."""
+  if not plan.quantizer.learns:
+    if steps:
+      raise ValueError(f"steps with step={plan.quantizer.step!r}; allowed: with step='learned'")
+    return
+  quantized = {leaf.path: leaf for leaf in plan.quantized}
+  needed = [path for path in quantized if bits[path] is not None]
+  if needed and not steps:
+    raise ValueError(
+      f"steps={steps!r} with step='learned'; allowed: those that were trained, or "
+      'initial_steps(params, bits, plan)'
+    )
+  steps = steps or {}
+  if different := [path for path in steps if path not in quantized]:
+    raise ValueError(
+      f'steps has {different[0]!r}; allowed: what the plan quantizes: {", ".join(quantized)}'
+    )
+  for path in needed:
+    if path not in steps:
+      raise ValueError(f'steps has none for {path!r}; allowed: steps for all that is quantized')
+    leaf, each = quantized[path], np.shape(bits[path])
+    expected = (*each, *leaf.layer.steps_shape) if each else leaf.steps_shape
+    if np.shape(steps[path]) != expected:
+      raise ValueError(
+        f'steps[{path!r}] has shape {np.shape(steps[path])}; allowed: {expected}, those of '
+        'initial_steps'
+      )
 
 
 def bits_by_path(plan: WeightPlan, bits: BitsTree) -> dict[str, chex.Numeric]:
@@ -178,6 +258,7 @@ def quantize_leaf(
   leaf: LeafPlan,
   quantizer: Quantizer,
   *,
+  step: jax.Array | None = None,
   axis_name: quantizers.AxisName = None,
 ) -> jax.Array:
   """One leaf of `quantize_params`.
@@ -187,16 +268,23 @@ def quantize_leaf(
     bits: a bitwidth, or one for each slice along the first axis.
     leaf: its plan.
     quantizer: of the plan.
+    step: its learned steps, where the quantizer has such.
     axis_name: as in `quantize_params`.
 
   Returns:
     The quantized weights.
   """
   if np.ndim(bits):
-    layer = functools.partial(
-      quantize_leaf, leaf=leaf.layer, quantizer=quantizer, axis_name=axis_name
-    )
-    return jax.vmap(layer)(w, jnp.asarray(bits))
+
+    def layer(w, bits, step):
+      return quantize_leaf(w, bits, leaf.layer, quantizer, step=step, axis_name=axis_name)
+
+    return jax.vmap(layer)(w, jnp.asarray(bits), step)
+  if quantizer.learns:
+    if step is None:
+      raise ValueError(f"step='learned'; allowed where none are: {', '.join(quantizers.STEPS)}")
+    levels: Any = quantizer.levels
+    return learned.learned_quantize(w, step, bits, levels=levels)
   options = {'channel_axis': leaf.output_axes, **quantizer.options}
   if leaf.group_size:
     return groups.grouped_fake_quantize(w, bits, group_size=leaf.group_size, **options)

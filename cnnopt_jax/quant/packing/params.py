@@ -21,7 +21,7 @@ from cnnopt_jax.quant.packing.leaves import (
   unpacked_on_host,
 )
 from cnnopt_jax.quant.plan import LeafPlan, WeightPlan
-from cnnopt_jax.quant.tree import BitsTree, bits_by_path
+from cnnopt_jax.quant.tree import BitsTree, Steps, bits_by_path
 from cnnopt_jax.workload import path_string
 
 Params = Any
@@ -56,7 +56,9 @@ class PackedParams:
     return zip(self.paths, self.leaves, strict=True)
 
 
-def pack(params: Params, bits: BitsTree, plan: WeightPlan) -> PackedParams:
+def pack(
+  params: Params, bits: BitsTree, plan: WeightPlan, steps: Steps | None = None
+) -> PackedParams:
   """Quantizes a parameter tree and packs it into bytes.
 
   The values are those of `quantize_params`, but for the last bits of a step, which any two programs
@@ -66,13 +68,14 @@ def pack(params: Params, bits: BitsTree, plan: WeightPlan) -> PackedParams:
     params: in float.
     bits: as in `quantize_params`, not traced.
     plan: of the network.
+    steps: learned ones, as in `quantize_params`.
 
   Returns:
     The packed tree. Two bits of 'mid_tread' levels are ternary, five to a byte.
 
   Raises:
-    ValueError: naming a leaf that the plan does not fit, whose bits are missing or not allowed, or
-      that holds values that are not finite.
+    ValueError: naming a leaf that the plan does not fit, whose bits or steps are missing or not
+      allowed, or that holds values or steps that are not finite.
   """
   paths, leaves = _named_leaves(params)
   planned = {leaf.path: leaf for leaf in plan.leaves}
@@ -86,6 +89,8 @@ def pack(params: Params, bits: BitsTree, plan: WeightPlan) -> PackedParams:
   found = bits_by_path(plan, bits)
   few = {path: b for path, b in found.items() if np.any(np.asarray(b) != IDENTITY_BITS)}
   given = dict(zip(paths, leaves))
+  tree.check_steps(steps, {path: few.get(path) for path in found}, plan)
+  learned = {path: steps[path] for path in few} if steps else {}
   for path in few:
     if np.shape(given[path]) != planned[path].shape:
       raise ValueError(
@@ -94,7 +99,9 @@ def pack(params: Params, bits: BitsTree, plan: WeightPlan) -> PackedParams:
       )
     if not np.all(np.isfinite(given[path])):
       raise ValueError(f'{path}: not all values are finite')
-  grids = _grids({path: given[path] for path in few}, few, plan)
+    if path in learned and not np.all(np.isfinite(learned[path])):
+      raise ValueError(f'{path}: not all steps are finite')
+  grids = _grids({path: given[path] for path in few}, few, learned, plan)
   levels = plan.quantizer.levels
   packed = [
     _packed(grids[path], found[path], planned[path], levels, leaf) if path in few else leaf
@@ -133,12 +140,14 @@ def _named_leaves(tree: Any) -> tuple[list[str], list[Any]]:
 
 
 @functools.partial(jax.jit, static_argnames='plan', compiler_options=compilation.QUICKLY)
-def _grids(leaves, bits, plan) -> dict[str, tuple[jax.Array, jax.Array]]:
+def _grids(leaves, bits, steps, plan) -> dict[str, tuple[jax.Array, jax.Array]]:
   """Values and steps of each leaf: one program for a network, whatever its bits."""
   where = {name: plan.quantizer.options[name] for name in ('levels', 'step')}
 
-  def grid(w, b, leaf):
-    values = tree.quantize_leaf(w, b, leaf, plan.quantizer)
+  def grid(w, b, step, leaf):
+    values = tree.quantize_leaf(w, b, leaf, plan.quantizer, step=step)
+    if step is not None:
+      return values, step
     options = {'channel_axis': leaf.output_axes, **where}
     if leaf.group_size:
       options['group_size'] = leaf.group_size
@@ -149,11 +158,11 @@ def _grids(leaves, bits, plan) -> dict[str, tuple[jax.Array, jax.Array]]:
   for leaf in plan.quantized:
     if leaf.path not in leaves:
       continue
-    w, b = leaves[leaf.path], jnp.asarray(bits[leaf.path])
+    w, b, step = leaves[leaf.path], jnp.asarray(bits[leaf.path]), steps.get(leaf.path)
     if b.ndim:  # One for each slice along the first axis.
-      found[leaf.path] = jax.vmap(functools.partial(grid, leaf=leaf.layer))(w, b)
+      found[leaf.path] = jax.vmap(functools.partial(grid, leaf=leaf.layer))(w, b, step)
     else:
-      found[leaf.path] = grid(w, b, leaf)
+      found[leaf.path] = grid(w, b, step, leaf)
   return found
 
 

@@ -70,7 +70,7 @@ class Checkpoints:
       OSError: if the disk has no room for it; the last checkpoint stays.
     """
     if step != self._manager.latest_step():
-      tree = {'state': state._asdict(), 'seconds': np.float64(seconds)}
+      tree = _as_tree(state, seconds)
       with _written(self._folder, tree):
         self._manager.save(step, args=ocp.args.StandardSave(tree))
         _write_digests(self._folder / str(step))
@@ -91,7 +91,7 @@ class Checkpoints:
     step = self._manager.latest_step()
     if step is None:
       return None
-    target = {'state': like._asdict(), 'seconds': np.float64(0)}
+    target = _as_tree(like, 0)
     try:
       _check_arrays(self._manager.item_metadata(step).tree, target)
       tree = self._manager.restore(step, args=ocp.args.StandardRestore(target))
@@ -146,6 +146,12 @@ def load_variables(folder: pathlib.Path, like: Any) -> Any:
       raise CheckpointError(f'{folder}: damaged: its _METADATA is missing')
     _check_arrays(found.tree, like)
     return checkpointer.restore(folder, like)
+
+
+def _as_tree(state: TrainState, seconds: float) -> dict[str, Any]:
+  """What a checkpoint holds; without the learned steps where there are none, as formerly."""
+  fields = {k: v for k, v in state._asdict().items() if k != 'quantizer_steps' or v}
+  return {'state': fields, 'seconds': np.float64(seconds)}
 
 
 @contextlib.contextmanager

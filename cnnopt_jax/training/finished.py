@@ -40,7 +40,10 @@ class FinishedMember:
   def test_accuracy(self) -> float:
     """Accuracy on the run's test images."""
     as_they_are = quant.IDENTITY_BITS
-    return accuracy(self.model, self.variables, as_they_are, self.dataset, self.plan.quantizer)
+    steps = quant.initial_steps(self.variables['params'], as_they_are, self.plan)  # Not read.
+    return accuracy(
+      self.model, self.variables, as_they_are, self.dataset, self.plan.quantizer, steps=steps
+    )
 
 
 def load_member(workdir: str | pathlib.Path, name: str) -> FinishedMember:
@@ -105,21 +108,30 @@ def quantizer_from_config(config: Mapping[str, Any]) -> quant.Quantizer:
 
   Args:
     config: with `levels`, `step`, `clip_gradient`, `per_channel` and `layer_bits`, strings
-      'PATTERN=BITS'.
+      'PATTERN=BITS'; with `group_size`, which configs of earlier versions lack.
 
   Returns:
     The quantizer.
 
   Raises:
-    ValueError: naming the entry of `layer_bits` that is none.
+    ValueError: naming the entry of `layer_bits` that is none, or `group_size` where another field
+      rules groups out.
   """
-  return quant.Quantizer(
+  group_size = config.get('group_size', 0)
+  if group_size and not config['per_channel']:
+    raise ValueError(
+      f'group_size={group_size} with per_channel=False; allowed: per_channel=True, or group_size=0'
+    )
+  quantizer = quant.Quantizer(
     _rules(config['layer_bits']),
     'channel' if config['per_channel'] else 'layer',
     config['levels'],
     config['step'],
     config['clip_gradient'],
+    group_size,
   )
+  quant.validate_quantizer(quantizer)
+  return quantizer
 
 
 def _rules(layer_bits: Sequence[str]) -> tuple[quant.Rule, ...]:

@@ -16,7 +16,11 @@ WEIGHTS, STATISTICS = 'weights.safetensors', 'statistics.safetensors'
 
 
 def save_member(
-  folder: pathlib.Path, variables: Mapping[str, Any], bits: Any, plan: quant.WeightPlan
+  folder: pathlib.Path,
+  variables: Mapping[str, Any],
+  bits: Any,
+  plan: quant.WeightPlan,
+  steps: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """Writes a trained network in its bits, replacing what is there.
 
@@ -25,6 +29,7 @@ def save_member(
     variables: of the network, 'params' in float.
     bits: as in `quant.quantize_params`.
     plan: of the network.
+    steps: learned ones, as in `quant.quantize_params`.
 
   Returns:
     The variables that were written, NumPy arrays: 'params' quantized.
@@ -35,7 +40,7 @@ def save_member(
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   statistics = jax.tree.map(np.asarray, {k: v for k, v in variables.items() if k != 'params'})
-  packed = quant.pack(variables['params'], bits, plan)
+  packed = quant.pack(variables['params'], bits, plan, steps)
   leaves = jax.tree_util.tree_flatten_with_path(statistics)[0]
   content = safetensors.save({path_string(path): np.array(leaf) for path, leaf in leaves})
   temporary = folder / f'{STATISTICS}.tmp'

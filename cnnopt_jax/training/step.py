@@ -1,7 +1,8 @@
 """One training step of a sweep: pure for one member, mapped over members, jitted once."""
 
 import functools
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from flax import linen as nn
 
 from cnnopt_jax import compilation, data, models
 from cnnopt_jax.kernels import platforms
-from cnnopt_jax.quant import GAUSSIAN, Quantizer, WeightPlan, quantize_params
+from cnnopt_jax.quant import GAUSSIAN, Quantizer, WeightPlan, initial_steps, quantize_params
 from cnnopt_jax.training.placement import over_members
 from cnnopt_jax.workload import path_string
 
@@ -24,7 +25,7 @@ class Recipe(NamedTuple):
     steps_per_epoch: batches in one pass over the training images.
     momentum: of SGD with Nesterov's correction.
     weight_decay: on kernels and embeddings, coupled to the learning rate; neither on biases nor on
-      parameters of norms, be they stacked or not.
+      parameters of norms, be they stacked or not, nor on quantization steps.
     label_smoothing: probability mass spread over all classes.
     shift: largest random shift of a training image, in pixels.
     flip: whether training images are mirrored at random.
@@ -67,10 +68,12 @@ class TrainState(NamedTuple):
     step: steps taken, int32 [].
     params: trained parameters.
     statistics: every other variable collection of the network, such as running means.
-    optimizer: state of the optimizer.
+    optimizer: state of the optimizer; that of the quantization steps lies beside the parameters'.
     loss_sum: sum of the losses of the current epoch's steps, float32 [].
     diverged_step: first step whose loss was not finite, int32 []; -1 while there is none. From
-      there on parameters, statistics and optimizer stand still.
+      there on parameters, statistics, optimizer and quantization steps stand still.
+    quantizer_steps: trained quantization steps by path, where the quantizer learns them
+      (`quant.initial_steps`); else empty.
   """
 
   step: jax.Array
@@ -79,6 +82,13 @@ class TrainState(NamedTuple):
   optimizer: optax.OptState
   loss_sum: jax.Array
   diverged_step: jax.Array
+  quantizer_steps: Mapping[str, jax.Array] = {}
+
+
+# Where the steps lie in the tree of all that is trained: no module or parameter is called so.
+_STEPS = '#steps'
+# Least share of a step that one update leaves of it.
+_LEAST_SHARE = 0.5
 
 
 def make_optimizer(recipe: Recipe, plan: WeightPlan) -> optax.GradientTransformation:
@@ -89,13 +99,13 @@ def make_optimizer(recipe: Recipe, plan: WeightPlan) -> optax.GradientTransforma
 
   Args:
     recipe: how the network trains.
-    plan: of the network; says which parameters decay.
+    plan: of the network; says which parameters decay. Nothing else of a tree does.
   """
   roles = {leaf.path: leaf.role for leaf in plan.leaves}
 
   def decays(params):
     return jax.tree_util.tree_map_with_path(
-      lambda path, _: roles[path_string(path)] not in ('bias', 'norm'), params
+      lambda path, _: roles.get(path_string(path), 'step') not in ('bias', 'norm', 'step'), params
     )
 
   return optax.chain(
@@ -109,6 +119,8 @@ def init_state(
 ) -> TrainState:
   """Initial state of all members; the weights are a function of each member's seed alone.
 
+  Quantization steps that are learned follow from the weights and the bits.
+
   Args:
     model: network whose `apply` takes images [N, H, W, C] and `train`.
     recipe: how it will train.
@@ -119,32 +131,55 @@ def init_state(
     The state, every leaf with a leading axis [M].
   """
   init = functools.partial(_init, model, recipe, image_shape)
-  return jax.jit(init, compiler_options=compilation.QUICKLY)(members.seed)  # Drawn once.
+  # Drawn once.
+  state = jax.jit(init, compiler_options=compilation.QUICKLY)(members.seed, members.bits)
+  if not state.quantizer_steps:
+    return state
+  plan = models.weight_plan(model, image_shape, recipe.quantizer)
+  first = jax.jit(functools.partial(initial_steps, plan=plan), compiler_options=compilation.QUICKLY)
+  # Member by member: whoever else is there, a mean is rounded in the same order.
+  each = [
+    first(*jax.tree.map(operator.itemgetter(i), (state.params, members.bits)))
+    for i in range(len(members.seed))
+  ]
+  return state._replace(quantizer_steps=jax.tree.map(lambda *steps: jnp.stack(steps), *each))
 
 
 def abstract_state(
   model: nn.Module, recipe: Recipe, members: Members, image_shape: tuple[int, int, int]
 ) -> TrainState:
   """Shapes and dtypes of `init_state` with the same arguments; nothing is computed."""
-  return jax.eval_shape(functools.partial(_init, model, recipe, image_shape), members.seed)
+  return jax.eval_shape(
+    functools.partial(_init, model, recipe, image_shape), members.seed, members.bits
+  )
 
 
-def _init(model, recipe, image_shape, seeds) -> TrainState:
-  optimizer = make_optimizer(recipe, models.weight_plan(model, image_shape, recipe.quantizer))
+def _init(model, recipe, image_shape, seeds, bits) -> TrainState:
+  """The initial state, with zeros for quantization steps."""
+  plan = models.weight_plan(model, image_shape, recipe.quantizer)
+  optimizer = make_optimizer(recipe, plan)
 
-  def init(seed):
+  def init(seed, bits):
     variables = dict(model.init(jax.random.key(seed), jnp.zeros((1, *image_shape))))
     params = variables.pop('params')
+    like = jax.eval_shape(functools.partial(initial_steps, plan=plan), params, bits)
+    steps = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
     return TrainState(
       jnp.zeros((), jnp.int32),
       params,
       variables,
-      optimizer.init(params),
+      optimizer.init(_trained(params, steps)),
       jnp.zeros(()),
       jnp.full((), -1, jnp.int32),
+      steps,
     )
 
-  return jax.vmap(init)(seeds)
+  return jax.vmap(init)(seeds, bits)
+
+
+def _trained(params: Any, steps: Any) -> Any:
+  """All that is trained as one tree: the parameters alone where no step is."""
+  return {**params, _STEPS: steps} if steps else params
 
 
 def make_train_step(
@@ -223,16 +258,22 @@ def train_step(
   images = data.normalize(images, recipe.mean, recipe.std)
   plan = models.weight_plan(model, images.shape[1:], recipe.quantizer)
 
-  def loss_fn(params):
-    variables = {'params': quantize_params(params, member.bits, plan), **state.statistics}
+  def loss_fn(params, steps):
+    quantized = quantize_params(params, member.bits, plan, steps=steps)
+    variables = {'params': quantized, **state.statistics}
     logits, statistics = model.apply(variables, images, train=True, mutable=list(state.statistics))
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing)
     return optax.softmax_cross_entropy(logits, targets).mean(), dict(statistics)
 
-  (loss, statistics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-  updates, optimizer = make_optimizer(recipe, plan).update(grads, state.optimizer, state.params)
+  loss_and_grads = jax.value_and_grad(loss_fn, (0, 1), has_aux=True)
+  (loss, statistics), grads = loss_and_grads(state.params, state.quantizer_steps)
+  old = _trained(state.params, state.quantizer_steps)
+  updates, optimizer = make_optimizer(recipe, plan).update(_trained(*grads), state.optimizer, old)
   updates = jax.tree.map(lambda u: member.learning_rate * u, updates)
-  params = optax.apply_updates(state.params, updates)
+  params = optax.apply_updates(old, updates)
+  steps = params.pop(_STEPS) if state.quantizer_steps else {}
+  # A step stays positive: an update that would take more than half of it takes half.
+  steps = jax.tree.map(lambda n, o: jnp.maximum(n, _LEAST_SHARE * o), steps, state.quantizer_steps)
 
   finite = jnp.isfinite(loss)
   running = (state.diverged_step < 0) & finite
@@ -248,4 +289,5 @@ def train_step(
     optimizer=keep(optimizer, state.optimizer),
     loss_sum=loss_sum,
     diverged_step=jnp.where((state.diverged_step < 0) & ~finite, state.step, state.diverged_step),
+    quantizer_steps=keep(steps, dict(state.quantizer_steps)),
   )

@@ -53,9 +53,9 @@ def _predictor(model, quantizer, mean, std, devices) -> Callable[..., jax.Array]
   """The jitted classes int [S, B] that members predict for one batch of images."""
 
   def one(own, images):
-    variables, bits = own
+    variables, bits, steps = own
     plan = models.weight_plan(model, images.shape[1:], quantizer)
-    params = quantize_params(variables['params'], bits, plan)
+    params = quantize_params(variables['params'], bits, plan, steps=steps)
     logits = model.apply({**variables, 'params': params}, data.normalize(images, mean, std))
     return jnp.argmax(logits, -1).astype(jnp.int32)
 
@@ -78,6 +78,7 @@ def accuracies(
   dataset: data.Dataset,
   quantizer: Quantizer = GAUSSIAN,
   *,
+  steps: Mapping[str, Any] | None = None,
   devices: Sequence[jax.Device] | None = None,
   batch_size: int = _BATCH_SIZE,
 ) -> np.ndarray:
@@ -90,6 +91,7 @@ def accuracies(
       they are.
     dataset: as in `accuracy`.
     quantizer: as in `accuracy`.
+    steps: learned ones by path, [M, ...], as in `accuracy`.
     devices: that share the members, as in `Placement`.
     batch_size: as in `accuracy`.
 
@@ -98,7 +100,7 @@ def accuracies(
   """
   devices = tuple(jax.devices()[:1] if devices is None else devices)
   placement = Placement(len(jax.tree.leaves(variables)[0]), devices)
-  own = placement.place((dict(variables), bits))
+  own = placement.place((dict(variables), bits, dict(steps or {})))
   batch_of = placement.batch_of(np.zeros(placement.count))
   classes = _predictor(model, quantizer, dataset.mean, dataset.std, devices)
 
@@ -116,6 +118,7 @@ def accuracy(
   dataset: data.Dataset,
   quantizer: Quantizer = GAUSSIAN,
   *,
+  steps: Mapping[str, Any] | None = None,
   batch_size: int = _BATCH_SIZE,
 ) -> float:
   """Share of the test images that a network with quantized weights classifies correctly.
@@ -128,11 +131,13 @@ def accuracy(
     bits: weight bitwidth, a scalar; None to take the weights as they are.
     dataset: its test split is read.
     quantizer: how weights are quantized.
+    steps: learned ones by path, where the quantizer has such.
     batch_size: images at once; the last batch is padded.
 
   Returns:
     Accuracy in 0..1.
   """
-  one = jax.tree.map(lambda x: np.asarray(x)[None], variables)
+  one, steps = jax.tree.map(lambda x: np.asarray(x)[None], (variables, dict(steps or {})))
   bits = None if bits is None else np.asarray(bits, np.int32)[None]
-  return float(accuracies(model, one, bits, dataset, quantizer, batch_size=batch_size)[0])
+  found = accuracies(model, one, bits, dataset, quantizer, steps=steps, batch_size=batch_size)
+  return float(found[0])

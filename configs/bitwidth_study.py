@@ -50,6 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.levels = 'auto'
   config.step = 'gaussian'
+  config.group_size = 0
   config.per_channel = True
   config.clip_gradient = False
   config.layer_bits = ()

@@ -34,6 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.levels = 'auto'
   config.step = 'gaussian'
+  config.group_size = 0  # Inputs of a channel that share a step; 0 for all of them.
   config.per_channel = True
   config.clip_gradient = False
   config.layer_bits = ()

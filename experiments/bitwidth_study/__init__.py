@@ -47,7 +47,16 @@ from experiments.bitwidth_study.plan import (
   shard_of,
   units_of,
 )
-from experiments.common import bit_search, comparisons, cores, costs, fields, inputs, run_folder
+from experiments.common import (
+  bit_search,
+  comparisons,
+  cores,
+  costs,
+  fields,
+  inputs,
+  run_folder,
+  sweeps,
+)
 from experiments.common import members as training_of_members
 from experiments.common.sweeps import Member
 
@@ -79,7 +88,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   units = units_of(networks, cells, config)
   own = shard_of(units, config.shard)
   merging.check(config)
-  environment = run_folder.claim(workdir, config, same_results=SAME_RESULTS)
+  environment = run_folder.claim(workdir, config, same_results=SAME_RESULTS, added=sweeps.ADDED)
   merging.take(config, workdir)
   found = run_folder.read_records(workdir, comparisons.COLUMNS)
   study = _Study(config, workdir, dataset, held_out, found)

@@ -9,7 +9,7 @@ from ml_collections import config_dict
 from cnnopt_jax import training
 from cnnopt_jax.report import records, write_atomically
 from experiments.bitwidth_study.plan import SAME_RESULTS
-from experiments.common import bit_search, comparisons, run_folder
+from experiments.common import bit_search, comparisons, run_folder, sweeps
 from experiments.common.fields import ConfigError
 
 
@@ -23,7 +23,7 @@ def check(config: config_dict.ConfigDict) -> None:
     path = folder.expanduser() / run_folder.CONFIG
     if not path.exists():
       raise ConfigError(f'config.merge holds {str(folder)!r}: no {run_folder.CONFIG} in it')
-    run_folder.check_same(path, config, SAME_RESULTS)
+    run_folder.check_same(path, config, SAME_RESULTS, sweeps.ADDED)
 
 
 def take(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:

@@ -52,7 +52,10 @@ def read_networks(
   variables = [
     training.load_saved(training.member_folder(workdir, member.name), like) for member in floats
   ]
-  return Networks(model, floats[0].match.plan, variables, batches)
+  weights = floats[0].match.plan
+  if weights.quantizer.learns:  # No step was trained in float: those of least error stand for them.
+    weights = weights._replace(quantizer=weights.quantizer._replace(step='mse'))
+  return Networks(model, weights, variables, batches)
 
 
 def batches_of(split: data.Split, mean, std) -> tuple[jax.Array, jax.Array]:

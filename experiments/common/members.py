@@ -148,7 +148,8 @@ def _train_program(
 
   def end_of_epoch(epoch, state):
     variables = {'params': state.params, **state.statistics}
-    progress.epoch(program, epoch, tested(variables, members.bits))
+    accuracies = tested(variables, members.bits, steps=state.quantizer_steps)
+    progress.epoch(program, epoch, accuracies)
 
   checkpoints = training.Checkpoints(setting.checkpoints(program))
   stops.wait_for(lambda: checkpoints.unsaved)
@@ -170,16 +171,18 @@ def _train_program(
     checkpoints.close()
   state = trained.state
   variables = {'params': state.params, **state.statistics}
-  finite = [_finite(loss, own) for loss, own in zip(state.loss_sum, _each(variables, program))]
+  each = list(_each((variables, state.quantizer_steps), program))
+  finite = [_finite(loss, own) for loss, own in zip(state.loss_sum, each)]
   saved = []
-  for member, own, is_finite in zip(program, _each(variables, program), finite):
+  for member, (own, steps), is_finite in zip(program, each, finite):
     # What diverged has no levels to be packed.
     bits = member.bits if is_finite else quant.IDENTITY_BITS
     folder = training.member_folder(setting.workdir, member.name)
-    saved.append(training.save_member(folder, own, bits, weights))
+    saved.append(training.save_member(folder, own, bits, weights, steps))
   # Those of the weights that were saved, which are quantized already: 32 leaves them as they are.
   as_they_are = jax.tree.map(lambda b: jnp.full_like(b, quant.IDENTITY_BITS), members.bits)
-  accuracies = tested(jax.tree.map(lambda *x: np.stack(x), *saved), as_they_are)
+  stacked = jax.tree.map(lambda *x: np.stack(x), *saved)
+  accuracies = tested(stacked, as_they_are, steps=state.quantizer_steps)
   outcomes = []
   for loss, accuracy, step, is_finite in zip(
     state.loss_sum, accuracies, state.diverged_step.tolist(), finite

@@ -7,7 +7,8 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Collection
+import types
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -60,7 +61,11 @@ def record(workdir: pathlib.Path, config: config_dict.ConfigDict) -> dict[str, A
 
 
 def claim(
-  workdir: pathlib.Path, config: config_dict.ConfigDict, *, same_results: Collection[str] = ()
+  workdir: pathlib.Path,
+  config: config_dict.ConfigDict,
+  *,
+  same_results: Collection[str] = (),
+  added: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> dict[str, Any]:
   """Writes config.json into a new folder, or checks that an old one belongs to the same config.
 
@@ -72,6 +77,8 @@ def claim(
     config: checked.
     same_results: fields of the config on which no result depends, 'devices' among them where the
       number of cores does not matter either: they may differ.
+    added: fields that the folder's config may lack, as an earlier version wrote it, each with the
+      value by which it changes nothing: ours must be that.
 
   Returns:
     The environment on record.
@@ -81,7 +88,7 @@ def claim(
   """
   path = workdir / CONFIG
   if path.exists():
-    environment = check_same(path, config, same_results)
+    environment = check_same(path, config, same_results, added)
   elif (workdir / RECORDS).exists():
     raise fields.ConfigError(
       f'{workdir / RECORDS}: nothing says of which config, as {CONFIG} is missing; '
@@ -94,7 +101,10 @@ def claim(
 
 
 def check_same(
-  path: pathlib.Path, config: config_dict.ConfigDict, same_results: Collection[str]
+  path: pathlib.Path,
+  config: config_dict.ConfigDict,
+  same_results: Collection[str],
+  added: Mapping[str, Any],
 ) -> dict[str, Any]:
   """What `claim` does with an old folder's config.json at `path`."""
   found = _read_config(path)
@@ -104,6 +114,7 @@ def check_same(
     )
   theirs, recorded = found
   ours = json.loads(json.dumps(config.to_dict()))  # Tuples become lists, as in the file.
+  theirs = {name: value for name, value in added.items() if name in ours} | theirs
   for name in {**theirs, **ours}:
     if theirs.get(name) != ours.get(name) and name not in same_results:
       raise fields.ConfigError(

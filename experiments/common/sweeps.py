@@ -30,7 +30,8 @@ SPEC = {
   'shift': integer(0, 64),
   'flip': boolean(),
   'levels': one_of(*quant.LEVELS),
-  'step': one_of(*quant.STEPS),
+  'step': one_of(*quant.WEIGHT_STEPS),
+  'group_size': integer(0),
   'per_channel': boolean(),
   'clip_gradient': boolean(),
   'layer_bits': tuple_of(
@@ -47,6 +48,9 @@ SPEC = {
 
 # Fields that a run may be gone on with changed.
 SAME_RESULTS = ('checkpoint_steps', 'devices')
+
+# Fields that runs of earlier versions lack, each with the value by which it changes nothing.
+ADDED = {'group_size': 0}
 
 
 class Member(NamedTuple):

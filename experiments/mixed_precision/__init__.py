@@ -71,7 +71,9 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     raise fields.ConfigError(f'config.held_out: {error}') from None
   plan = sweeps.plan_without_members(config, dataset)
   widths = Widths(config, dataset)
-  environment = run_folder.claim(workdir, config, same_results=sweeps.SAME_RESULTS)
+  environment = run_folder.claim(
+    workdir, config, same_results=sweeps.SAME_RESULTS, added=sweeps.ADDED
+  )
   found = run_folder.read_records(workdir, comparisons.COLUMNS)
   batches = search.batches_of(held_out, dataset.mean, dataset.std)
 

@@ -45,7 +45,9 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   devices = cores.devices(config.devices)
   dataset = inputs.load_data(config)
   plan = make_plan(config, dataset)
-  environment = run_folder.claim(workdir, config, same_results=sweeps.SAME_RESULTS)
+  environment = run_folder.claim(
+    workdir, config, same_results=sweeps.SAME_RESULTS, added=sweeps.ADDED
+  )
   found = run_folder.read_records(workdir, report.OLDEST_COLUMNS)
   members.rename_checkpoints(workdir)
 

@@ -33,7 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.flip = True
 
   config.levels = 'auto'
-  config.step = 'gaussian'
+  config.step = 'gaussian'  # Or 'mse', 'absmax', or 'learned', trained along with weights.
   config.group_size = 0  # Inputs of a channel that share a step; 0 for all of them.
   config.per_channel = True
   config.clip_gradient = False

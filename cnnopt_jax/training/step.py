@@ -241,6 +241,9 @@ def train_step(
 ) -> TrainState:
   """One step of one member.
 
+  Quantization steps that are learned (LSQ) take the same optimizer as weights, without decay; an
+  update leaves at least half of a step, so that each stays positive.
+
   Args:
     state: of this member.
     member: this member, every field a scalar.

@@ -4,8 +4,9 @@ The claim of *One Weight Bitwidth to Rule Them All* (arXiv 2008.09916), tried as
 
 1. Networks are trained in float at `width_multiplier`, one a seed, without the held-out images.
 2. The fewest bits in each layer that lose no accuracy on these images are searched for
-   (`quant.fewest_bits`: greedy, over all seeds' networks, quantized as they are). The network of
-   these bits, trained with them, is the mixed one. Its size is the budget.
+   (`quant.fewest_bits`: greedy, over all seeds' networks, quantized as they are, by steps of least
+   error where the config has steps be learned). The network of these bits, trained with them, is
+   the mixed one. Its size is the budget.
 3. Networks of one bitwidth are widened to the budget and trained by the same recipe, with the same
    seeds, so that differences are paired.
 4. Beyond the paper, mixed precision with its width free: at the widths of some of these networks

@@ -285,8 +285,8 @@ def _markdown(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
 
 
 ACCOUNTING_WORDS = {
-  'stored': 'weights at their bitwidth, one 32-bit step per output channel (or layer) of each '
-  'quantized layer, every bias and norm parameter at 32 bits.',
+  'stored': 'weights at their bitwidth, one 32-bit step per output channel (or layer, or group of '
+  'inputs) of each quantized layer, every bias and norm parameter at 32 bits.',
   'folded': 'weights at their bitwidth, every bias and norm parameter at 32 bits; quantization '
   'steps fold into the norms and cost nothing.',
   'weights': 'weights at their bitwidth, nothing else.',

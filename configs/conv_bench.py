@@ -2,7 +2,7 @@
 
     python -m experiments.conv_bench --config configs/conv_bench.py --workdir runs/conv_bench
 
-Under a minute on one core. Expected: docs/results/conv_bench.
+Three minutes on one core. Expected: docs/results/conv_bench.
 """
 
 import ml_collections
@@ -58,5 +58,24 @@ def get_config() -> ml_collections.ConfigDict:
     '14/1 45 53',
     '14/1 90 101',
     '28/1 20 20',
+    # Those of MobileNets, narrow and wide.
+    '28/1 24 depthwise',
+    '28/2 48 depthwise',
+    '14/1 48 depthwise',
+    '14/2 96 depthwise',
+    '7/1 96 depthwise',
+    '28/1 96 depthwise',
+    '28/1 24 5x5 depthwise',
+    '14/1 48 5x5 depthwise',
+    '28/1 4 24 1x1',
+    '28/1 24 8 1x1',
+    '14/1 8 48 1x1',
+    '14/1 48 16 1x1',
+    '7/1 16 96 1x1',
+    '28/1 16 96 1x1',
+    '28/1 96 16 1x1',
+    '28/2 16 32 1x1',
+    '14/1 64 128 1x1',
+    '14/1 256 64 1x1',
   )
   return config

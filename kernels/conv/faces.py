@@ -50,8 +50,6 @@ _SHARES_UP_TO, _STRIDED_SHARES_UP_TO, _WINDOWS_UP_TO = 2**20, 2**22, 2**23
 _CACHED = 3 * 2**17
 # Images that a weight gradient reads at a time.
 _SPLIT_INTO = 8
-# A kernel of one tap is a product where one side has at most this many channels.
-_FEW_CHANNELS = 64
 # With more output channels XLA's convolution is fast, however few the input's; and with more
 # input channels its input gradient.
 _FEW_OUTPUTS, _FEW_INPUTS = 32, 12
@@ -125,11 +123,11 @@ def face_form(
   _check(target)
   if rhs_shape[2] != lhs_shape[3]:
     return applicable_forms(target, lhs_shape, rhs_shape)[-1]
+  if math.prod(rhs_shape[:2]) == 1:
+    return 'product'
   inputs, outputs = rhs_shape[2:]
   positions = math.prod(lhs_shape[:3]) // math.prod(strides)
   strided = max(strides) > 1
-  if math.prod(rhs_shape[:2]) == 1:
-    return 'product' if target == 'rhs' or min(inputs, outputs) <= _FEW_CHANNELS else 'xla'
   if target == 'out':
     if inputs > _VECTOR:
       return 'padded' if inputs % 4 and inputs < 40 else 'xla'
@@ -383,10 +381,7 @@ def _lhs_product(g, w, lhs_shape, rhs_shape, strides, padding):
 
 def _rhs_product(x, g, lhs_shape, rhs_shape, strides, padding):
   x = _surrounded(x, padding)[:, :: strides[0], :: strides[1]]
-  x, g = (a.reshape(-1, a.shape[3]) for a in (x, g))
-  # XLA's product of a tall matrix is faster with fewer rows in the result.
-  w = x.T @ g if x.shape[1] <= g.shape[1] else (g.T @ x).T
-  return w.reshape(rhs_shape)
+  return (x.reshape(-1, x.shape[3]).T @ g.reshape(-1, g.shape[3])).reshape(rhs_shape)
 
 
 _FACES: dict[tuple[str, str], Callable[..., jax.Array]] = {

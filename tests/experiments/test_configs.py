@@ -64,11 +64,26 @@ def test_analyses_of_caches(name, tmp_path):
 
 
 def test_conv_bench(tmp_path):
-  config = runs.load_config('conv_bench', batch_size=2, rounds=1, layers=('5/2 3 4', '4/1 9 17'))
+  layers = ('5/2 3 4', '4/1 2 depthwise', '4/1 9 17', '5/2 3 4 1x1', '5/2 3 5x5 depthwise')
+  config = runs.load_config('conv_bench', batch_size=2, rounds=1, layers=layers)
   bench = runs.experiment_of('conv_bench')
-  better, lost, *rows = bench.run(config, tmp_path)
-  assert len(rows) == 6 and json.loads((tmp_path / 'bench.json').read_text())[2:] == rows
-  assert lost['value'] >= 1 and better['value'] > 0
+  written = bench.run(config, tmp_path)
+  totals, rows = written[:6], written[6:]
+  assert len(rows) == 15 and json.loads((tmp_path / 'bench.json').read_text()) == written
+  assert [row['name'] for row in totals] == [
+    f'{kind}{total}'
+    for kind in ('', 'one_tap_', 'depthwise_')
+    for total in ('xla_over_chosen', 'chosen_over_best')
+  ]
+  for better, lost in zip(totals[::2], totals[1::2]):
+    assert lost['value'] >= 1 and better['value'] > 0
+  assert [row['name'] for row in rows[::3]] == [
+    '5x5/2 3->4 convolution',
+    '4x4/1 9->17 convolution',
+    '5x5/2 3->4 1x1 convolution',
+    '4x4/1 2 3x3 depthwise convolution',
+    '5x5/2 3 5x5 depthwise convolution',
+  ]
   for row in rows:
     times = [value for key, value in row.items() if key.endswith('_ms')]
     assert row['value'] == pytest.approx(row['xla_ms'] / row[f'{row["form"]}_ms'], rel=0.1)

@@ -138,16 +138,17 @@ CHOSEN = {
     (64, 28, 28, 16, 16, 1): 'xla',
   },
 }
-DEPTHWISE = {
-  (8, 14, 14, 13, 3): 'shifts',
-  (8, 14, 14, 2, 5): 'shifts',
-  (64, 112, 112, 32, 3): 'shifts',
-}
-ONE_TAP = {
-  (8, 14, 14, 1, 1024): 'product',
-  (8, 14, 14, 64, 128): 'product',
-  (8, 14, 14, 256, 64): 'product',
-  (8, 14, 14, 65, 65): 'xla',
+# Whatever the face and its sizes: [N, H, W, Cin] and a kernel.
+BY_KIND = {
+  ((8, 14, 14, 13), (3, 3, 1, 13)): 'shifts',
+  ((8, 14, 14, 2), (5, 5, 1, 2)): 'shifts',
+  ((64, 112, 112, 32), (1, 1, 1, 32)): 'shifts',
+  ((8, 14, 14, 1), (1, 1, 1, 1024)): 'product',
+  ((8, 14, 14, 64), (1, 1, 64, 128)): 'product',
+  ((64, 7, 7, 320), (1, 1, 320, 96)): 'product',
+  # Groups of several channels, and several outputs a channel.
+  ((8, 14, 14, 4), (3, 3, 2, 4)): 'xla',
+  ((8, 14, 14, 4), (1, 1, 1, 8)): 'xla',
 }
 CASES = [(target, *case) for target, cases in CHOSEN.items() for case in cases.items()]
 
@@ -161,15 +162,11 @@ def test_the_choice_follows_from_shapes(target, sizes, form):
 
 @pytest.mark.parametrize('target', conv.FACE_FORMS)
 def test_the_choice_for_depthwise_and_for_one_tap(target):
-  for (*image, taps), form in DEPTHWISE.items():
-    assert conv.face_form(target, image, (taps, taps, 1, image[3]), (2, 2)) == form
-  for (*image, outputs), form in ONE_TAP.items():
-    want = 'product' if target == 'rhs' else form
-    assert conv.face_form(target, image, (1, 1, image[3], outputs), (1, 1)) == want
-  # Groups of several channels, and several outputs a channel.
-  for kernel in ((3, 3, 2, 4), (3, 3, 1, 8)):
-    assert conv.face_form(target, (8, 14, 14, 4), kernel, (1, 1)) == 'xla'
-    assert conv.applicable_forms(target, (8, 14, 14, 4), kernel) == ('xla',)
+  for (image, kernel), form in BY_KIND.items():
+    assert {conv.face_form(target, image, kernel, (stride, 1)) for stride in (1, 2)} == {form}
+    assert form in conv.applicable_forms(target, image, kernel)
+    if form == 'xla':
+      assert conv.applicable_forms(target, image, kernel) == ('xla',)
 
 
 def test_every_form_is_chosen_somewhere_and_others_are_refused():

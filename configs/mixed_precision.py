@@ -33,6 +33,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.slack = 0.02  # By which a network may be smaller than the mixed one.
   config.seeds = (0, 1, 2, 3, 4)
 
+  config.start = ''  # Nothing else here: widths are found as the run goes.
   config.epochs = 5
   config.batch_size = 64
   config.learning_rate = 0.1

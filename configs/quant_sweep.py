@@ -18,11 +18,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.download = False
 
   config.sizes_kib = (8.0,)
+  config.width_multipliers = ()  # In place of sizes: networks of these widths, whatever their size.
   config.accounting = 'stored'
   config.bits = (1, 2, 3, 4, 8)
   config.reference = True
   config.seeds = (0, 1, 2)
 
+  # '' for random weights, 'pretrained', or the folder of an earlier run with float networks.
+  config.start = ''
   config.epochs = 5
   config.batch_size = 64
   config.learning_rates = (0.1,)

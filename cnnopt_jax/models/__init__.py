@@ -8,7 +8,13 @@ from cnnopt_jax.models.googlenet import GoogLeNet
 from cnnopt_jax.models.layers import Classifier, ConvUnit, same_padding, scaled
 from cnnopt_jax.models.mobilenet import InvertedResNet, MobileNetV2
 from cnnopt_jax.models.plain import PlainNet
-from cnnopt_jax.models.pretrained import MissingExtraError, load_efficientnet_lite0, prepare_image
+from cnnopt_jax.models.pretrained import (
+  PIXEL_MEAN,
+  PIXEL_STD,
+  MissingExtraError,
+  load_efficientnet_lite0,
+  prepare_image,
+)
 from cnnopt_jax.models.registry import MODELS, create, default_image_shape
 from cnnopt_jax.models.resnet import ResNet, SmallResNet
 from cnnopt_jax.models.squeezenet import SqueezeNet
@@ -26,6 +32,8 @@ from cnnopt_jax.models.vgg import THINET_STAGES, VGG, VGG16_STAGES, VGGHead
 
 __all__ = [
   'MODELS',
+  'PIXEL_MEAN',
+  'PIXEL_STD',
   'THINET_STAGES',
   'VGG',
   'VGG16_STAGES',

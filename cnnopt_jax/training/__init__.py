@@ -7,10 +7,12 @@ from cnnopt_jax.training.checkpoints import (
   save_variables,
 )
 from cnnopt_jax.training.finished import (
+  NORMALIZATION,
   FinishedMember,
   load_member,
   member_folder,
   quantizer_from_config,
+  with_normalization,
 )
 from cnnopt_jax.training.loop import Stopped, Trained, train
 from cnnopt_jax.training.placement import Placement
@@ -27,6 +29,7 @@ from cnnopt_jax.training.step import (
 from cnnopt_jax.training.testing import accuracies, accuracy, correct_predictions
 
 __all__ = [
+  'NORMALIZATION',
   'CheckpointError',
   'Checkpoints',
   'FinishedMember',
@@ -51,4 +54,5 @@ __all__ = [
   'save_variables',
   'train',
   'train_step',
+  'with_normalization',
 ]

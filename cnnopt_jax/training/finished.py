@@ -15,6 +15,8 @@ from cnnopt_jax.training.saved import WEIGHTS, load_saved
 from cnnopt_jax.training.testing import accuracy
 
 CONFIG, RECORDS, MEMBERS = 'config.json', 'records.jsonl', 'members'
+# Of a run whose networks started from trained weights: how these read images.
+NORMALIZATION = 'normalization.json'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +81,7 @@ def load_member(workdir: str | pathlib.Path, name: str) -> FinishedMember:
     image_size=config['image_size'] or None,
     download=config['download'],
   )
+  dataset = with_normalization(dataset, workdir)
   model = models.create(
     record['model'],
     num_classes=dataset.num_classes,
@@ -94,6 +97,23 @@ def load_member(workdir: str | pathlib.Path, name: str) -> FinishedMember:
     variables = load_variables(folder, like)
     variables['params'] = quant.quantize_params(variables['params'], bits, plan)
   return FinishedMember(record, model, variables, bits, plan, dataset)
+
+
+def with_normalization(dataset: data.Dataset, workdir: pathlib.Path) -> data.Dataset:
+  """A data set as the networks of a run read it.
+
+  Args:
+    dataset: that the run's config names.
+    workdir: folder of the run.
+
+  Returns:
+    The data set, with the mean and deviation that are on record there, if any are.
+  """
+  path = pathlib.Path(workdir) / NORMALIZATION
+  if not path.exists():
+    return dataset
+  found = json.loads(path.read_text())
+  return dataclasses.replace(dataset, mean=tuple(found['mean']), std=tuple(found['std']))
 
 
 def member_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:

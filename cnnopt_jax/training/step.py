@@ -115,9 +115,14 @@ def make_optimizer(recipe: Recipe, plan: WeightPlan) -> optax.GradientTransforma
 
 
 def init_state(
-  model: nn.Module, recipe: Recipe, members: Members, image_shape: tuple[int, int, int]
+  model: nn.Module,
+  recipe: Recipe,
+  members: Members,
+  image_shape: tuple[int, int, int],
+  *,
+  variables: Mapping[str, Any] | None = None,
 ) -> TrainState:
-  """Initial state of all members; the weights are a function of each member's seed alone.
+  """Initial state of all members; random weights are a function of each member's seed alone.
 
   Quantization steps that are learned follow from the weights and the bits.
 
@@ -126,6 +131,7 @@ def init_state(
     recipe: how it will train.
     members: M of them.
     image_shape: (H, W, C).
+    variables: trained ones to start from, every leaf [M, ...], copied; None for random weights.
 
   Returns:
     The state, every leaf with a leading axis [M].
@@ -133,6 +139,9 @@ def init_state(
   init = functools.partial(_init, model, recipe, image_shape)
   # Drawn once.
   state = jax.jit(init, compiler_options=compilation.QUICKLY)(members.seed, members.bits)
+  if variables is not None:
+    given = dict(jax.tree.map(jnp.array, variables))
+    state = state._replace(params=given.pop('params'), statistics=given)
   if not state.quantizer_steps:
     return state
   plan = models.weight_plan(model, image_shape, recipe.quantizer)

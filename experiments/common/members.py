@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnopt_jax import data, models, quant, report, training
-from experiments.common import fields, inputs, run_folder, schedule, stops
+from experiments.common import fields, inputs, run_folder, schedule, starts, stops
 from experiments.common.sweeps import Member, Plan
 
 # Folder of checkpoints, and its name in runs of earlier versions.
@@ -51,6 +51,7 @@ class _Setting(NamedTuple):
   workdir: pathlib.Path
   unfinished: pathlib.Path
   progress: 'Progress'
+  start: starts.Start | None
 
   def checkpoints(self, program: tuple[Member, ...]) -> pathlib.Path:
     """Where a program's checkpoints lie."""
@@ -65,6 +66,7 @@ def train(
   found: list[dict[str, Any]],
   *,
   stage: str = '',
+  start: starts.Start | None = None,
   record: Callable[[Member, Outcome], dict[str, Any]],
   recorded: Callable[[], Any] = lambda: None,
 ) -> None:
@@ -77,6 +79,7 @@ def train(
     devices: that programs share.
     found: records so far; receives the new ones, which are written too.
     stage: tells the checkpoints of one plan from those of another, where a run has several.
+    start: weights that the members start from; None for random ones.
     record: makes the record of a member; it has the key 'name'.
     recorded: called after each append.
 
@@ -87,7 +90,7 @@ def train(
   todo = [p for p in plan.programs if not all(member.name in done for member in p)]
   costs = {i: (len(p), p[0].match.layers.macs) for i, p in enumerate(todo)}
   with Progress(plan, todo) as progress, contextlib.ExitStack() as stack:
-    setting = _Setting(plan, dataset, workdir, workdir / UNFINISHED / stage, progress)
+    setting = _Setting(plan, dataset, workdir, workdir / UNFINISHED / stage, progress, start)
 
     def train_one(index, devices, given_up):
       return _train_program(setting, todo[index], devices, given_up)
@@ -151,6 +154,10 @@ def _train_program(
     accuracies = tested(variables, members.bits, steps=state.quantizer_steps)
     progress.epoch(program, epoch, accuracies)
 
+  initial = None
+  if setting.start is not None:
+    setting_of_init = model, plan.recipe, members, dataset.image_shape
+    initial = training.init_state(*setting_of_init, variables=setting.start.of(program))
   checkpoints = training.Checkpoints(setting.checkpoints(program))
   stops.wait_for(lambda: checkpoints.unsaved)
   try:
@@ -163,6 +170,7 @@ def _train_program(
       checkpoints=checkpoints,
       checkpoint_steps=plan.config.checkpoint_steps,
       devices=devices,
+      initial=initial,
       on_step=lambda step: progress.step(program, step),
       on_epoch=end_of_epoch,
       stop=lambda: stops.requested() or given_up(),
@@ -272,7 +280,9 @@ def _step_macs(program: tuple[Member, ...]) -> int:
 
 def _describe(program: tuple[Member, ...]) -> str:
   kinds = dict.fromkeys(bits_text(m.bits) + f' ({m.role})' * (m.role != 'ranked') for m in program)
-  return f'{program[0].budget_kib:.4g} KiB, {", ".join(kinds)}'
+  budget, width = program[0].budget_kib, program[0].match.width
+  shared = f'width {width:.4g}' if budget is None else f'{budget:.4g} KiB'
+  return f'{shared}, {", ".join(kinds)}'
 
 
 def bits_text(bits: int | Mapping[str, int]) -> str:

@@ -113,8 +113,9 @@ def check_same(
       f'{path}: damaged, or of no run; allowed: that file restored, or another --workdir'
     )
   theirs, recorded = found
-  ours = json.loads(json.dumps(config.to_dict()))  # Tuples become lists, as in the file.
-  theirs = {name: value for name, value in added.items() if name in ours} | theirs
+  # Tuples become lists, as in the file.
+  ours, earlier = json.loads(json.dumps([config.to_dict(), dict(added)]))
+  theirs = {name: value for name, value in earlier.items() if name in ours} | theirs
   for name in {**theirs, **ours}:
     if theirs.get(name) != ours.get(name) and name not in same_results:
       raise fields.ConfigError(

@@ -22,6 +22,7 @@ from experiments.common.fields import (
 
 # How all members of a run train, and how their weights are quantized.
 SPEC = {
+  'start': text("'' for random weights, 'pretrained', or the folder of an earlier run"),
   'epochs': integer(1),
   'batch_size': integer(1),
   'momentum': number(0, 1),
@@ -50,7 +51,7 @@ SPEC = {
 SAME_RESULTS = ('checkpoint_steps', 'devices')
 
 # Fields that runs of earlier versions lack, each with the value by which it changes nothing.
-ADDED = {'group_size': 0}
+ADDED = {'group_size': 0, 'start': ''}
 
 
 class Member(NamedTuple):
@@ -59,7 +60,7 @@ class Member(NamedTuple):
   Attributes:
     name: unique in the run.
     role: what it stands for, such as 'ranked', or 'reference' for one outside the comparison.
-    budget_kib: size it was matched to, in KiB (8192 bits).
+    budget_kib: size it was matched to, in KiB (8192 bits); None for one of a given width.
     bits: weight bitwidth, or that of each weight by path.
     learning_rate: at the first step.
     seed: of weights, batches and augmentation.
@@ -68,7 +69,7 @@ class Member(NamedTuple):
 
   name: str
   role: str
-  budget_kib: float
+  budget_kib: float | None
   bits: int | Mapping[str, int]
   learning_rate: float
   seed: int
@@ -104,7 +105,7 @@ class Plan(NamedTuple):
 
     Members of a program stand in their order, at most `max_members` together.
     """
-    programs: dict[tuple[float, float], list[Member]] = {}
+    programs: dict[tuple[float | None, float], list[Member]] = {}
     for member in members:
       programs.setdefault((member.budget_kib, member.match.width), []).append(member)
     size = self.config.max_members
@@ -132,6 +133,19 @@ class Widths:
       )
       self._tables[width] = models.layer_table(model, self._dataset.image_shape)
     return self._tables[width]
+
+  def at(
+    self, width: float, bits: int | Mapping[str, int], quantizer: quant.Quantizer
+  ) -> quant.WidthMatch:
+    """The network of a width, as a match of its own size.
+
+    Raises:
+      ValueError: as `quant.plan_weights`.
+    """
+    layers = self.layers(width)
+    weights = quant.plan_weights(layers, quantizer)
+    size = quant.model_size(weights, bits, self._config.accounting)
+    return quant.WidthMatch(width, layers, weights, size, size.total)
 
   def match(
     self,

@@ -37,6 +37,11 @@ def check(config: config_dict.ConfigDict) -> None:
   Raises:
     ConfigError: naming the field.
   """
+  if config.start:
+    raise ConfigError(
+      f"config.start={config.start!r}: widths follow from this run's own searches, so that no "
+      "other run has networks to start all of them from; allowed: ''"
+    )
   if config.levels == 'mid_tread' and 1 in config.layer_choices:
     raise ConfigError(
       "config.layer_choices holds 1, which has no 'mid_tread' level but zero; allowed: 2 to 8"
@@ -52,10 +57,7 @@ def check(config: config_dict.ConfigDict) -> None:
 
 def at_width(plan: Plan, widths: Widths, width: float, bits: int | Mapping[str, int]):
   """The network of a width as a match of its own size."""
-  layers = widths.layers(width)
-  weights = quant.plan_weights(layers, plan.recipe.quantizer)
-  size = quant.model_size(weights, bits, plan.config.accounting)
-  return quant.WidthMatch(width, layers, weights, size, size.total)
+  return widths.at(width, bits, plan.recipe.quantizer)
 
 
 def matched(plan: Plan, widths: Widths, budget: int, bits: int) -> quant.WidthMatch:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from rich import console, table
 
 from cnnopt_jax import quant, report
-from experiments.common import reports, run_folder
+from experiments.common import reports, run_folder, starts
 from experiments.common.members import Outcome, bits_text
 from experiments.common.sweeps import Member, Plan
 
@@ -85,11 +85,41 @@ def _average_bits(member: Member) -> float:
   return round(quant.average_bits(weights, quant.bits_by_path(weights, member.bits)), 4)
 
 
+class Shared(NamedTuple):
+  """What the networks of one comparison have in common.
+
+  Attributes:
+    budget_kib: size they were matched to; None where they have a width in common.
+    width: multiplier; None where they have a size in common.
+  """
+
+  budget_kib: float | None
+  width: float | None
+
+  def __str__(self) -> str:
+    return f'{self.budget_kib:g} KiB' if self.width is None else f'width {self.width:g}'
+
+  @property
+  def title(self) -> str:
+    """As a heading has it."""
+    return f'budget {self}' if self.width is None else str(self)
+
+
+def _shared(budget_kib: float | None, width: float | None) -> Shared:
+  """Of a network: its width counts where it was matched to no size."""
+  return Shared(budget_kib, width if budget_kib is None else None)
+
+
+def _comparisons(plan: Plan) -> list[Shared]:
+  """What the members of each comparison share, in the order of the plan."""
+  return list(dict.fromkeys(_shared(m.budget_kib, m.match.width) for m in plan.members))
+
+
 class Group(NamedTuple):
   """The members that differ by seed alone.
 
   Attributes:
-    budget_kib: size they were matched to.
+    shared: what they have in common with those that they are compared with.
     role: 'ranked' or 'reference'.
     bits: weight bitwidth, but where `layer_bits` gives another.
     average_bits: over all weights.
@@ -97,7 +127,7 @@ class Group(NamedTuple):
     records: one a seed.
   """
 
-  budget_kib: float
+  shared: Shared
   role: str
   bits: int
   average_bits: float
@@ -123,19 +153,20 @@ class Group(NamedTuple):
 
 
 def groups(records: list[dict[str, Any]]) -> list[Group]:
-  """Records grouped over seeds: by budget, then ranked ones by falling accuracy, then references.
+  """Records grouped over seeds: by budget or width, ranked ones by falling accuracy, references.
 
   A group whose members all diverged stands last among its kind.
   """
   found = collections.defaultdict(list)
   for r in records:
-    key = r['budget_kib'], r['role'], r['bits'], r['average_bits'], r['learning_rate']
+    shared = _shared(r['budget_kib'], r.get('width_multiplier'))
+    key = shared, r['role'], r['bits'], r['average_bits'], r['learning_rate']
     found[key].append(r)
 
   def order(group: Group):
     # Accuracies are at most 1, so a group without any comes after all others.
     falling = -group.mean if group.accuracies else 1.0
-    return group.budget_kib, group.role != 'ranked', falling
+    return group.shared.budget_kib, group.shared.width, group.role != 'ranked', falling
 
   return sorted((Group(*key, members) for key, members in found.items()), key=order)
 
@@ -146,10 +177,11 @@ def has_ranking(records: list[dict[str, Any]]) -> bool:
 
 
 def verdicts(records: list[dict[str, Any]]) -> list[str]:
-  """One sentence a budget: which bitwidth wins, whether the seeds can tell, and what diverged."""
+  """One sentence a budget or width: what wins, whether the seeds can tell, and what diverged."""
   sentences = []
-  for budget in sorted({r['budget_kib'] for r in records}):
-    ranked = [g for g in groups(records) if g.budget_kib == budget and g.role == 'ranked']
+  everyone = groups(records)
+  for shared in dict.fromkeys(g.shared for g in everyone):
+    ranked = [g for g in everyone if g.shared == shared and g.role == 'ranked']
     best = {}
     for g in ranked:  # Best first, so that each bitwidth enters at its best rate.
       if g.accuracies:
@@ -159,12 +191,12 @@ def verdicts(records: list[dict[str, Any]]) -> list[str]:
       if lost:
         count = sum(g.diverged for g in ranked)
         sentences.append(
-          f'At {budget:g} KiB, nothing is ranked: all {count} members diverged, '
+          f'At {shared}, nothing is ranked: all {count} members diverged, '
           'which smaller config.learning_rates may mend.'
         )
       continue
     first, *others = best.values()
-    sentence = f'At {budget:g} KiB, {_label(first)} is best: {_accuracy(first)}'
+    sentence = f'At {shared}, {_label(first)} is best: {_accuracy(first)}'
     if others:
       second = others[0]
       error = sum(g.spread**2 / len(g.accuracies) for g in (first, second)) ** 0.5
@@ -261,27 +293,39 @@ def write(
 
 def _markdown(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
   config = plan.config
-  parts = [f'# Weight bitwidths of {config.model} at equal model size, on {config.dataset}\n']
+  equal, unequal = ('width', 'size') if config.width_multipliers else ('size', 'compute')
+  words = 'width' if config.width_multipliers else 'model size'
+  parts = [f'# Weight bitwidths of {config.model} at equal {words}, on {config.dataset}\n']
   parts += [sentence + '\n' for sentence in verdicts(records)]
-  for budget in config.sizes_kib:
-    rows = [_row(g) for g in groups(records) if g.budget_kib == budget]
+  for shared in _comparisons(plan):
+    rows = [_row(g) for g in groups(records) if g.shared == shared]
     if rows:
-      parts.append(f'## Budget {budget:g} KiB\n\n{report.to_markdown(rows, HEADER)}')
+      parts.append(f'## {_capital(shared.title)}\n\n{report.to_markdown(rows, HEADER)}')
   parts.append('![accuracy against size](pareto.png)\n')
   parts.append(
     f"Sizes are counted by the accounting '{config.accounting}': "
     + ACCOUNTING_WORDS[config.accounting]
     + " The column 'weights' is their share of the size. MACs are those "
-    'of one image: equal size is not equal compute. ± is the standard deviation over seeds.\n'
+    f'of one image: equal {equal} is not equal {unequal}. '
+    '± is the standard deviation over seeds.\n'
   )
+  if config.start:
+    start = 'published weights' if config.start == starts.PRETRAINED else f'`{config.start}`'
+    parts.append(f'All networks start from {start}, with a fresh optimizer.\n')
   parts.append(f'{config.epochs} epochs; every setting is in config.json.\n')
   parts.append('## How weights are quantized\n')
-  ranked = {(m.budget_kib, m.bits): m for m in plan.members if m.role == 'ranked'}
-  for (budget, bits), member in ranked.items():
+  ranked = {
+    (_shared(m.budget_kib, m.match.width), m.bits): m for m in plan.members if m.role == 'ranked'
+  }
+  for (shared, bits), member in ranked.items():
     weights = member.match.plan
     listing = quant.plan_table(weights, quant.bits_by_path(weights, bits))
-    parts.append(f'{budget:g} KiB, {bits_text(bits)}:\n\n```text\n{listing}\n```\n')
+    parts.append(f'{_capital(str(shared))}, {bits_text(bits)}:\n\n```text\n{listing}\n```\n')
   return parts
+
+
+def _capital(text: str) -> str:
+  return text[:1].upper() + text[1:]
 
 
 ACCOUNTING_WORDS = {
@@ -302,12 +346,10 @@ def show(plan: Plan, records: list[dict[str, Any]], workdir: pathlib.Path) -> No
     shown.remove(HEADER.index('rate'))
   if all(r['diverged_step'] is None for r in records):
     shown.remove(HEADER.index('diverged'))
-  for budget in plan.config.sizes_kib:
-    out = table.Table(
-      *(HEADER[i] for i in shown), title=f'{plan.config.model}, budget {budget:g} KiB'
-    )
+  for shared in _comparisons(plan):
+    out = table.Table(*(HEADER[i] for i in shown), title=f'{plan.config.model}, {shared.title}')
     for g in groups(records):
-      if g.budget_kib == budget:
+      if g.shared == shared:
         row = _row(g)
         out.add_row(*(row[i] for i in shown), style='dim' if g.role == 'reference' else '')
     console.Console().print(out)

@@ -60,10 +60,8 @@ def train(
   members = training.Members(seeds, bits, jnp.full(seeds.shape, rate, jnp.float32))
   initial = None
   if fine_tuning:
-    fresh = training.init_state(model, recipe, members, dataset.image_shape)
-    # Copied: training gives up the memory of what it starts from.
-    params, others = jax.tree.map(jnp.copy, (previous.params, previous.statistics))
-    initial = fresh._replace(params=params, statistics=others)
+    trained = {'params': previous.params, **previous.statistics}
+    initial = training.init_state(model, recipe, members, dataset.image_shape, variables=trained)
   checkpoints = training.Checkpoints(setting.workdir / 'networks' / name)
   stops.wait_for(lambda: checkpoints.unsaved)
   try:

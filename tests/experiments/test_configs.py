@@ -33,6 +33,7 @@ TESTED = {
   'nvm_validate': 'tests/nvm/test_experiments.py::test_validation_reports_a_wrong_figure',
   'pretrained': 'tests/experiments/test_pretrained.py::test_photos_are_recognised',
   'quant_sweep': 'tests/experiments/test_quant_sweep.py::whole',
+  'quant_sweep_pretrained': 'tests/experiments/test_starts.py::test_from_published_weights',
   'sweep_bench': 'tests/experiments/test_sweep_bench.py::test_rows_of_a_job_and_of_the_four_ways',
   'vip_bench': 'tests/experiments/test_configs.py::test_vip_bench',
   'vip_sensitivity': 'tests/experiments/test_configs.py::test_vip_sensitivity',

@@ -179,7 +179,8 @@ def test_a_changed_config_or_environment(whole, tmp_path):
   assert code == 2 and err.startswith('error: config.epochs=4 but') and err.count('\n') == 1
   content = json.loads((workdir / 'config.json').read_text())
   content['environment'].update(cores=999, python='2.7')
-  del content['config']['devices']  # As in the folders of earlier versions.
+  for name in ('devices', 'start', 'width_multipliers'):  # As in the folders of earlier versions.
+    del content['config'][name]
   (workdir / 'config.json').write_text(json.dumps(content))
   code, _, err = runs.run('quant_sweep', workdir, **runs.TINY)
   assert code == 0 and "warning: python was '2.7'" in err

@@ -40,6 +40,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.shard = ''  # 'I/N' to train the I-th of N shares of the work.
   config.merge = ()  # Folders of shards, whose networks are taken over.
 
+  config.start = ''
   config.epochs = 3
   config.batch_size = 64
   config.momentum = 0.9

@@ -142,15 +142,12 @@ class _Study:
       )
 
     def fewest() -> dict[str, Any]:
-      try:
-        found = bit_search.fewest_bits(
-          networks(config.mixed_width_bits),
-          config.layer_choices,
-          config.tolerance,
-          config.accounting,
-        )
-      except ValueError as error:
-        raise fields.ConfigError(f'config.layer_choices, config.tolerance: {error}') from None
+      found = bit_search.fewest_bits(
+        networks(config.mixed_width_bits),
+        config.layer_choices,
+        config.tolerance,
+        config.accounting,
+      )
       return bit_search.of_search(*found)
 
     def free(bits: int) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def networks_of(config: config_dict.ConfigDict, dataset: data.Dataset) -> dict[s
 
 
 def _check(config: config_dict.ConfigDict) -> None:
+  sweeps.refuse_start(config)
   if config.levels == 'mid_tread' and 1 in config.layer_choices:
     raise ConfigError(
       "config.layer_choices holds 1, which has no 'mid_tread' level but zero; allowed: 2 to 8"
@@ -239,7 +240,7 @@ def members(network: Network, name: str, role: str, bits, found: quant.WidthMatc
     Member(
       f'{name}_seed{seed}',
       role,
-      found.size.total / 8192,
+      None,  # Those of one width share a program, whatever they were matched to.
       bits,
       config.learning_rate,
       seed,

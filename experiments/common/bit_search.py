@@ -70,6 +70,9 @@ def fewest_bits(
 ) -> tuple[dict[str, int], quant.FewestBits]:
   """The fewest bits in each layer with no accuracy lost: `quant.fewest_bits` over all networks.
 
+  What is to be kept is the accuracy in float, or with the most bits where that is less: as they are
+  quantized without training, a noisy network may lose more than the tolerance even to them.
+
   Args:
     networks: in float; they are quantized as they are, without training.
     choices: bitwidths that a layer may have.
@@ -77,10 +80,7 @@ def fewest_bits(
     accounting: of sizes.
 
   Returns:
-    Bits by path, and the search.
-
-  Raises:
-    ValueError: if even the most bits lose too much.
+    Bits by path, and the search; its `reference` is the accuracy in float.
   """
   sizes = quant.leaf_sizes(networks.plan, choices, accounting)
 
@@ -105,13 +105,18 @@ def fewest_bits(
     return accuracies
 
   each: list[Callable[[np.ndarray], jax.Array]] = [accuracies_of(v) for v in networks.variables]
+
+  def evaluate(bits):
+    return np.mean([np.asarray(one(bits)) for one in each], 0)
+
+  # As many rows as every call of the search has, so that it all compiles once.
+  rows = np.full((max(len(sizes.paths), 2), len(sizes.paths)), max(choices))
+  rows[0] = quant.IDENTITY_BITS
+  in_float, most = evaluate(rows)[:2].tolist()
   found = quant.fewest_bits(
-    lambda bits: np.mean([np.asarray(one(bits)) for one in each], 0),
-    sizes.sizes,
-    choices,
-    tolerance,
+    evaluate, sizes.sizes, choices, tolerance, reference=min(in_float, most)
   )
-  return dict(zip(sizes.paths, map(int, found.bits))), found
+  return dict(zip(sizes.paths, map(int, found.bits))), found._replace(reference=in_float)
 
 
 def sensitivities(

@@ -218,3 +218,16 @@ def plan_without_members(config: config_dict.ConfigDict, dataset: data.Dataset) 
     raise ConfigError(f'config.{error}') from None
   recipe = recipe_of(config, dataset, config.epochs, quantizer)
   return Plan((), recipe, config, dataset.num_classes)
+
+
+def refuse_start(config: config_dict.ConfigDict) -> None:
+  """For runs of which no other has all the networks.
+
+  Raises:
+    ConfigError: if the config names one to start from.
+  """
+  if config.start:
+    raise ConfigError(
+      f"config.start={config.start!r}: widths follow from this run's own searches, so that no "
+      "other run has networks to start all of them from; allowed: ''"
+    )

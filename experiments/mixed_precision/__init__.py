@@ -97,12 +97,9 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   train('float', floats)
 
   def fewest():
-    try:
-      return search.fewest_bits(
-        networks(floats), config.layer_choices, config.tolerance, config.accounting
-      )
-    except ValueError as error:
-      raise fields.ConfigError(f'config.layer_choices, config.tolerance: {error}') from None
+    return search.fewest_bits(
+      networks(floats), config.layer_choices, config.tolerance, config.accounting
+    )
 
   searched = search.kept(workdir, MIXED, lambda: search.of_search(*fewest()))
   mixed_match = at_width(plan, widths, config.width_multiplier, searched['bits'])

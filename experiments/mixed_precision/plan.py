@@ -37,11 +37,7 @@ def check(config: config_dict.ConfigDict) -> None:
   Raises:
     ConfigError: naming the field.
   """
-  if config.start:
-    raise ConfigError(
-      f"config.start={config.start!r}: widths follow from this run's own searches, so that no "
-      "other run has networks to start all of them from; allowed: ''"
-    )
+  sweeps.refuse_start(config)
   if config.levels == 'mid_tread' and 1 in config.layer_choices:
     raise ConfigError(
       "config.layer_choices holds 1, which has no 'mid_tread' level but zero; allowed: 2 to 8"

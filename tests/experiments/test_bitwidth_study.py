@@ -82,6 +82,8 @@ def test_the_report_says_what_held(whole):
 
 def test_shards_are_parts_that_merge_to_the_whole(whole, tmp_path, capsys):
   records, workdir = whole
+  for name in ('one', 'all'):
+    (tmp_path / name).mkdir()
   one = bitwidth_study.run(small(shard='1/2'), tmp_path / 'one')
   assert 0 < len(one) < len(records)
   assert 'parts of the work are missing' in (tmp_path / 'one' / 'report.md').read_text()

@@ -121,7 +121,7 @@ def intervals(
   )
   axes.axvline(0, color='0.55', linewidth=1)
   axes.set_yticks(list(places), [row.label for row in rows], fontsize=8)
-  axes.set_ylim(len(rows) - 0.5, -0.5)
+  axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
   axes.locator_params(axis='x', nbins=5)  # Of more the numbers would touch.
   axes.set_xlabel(xlabel)
   axes.set_title(title, fontsize=9)

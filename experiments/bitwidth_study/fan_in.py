@@ -1,15 +1,18 @@
 """What fan-in does to quantization errors: of Gaussian filters, and of the trained networks."""
 
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 from scipy import stats
 
 from cnnopt_jax import models, quant, training
+from cnnopt_jax.workload import path_string
 from experiments.bitwidth_study.plan import Cell, Network, floats_of
 
 # Filters that are drawn for each fan-in.
@@ -39,29 +42,34 @@ class GaussianFilters(NamedTuple):
   variance: float
 
 
+@functools.partial(jax.jit, static_argnames=('axes', 'granularity', 'levels'))
+def _errors(w: jax.Array, bits: jax.Array, axes, granularity: str, levels: str):
+  """Mean and standard deviation over filters of each figure, with the paper's step, [B] each."""
+
+  def at(bits):
+    found = quant.filter_errors(w, bits, axes, granularity, levels=levels, step='gaussian')
+    return [jnp.nanmean(each) for each in found], jnp.nanstd(found.weight)
+
+  return jax.vmap(at)(bits)
+
+
+def _bits(config: config_dict.ConfigDict) -> list[int]:
+  """Those of the config that have levels."""
+  return [b for b in config.bits if b > 1 or config.levels != 'mid_tread']
+
+
 def gaussian_filters(config: config_dict.ConfigDict) -> list[GaussianFilters]:
   """Closed forms beside what is drawn, with the paper's step."""
-  rows = []
+  rows, levels = [], config.levels
   for granularity in quant.GRANULARITIES:
     for fan_in in config.fan_ins:
       w = jax.random.normal(jax.random.key(fan_in), (fan_in, _FILTERS))
-      for bits in config.bits:
-        if bits == 1 and config.levels == 'mid_tread':
-          continue
-        options = dict(levels=config.levels, step='gaussian')
-        drawn = quant.filter_errors(w, bits, (1,), granularity, **options)
-        rows.append(
-          GaussianFilters(
-            bits,
-            fan_in,
-            granularity,
-            quant.expected_relative_error(bits, fan_in, granularity, config.levels),
-            float(drawn.weight.mean()),
-            float(drawn.weight.std()),
-            float(drawn.output.mean()),
-            float(drawn.variance.mean()),
-          )
-        )
+      given = w, jnp.asarray(_bits(config)), (1,), granularity, levels
+      means, spreads = jax.device_get(_errors(*given))
+      for bits, mean, output, variance, spread in zip(_bits(config), *means, spreads):
+        closed = quant.expected_relative_error(bits, fan_in, granularity, levels)
+        drawn = float(mean), float(spread), float(output), float(variance)
+        rows.append(GaussianFilters(bits, fan_in, granularity, closed, *drawn))
   return rows
 
 
@@ -109,29 +117,21 @@ def trained_layers(
 
 
 def _layer_errors(match, params: Any, config) -> list[LayerErrors]:
-  leaves = {quant_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+  leaves = {path_string(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
   fan_in = {layer.weight: layer.fan_in for layer in match.layers}
   rows = []
   for leaf in match.plan.quantized:
     axes = next(p.output_axes for p in match.layers.parameters if p.path == leaf.path)
     if axes is None or leaf.path not in fan_in:
       continue
-    errors = {}
+    errors: dict[tuple[str, int], float] = {}
     for granularity in quant.GRANULARITIES:
-      for bits in config.bits:
-        if bits == 1 and config.levels == 'mid_tread':
-          continue
-        options = dict(levels=config.levels, step='gaussian')
-        found = quant.filter_errors(leaves[leaf.path], bits, axes, granularity, **options)
-        errors[granularity, bits] = float(np.nanmean(found.weight))
+      given = leaves[leaf.path], jnp.asarray(_bits(config)), axes, granularity, config.levels
+      (means, *_), _ = jax.device_get(_errors(*given))
+      errors |= {(granularity, b): float(mean) for b, mean in zip(_bits(config), means)}
     filters = leaf.size // fan_in[leaf.path]
     rows.append(LayerErrors(leaf.path, fan_in[leaf.path], filters, errors))
   return rows
-
-
-def quant_path(path) -> str:
-  """A key path as plans write it."""
-  return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def rank_correlation(rows: Sequence[LayerErrors], granularity: str, bits: int) -> float | None:

@@ -99,7 +99,7 @@ def _fit(points: Points, name: str) -> Law:
   bits, target = points.bits.astype(float), np.log(points.errors)
 
   def law_of(x) -> Law:
-    floor, scale, exponent, g = np.exp(x)
+    floor, scale, exponent, g = np.exp(x).tolist()
     return Law(name, floor, scale, exponent, g if name in _WITH_G else None, unit, 0.0, None)
 
   def residuals(x):

@@ -84,30 +84,19 @@ def fewest_bits(
   """
   sizes = quant.leaf_sizes(networks.plan, choices, accounting)
 
-  def accuracies_of(variables):
+  @jax.jit
+  def accuracies(variables, bits):
     def right(params, batch):
       images, labels = batch
       logits = networks.model.apply({**variables, 'params': params}, images)
       return jnp.mean(jnp.argmax(logits, -1) == labels)
 
-    @jax.jit
-    def accuracies(bits):
-      found = quant.losses_at_bits(
-        right,
-        variables['params'],
-        networks.plan,
-        bits,
-        paths=sizes.paths,
-        batches=networks.batches,
-      )
-      return found.mean(1)
-
-    return accuracies
-
-  each: list[Callable[[np.ndarray], jax.Array]] = [accuracies_of(v) for v in networks.variables]
+    params, rest = variables['params'], dict(paths=sizes.paths, batches=networks.batches)
+    return quant.losses_at_bits(right, params, networks.plan, bits, **rest).mean(1)
 
   def evaluate(bits):
-    return np.mean([np.asarray(one(bits)) for one in each], 0)
+    # All are begun before the first is waited for.
+    return np.mean(jax.device_get([accuracies(v, bits) for v in networks.variables]), 0)
 
   # As many rows as every call of the search has, so that it all compiles once.
   rows = np.full((max(len(sizes.paths), 2), len(sizes.paths)), max(choices))
@@ -133,33 +122,33 @@ def sensitivities(
   Returns:
     Costs; their standard errors are over the networks, None for one of them.
   """
-  found = []
-  for seed, variables in enumerate(networks.variables):
+  plan, batches = networks.plan, networks.batches
+  paths = tuple(leaf.path for leaf in plan.quantized if leaf.bits is None)
 
-    def loss(params, batch, variables=variables):
+  @jax.jit
+  def values_of(variables, seed):
+    params = variables['params']
+
+    def loss(params, batch):
       images, labels = batch
       logits = networks.model.apply({**variables, 'params': params}, images)
       return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    given = loss, variables['params'], networks.plan, choices
     match kind:
       case 'loss_change':
-        costs = quant.loss_change(*given, batches=networks.batches)
+        costs = quant.loss_change(loss, params, plan, choices, batches=batches)
       case 'first_order':
-        costs = quant.first_order_sensitivity(*given, batches=networks.batches)
+        costs = quant.first_order_sensitivity(loss, params, plan, choices, batches=batches)
       case _:
-        costs = _hessian(loss, variables['params'], networks, choices, seed, probes)
-    found.append(costs)
-  values = np.stack([np.asarray(costs.values) for costs in found])
+        key = jax.random.key(seed)
+        traces = quant.hessian_traces(loss, params, paths, key, probes, batches=batches)
+        costs = quant.hessian_sensitivity(traces, params, plan, choices)
+    return costs.values
+
+  each = [values_of(variables, seed) for seed, variables in enumerate(networks.variables)]
+  values = np.stack(jax.device_get(each))
   errors = values.std(0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else None
-  return found[0]._replace(values=values.mean(0), errors=errors)
-
-
-def _hessian(loss, params, networks, choices, seed, probes) -> quant.BitwidthCosts:
-  paths = [leaf.path for leaf in networks.plan.quantized if leaf.bits is None]
-  key = jax.random.key(seed)
-  traces = quant.hessian_traces(loss, params, paths, key, probes, batches=networks.batches)
-  return quant.hessian_sensitivity(traces, params, networks.plan, choices)
+  return quant.BitwidthCosts(paths, tuple(choices), values.mean(0), errors)
 
 
 def allocated(

@@ -14,6 +14,7 @@ import time
 
 from experiments.common import fields
 from tests import xla_flags
+from tests.data import test_fashion_mnist
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 
@@ -43,6 +44,12 @@ def load_config(name, **changes):
   with config.unlocked():
     config.update(changes)
   return fields.check(config, experiment_of(name).SPEC)
+
+
+def few_images(folder):
+  """Fields of a config for 600 training and 200 test images of noise, which it writes."""
+  test_fashion_mnist.write(folder, test_fashion_mnist.whole(per_class=(60, 20)))
+  return dict(dataset='fashion_mnist', data_dir=str(folder))
 
 
 def command(module, workdir, **config):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,19 +11,20 @@ from cnnopt_jax import quant, training
 from experiments import bitwidth_study
 from experiments.bitwidth_study import fan_in, law, plan, report
 from experiments.common import comparisons, fields
-from tests.data import test_prepared
+from tests.data import test_fashion_mnist, test_prepared
 from tests.experiments import runs
 
 SMALL = dict(
   budgets=('plain@0.25',),
-  held_out=1000,
+  costs=('size',),
+  held_out=100,
   bits=(2, 4),
   layer_choices=(2, 4, 8),
   tolerance=0.5,
   slack=0.25,
   seeds=(0, 1),
   epochs=1,
-  batch_size=1000,
+  batch_size=100,
   fan_ins=(9, 64),
 )
 
@@ -32,9 +34,21 @@ def small(**changes):
 
 
 @pytest.fixture(scope='module')
-def whole(tmp_path_factory):
+def few_images(tmp_path_factory):
+  return runs.few_images(tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture(scope='module')
+def shard(few_images, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('shard')
+  return bitwidth_study.run(small(shard='1/2', **few_images), workdir), workdir
+
+
+@pytest.fixture(scope='module')
+def whole(few_images, shard, tmp_path_factory):
+  """What a shard has trained is taken over, the rest trained."""
   workdir = tmp_path_factory.mktemp('study')
-  return bitwidth_study.run(small(), workdir), workdir
+  return bitwidth_study.run(small(merge=(str(shard[1]),), **few_images), workdir), workdir
 
 
 def rows_of(workdir):
@@ -45,22 +59,33 @@ def rows_of(workdir):
 def test_networks_of_a_cell_cost_the_same(whole):
   records, workdir = whole
   rows = rows_of(workdir)
-  assert {row['cost'] for row in rows} == {'size', 'bit_operations'}
-  for cost in ('size', 'bit_operations'):
-    own = [row for row in rows if row['cost'] == cost]
-    column = {'size': 'size_bits', 'bit_operations': 'bit_operations'}[cost]
-    singles = [row for row in own if row['role'] == 'single']
-    budget = int(own[0]['budget'])
-    assert {row['kind'] for row in singles} == {'2 bits', '4 bits'}
-    for row in singles:
-      assert budget / 1.25 <= int(row[column]) <= budget
-    widths = {row['kind']: float(row['width_multiplier']) for row in singles}
-    assert widths['2 bits'] > widths['4 bits']
+  assert len({r['name'] for r in records}) == len(records)
+  budget = int(rows[0]['budget'])
+  singles = [row for row in rows if row['role'] == 'single']
+  assert [row['kind'] for row in singles] == ['2 bits', '2 bits', '4 bits', '4 bits']
+  assert all(budget / 1.25 <= int(row['size_bits']) <= budget for row in singles)
   mixed = [row for row in rows if row['role'] in ('mixed', 'free')]
-  assert {row['kind'] for row in mixed} == {'mixed', 'free, width of 4 bits'}
-  assert all(int(row['size_bits']) <= int(row['budget']) for row in mixed)
-  assert {row['cost'] for row in mixed} == {'size'} and len(mixed) == 4
-  assert len(records) == len({r['name'] for r in records})
+  assert [row['kind'] for row in mixed] == ['mixed'] * 2 + ['free, width of 4 bits'] * 2
+  assert all(int(row['size_bits']) <= budget for row in mixed)
+  widths = {row['kind']: float(row['width_multiplier']) for row in rows}
+  assert widths['2 bits'] > widths['4 bits'] == widths['free, width of 4 bits']
+  floats = [r for r in records if r['role'] == 'float']
+  assert [r['width_multiplier'] for r in floats] == [widths['4 bits']] * 2
+  assert len(records) == len(rows) + len(floats)
+
+
+@pytest.mark.parametrize('cost', quant.COSTS)
+def test_budgets_are_lowered_to_what_all_bitwidths_meet(cost):
+  config = small(costs=(cost,), mixed=(), bits=(1, 2, 4, 8), slack=0.05)
+  networks = plan.networks_of(config, bitwidth_study.inputs.load_data(config))
+  (cell,) = plan.cells_of(networks, config)
+  layers = networks['plain'].widths.layers(0.25)
+  weights = quant.plan_weights(layers, quant.GAUSSIAN)
+  named = plan.cost_of(layers, weights, 8, cost, 'stored')
+  assert 0.75 * named <= cell.budget <= named
+  for bits, match in cell.singles.items():
+    assert match.cost == plan.cost_of(match.layers, match.plan, bits, cost, 'stored')
+    assert cell.budget / 1.05 <= match.cost <= cell.budget
 
 
 def test_the_report_says_what_held(whole):
@@ -80,28 +105,24 @@ def test_the_report_says_what_held(whole):
     assert (workdir / f'{name}.png').stat().st_size > 5_000
 
 
-def test_shards_are_parts_that_merge_to_the_whole(whole, tmp_path, capsys):
-  records, workdir = whole
-  for name in ('one', 'all'):
-    (tmp_path / name).mkdir()
-  one = bitwidth_study.run(small(shard='1/2'), tmp_path / 'one')
-  assert 0 < len(one) < len(records)
-  assert 'parts of the work are missing' in (tmp_path / 'one' / 'report.md').read_text()
-  merged = bitwidth_study.run(small(merge=(str(tmp_path / 'one'),)), tmp_path / 'all')
-  assert f'one: {len(one)} networks taken' in capsys.readouterr().out
-  without_time = lambda found: sorted(
-    ({k: v for k, v in r.items() if k != 'seconds'} for r in found), key=lambda r: r['name']
-  )
-  assert without_time(merged) == without_time(records)
+def test_what_a_shard_trained_is_taken_over(few_images, shard, whole, tmp_path, capsys):
+  (one, folder), (records, workdir) = shard, whole
+  merged = dict(few_images, merge=(str(folder),))
+  assert 0 < len(one) < len(records) and records[: len(one)] == one
+  report_of_shard = (folder / 'report.md').read_text()
+  assert re.search(r'\*\*Not complete: [12] of 3 parts of the work are missing', report_of_shard)
   for record in one:
-    folders = (training.member_folder(w, record['name']) for w in (tmp_path / 'all', workdir))
-    first, second = (folder / 'weights.safetensors' for folder in folders)
+    folders = (training.member_folder(w, record['name']) for w in (folder, workdir))
+    first, second = (path / 'weights.safetensors' for path in folders)
     assert first.read_bytes() == second.read_bytes()
-  with pytest.raises(fields.ConfigError, match=r'config.seeds=\[0\] but .*one/config.json'):
-    bitwidth_study.run(small(merge=(str(tmp_path / 'one'),), seeds=(0,)), tmp_path / 'no')
+  # Taken over again, and gone on with: nothing is trained, nothing changes.
+  again = bitwidth_study.run(small(**merged), workdir)
+  assert again == records and '0 networks taken' in capsys.readouterr().out
+  with pytest.raises(fields.ConfigError, match=r'config.seeds=\[0\] but .*/config.json'):
+    bitwidth_study.run(small(**merged, seeds=(0,)), tmp_path)
   with pytest.raises(fields.ConfigError, match="config.merge holds '.*two': no config.json"):
-    bitwidth_study.run(small(merge=(str(tmp_path / 'two'),)), tmp_path / 'no')
-  assert not (tmp_path / 'no').exists()
+    bitwidth_study.run(small(merge=(str(tmp_path / 'two'),)), tmp_path)
+  assert not any(tmp_path.iterdir())
 
 
 def test_every_unit_has_one_shard():
@@ -136,27 +157,55 @@ def test_wrong_input_is_refused_before_any_work(changes, message, tmp_path):
   assert not any(tmp_path.iterdir())
 
 
-def made_up(network, gains, seeds=(0, 1, 2)):
-  """Records of one cell: accuracies are 0.8, a seed's share, and each kind's gain."""
-  records = []
-  for role, bits, gain in gains:
-    for seed in seeds:
-      noise = 1e-3 * ((seed + (bits or 0)) % 3)
-      records.append(
-        dict(
-          dict.fromkeys(comparisons.COLUMNS),
-          name=f'{network}_{role}_{bits}_seed{seed}',
-          role=role,
-          seed=seed,
-          bits=bits,
-          test_accuracy=0.8 + 0.02 * seed + gain + noise,
-        )
-      )
-  return records
+def made_up(members, gain):
+  """Records of members of one kind: accuracies are 0.8, a seed's share, and the kind's gain."""
+  return [
+    dict.fromkeys(comparisons.COLUMNS)
+    | dict(
+      name=member.name,
+      role=member.role,
+      seed=member.seed,
+      bits=member.bits,
+      average_bits=member.bits,
+      width_multiplier=member.match.width,
+      size_bits=member.match.size.total,
+      bit_operations=1,
+      macs=member.match.layers.macs,
+      test_accuracy=0.8 + 0.02 * member.seed + gain,
+    )
+    for member in members
+  ]
+
+
+def test_verdicts_on_depthwise_networks_follow_the_winners(tmp_path):
+  config = small(budgets=('plain@0.25', 'ir_resnet8@0.25'), mixed=())
+  networks = plan.networks_of(config, bitwidth_study.inputs.load_data(config))
+  cells = plan.cells_of(networks, config)
+  gains = {('plain', 2): 0.02, ('plain', 4): 0.0, ('ir_resnet8', 2): 0.0, ('ir_resnet8', 4): 0.03}
+  found = [
+    record
+    for cell in cells
+    for bits in config.bits
+    for record in made_up(
+      plan.singles_of(networks[cell.network], cell, bits), gains[cell.network, bits]
+    )
+  ]
+  units = plan.units_of(networks, cells, config)
+  results = report.Results(config, networks, cells, units, found, tmp_path)
+  assert results.missing == 0 and [results.best(cell) for cell in cells] == [2, 4]
+  text = '\n'.join(report.verdicts(results))
+  assert 'Fewer than 4 bits are best: holds here. In 1 of 1 cells' in text
+  assert 'those with depth-wise layers (ir_resnet8) want more (4 against 2)' in text
+  assert '4 over 2 bits in plain: -0.0200 [-0.0200, -0.0200].' in text
+  assert '4 over 2 bits in ir_resnet8: +0.0300 [+0.0300, +0.0300].' in text
+  assert report.Results(*results[:4], found[1:], tmp_path).missing == 1
 
 
 def test_a_claim_follows_its_intervals():
-  one, other = (made_up('n', [('single', 2, gain)]) for gain in (0.05, 0.0))
+  one, other = (
+    [dict(seed=seed, test_accuracy=0.8 + seed / 50 + gain) for seed in range(3)]
+    for gain in (0.05, 0.0)
+  )
   clear = comparisons.difference('a', 'b', comparisons.paired_differences(one, other))
   assert clear.mean == pytest.approx(0.05) and clear.low == pytest.approx(0.05)
   unclear = comparisons.difference('a', 'b', [0.01, -0.01, 0.02])
@@ -190,7 +239,7 @@ def test_a_law_is_found_again():
 def test_held_out_errors_tell_laws_apart():
   points = law_points(noise=0.01)
   errors = {name: law.fit(points, name).held_out for name in law.LAWS}
-  assert errors['saturating'] < errors['size'] < errors['weights']
+  assert errors['saturating'] < errors['power'] < min(errors['size'], errors['weights'])
   few = law.Points(*(column[:5] for column in points))
   assert law.fit(few, 'size') is None
   one_group = points._replace(groups=np.zeros(len(points.bits)))
@@ -227,7 +276,7 @@ def run_on(name, folder, workdir, **changes):
     name,
     data_dir=str(folder),
     held_out=4,
-    bits=(4, 8),
+    bits=(4,),
     mixed=(),
     slack=0.25,
     seeds=(0,),
@@ -236,10 +285,19 @@ def run_on(name, folder, workdir, **changes):
     fan_ins=(9,),
     **changes,
   )
+  workdir.mkdir()
   records = bitwidth_study.run(config, workdir)
-  assert [r['bits'] for r in records] in ([4, 8], [8, 4])
+  assert [r['bits'] for r in records] == [4]
   assert all(0 <= r['test_accuracy'] <= 1 for r in records)
   assert json.loads((workdir / 'config.json').read_text())['config']['budgets'] == [*config.budgets]
+
+
+def test_whole_fashion_mnist(tmp_path):
+  folder = tmp_path / 'data'
+  folder.mkdir()
+  test_fashion_mnist.write(folder, test_fashion_mnist.whole())
+  options = dict(budgets=('plain@0.25',), costs=('size',))
+  run_on('bitwidth_study_long', folder, tmp_path / 'run', **options)
 
 
 def test_cifar100(tmp_path):
@@ -248,7 +306,7 @@ def test_cifar100(tmp_path):
     for seed, (split, count) in enumerate((('train', 12), ('test', 5)))
   }
   folder = test_prepared.prepare('cifar100', tmp_path / 'data', splits)
-  run_on('bitwidth_study_cifar100', folder, tmp_path / 'run', budgets=('ir_resnet8@0.25',))
+  run_on('bitwidth_study_cifar100', folder, tmp_path / 'run', budgets=('plain@0.25',))
 
 
 def test_imagenet(tmp_path):
@@ -258,5 +316,5 @@ def test_imagenet(tmp_path):
   ]
   splits = {'train': examples, 'validation': examples[:3]}
   folder = test_prepared.prepare('imagenet2012', tmp_path / 'data', splits)
-  options = dict(image_size=32, shift=2, budgets=('resnet8@0.25',))
+  options = dict(image_size=32, shift=2, budgets=('plain@0.25',))
   run_on('bitwidth_study_imagenet', folder, tmp_path / 'run', **options)

@@ -13,7 +13,7 @@ from tests.experiments import runs
 
 SMALL = dict(
   width_multiplier=0.25,
-  held_out=1000,
+  held_out=100,
   bits=(2, 4),
   layer_choices=(2, 4, 8),
   tolerance=0.5,
@@ -21,18 +21,19 @@ SMALL = dict(
   free_widths=(4,),
   seeds=(0, 1),
   epochs=1,
-  batch_size=1000,
+  batch_size=100,
 )
 
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('mixed')
-  return mixed_precision.run(runs.load_config('mixed_precision', **SMALL), workdir), workdir
+  config = runs.load_config('mixed_precision', **SMALL, **runs.few_images(workdir / 'data'))
+  return mixed_precision.run(config, workdir), workdir, config
 
 
 def test_all_have_the_size_of_the_mixed_network(finished):
-  records, workdir = finished
+  records, workdir, _ = finished
   kinds = report.groups(records)
   assert list(kinds)[:4] == ['float, width 0.25', 'mixed, fewest bits', '2 bits', '4 bits']
   budget = kinds['mixed, fewest bits'][0]['size_bits']
@@ -57,7 +58,7 @@ def test_all_have_the_size_of_the_mixed_network(finished):
 
 
 def test_mixed_members_are_saved_in_their_bits(finished):
-  records, workdir = finished
+  records, workdir, _ = finished
   (record, _) = [r for r in records if r['role'] == 'mixed']
   packed = quant.load(training.member_folder(workdir, record['name']) / 'weights.safetensors')
   for path, bits in record['layer_bits'].items():
@@ -65,8 +66,8 @@ def test_mixed_members_are_saved_in_their_bits(finished):
 
 
 def test_the_same_again_trains_nothing_and_says_the_same(finished, capsys):
-  records, workdir = finished
-  again = mixed_precision.run(runs.load_config('mixed_precision', **SMALL), workdir)
+  records, workdir, config = finished
+  again = mixed_precision.run(config, workdir)
   assert again == records and 'epoch' not in capsys.readouterr().out
 
 

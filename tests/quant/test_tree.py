@@ -124,7 +124,8 @@ def test_bits_that_are_none_are_named(params, plan, bits, message):
 def _over_two(function, *specs, **options):
   auto = (jax.sharding.AxisType.Auto,)
   mesh = jax.make_mesh((2,), ('split',), axis_types=auto, devices=jax.devices()[:2])
-  return jax.shard_map(function, mesh=mesh, in_specs=specs[:1], out_specs=specs[1], **options)
+  mapped = jax.shard_map(function, mesh=mesh, in_specs=specs[:1], out_specs=specs[1], **options)
+  return jax.jit(mapped)
 
 
 @pytest.mark.parametrize('step', ['gaussian', 'absmax'])

@@ -1,5 +1,6 @@
 """A network's conv units: their names, how they read under a plan, their parameters and layers."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnopt_jax import vip
+from cnnopt_jax.models.folding import norm_after
 from cnnopt_jax.models.layers import ConvUnit
 from cnnopt_jax.quant import Quantizer, WeightPlan, plan_weights
 from cnnopt_jax.workload import LayerTable, trace_layers
@@ -138,7 +140,8 @@ def layer_table(
     train: trace the network as it trains, batch norm's statistics included.
 
   Returns:
-    The layers; MACs are those of one image, parameter paths start below 'params'.
+    The layers; MACs are those of one image, parameter paths start below 'params'. Of each parameter
+    it is known whether it `folds`: the kernel of a conv unit with a norm does.
   """
   images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   variables = abstract_variables(model, image_shape)
@@ -148,7 +151,13 @@ def layer_table(
   def apply(params, images, statistics):
     return model.apply({'params': params, **statistics}, images, **options)
 
-  return trace_layers(apply, variables['params'], images, statistics)
+  table = trace_layers(apply, variables['params'], images, statistics)
+  paths = {parameter.path for parameter in table.parameters}
+  parameters = tuple(
+    dataclasses.replace(parameter, folds=norm_after(parameter.path, paths) is not None)
+    for parameter in table.parameters
+  )
+  return dataclasses.replace(table, parameters=parameters)
 
 
 @functools.cache

@@ -100,6 +100,8 @@ class LeafPlan(NamedTuple):
     bits: fixed by a rule; None for the call's.
     rule: pattern of the rule that decides, None for the trace.
     group_size: inputs that share a step; 0 where all do that are not told apart by `output_axes`.
+    folds: whether a norm takes its steps (`workload.Parameter`), which those of groups, or of axes
+      that are no output features, never do; None where nobody knows.
   """
 
   path: str
@@ -111,6 +113,7 @@ class LeafPlan(NamedTuple):
   bits: int | None
   rule: str | None
   group_size: int = 0
+  folds: bool | None = None
 
   @property
   def size(self) -> int:
@@ -298,7 +301,17 @@ def _leaf(parameter: Parameter, rule: Rule | None, quantizer: Quantizer) -> Leaf
     None if rule is None else rule.bits,
     None if rule is None else rule.pattern,
     0 if axes is None else int(quantizer.group_size),
+    _folds(parameter, axes, quantizer),
   )
+
+
+def _folds(parameter: Parameter, axes: tuple[int, ...] | None, quantizer: Quantizer) -> bool | None:
+  if axes is None:
+    return None  # Without steps.
+  features = parameter.output_axes
+  if quantizer.group_size or (features is not None and not set(axes) <= set(features)):
+    return False
+  return parameter.folds
 
 
 def _checked_axes(rule: Rule, parameter: Parameter) -> tuple[int, ...]:

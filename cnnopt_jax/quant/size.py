@@ -31,17 +31,22 @@ class Accounting(NamedTuple):
   Attributes:
     scale_bits: quantization step.
     other_bits: bias, norm parameter or embedding in float; of a complex number each half.
+    folds: whether steps that a norm takes cost nothing, as those of which nobody knows whether one
+      does (`LeafPlan.folds`).
   """
 
   scale_bits: int
   other_bits: int
+  folds: bool = False
 
 
 ACCOUNTINGS = {
   # Everything a deployed model stores.
   'stored': Accounting(scale_bits=_FLOAT_BITS, other_bits=_FLOAT_BITS),
-  # Each step folds into the norm that follows its layer: true where every layer has one.
-  'folded': Accounting(scale_bits=0, other_bits=_FLOAT_BITS),
+  # The same where norms have taken the steps of the layers before them (`models.fold_steps`): only
+  # a layer without a norm, such as the classifier, or with steps of groups still has its own. A
+  # bare trace does not tell norms: there every layer counts as followed by one.
+  'folded': Accounting(scale_bits=_FLOAT_BITS, other_bits=_FLOAT_BITS, folds=True),
   # Weights alone, as most papers count.
   'weights': Accounting(scale_bits=0, other_bits=0),
 }
@@ -174,6 +179,8 @@ def _leaf_size(leaf: LeafPlan, bits, accounting: Accounting, levels: str) -> tup
     slice_size * in_float if one == IDENTITY_BITS else packed_bits(slice_size, int(one), levels)
     for one in each
   )
+  if accounting.folds and leaf.folds is not False:
+    return numbers, 0
   steps = len(each) * leaf.layer.steps if np.ndim(bits) else leaf.steps
   return numbers, round(steps * float(np.mean(few))) * accounting.scale_bits
 

@@ -93,6 +93,8 @@ class Parameter:
     output_axes: the axes that the layer does not sum over, of which it has a feature each, those of
       a stack included; None for what is no kernel of a layer, and where the program does not tell.
     stack_axes: leading axes along which it holds the parameters of one layer after another.
+    folds: whether a norm after its layer takes a factor of each output feature; None where nobody
+      knows, as for any bare trace.
   """
 
   path: str
@@ -101,6 +103,7 @@ class Parameter:
   role: str
   output_axes: tuple[int, ...] | None = None
   stack_axes: int = 0
+  folds: bool | None = None
 
   @property
   def size(self) -> int:

@@ -332,7 +332,8 @@ ACCOUNTING_WORDS = {
   'stored': 'weights at their bitwidth, one 32-bit step per output channel (or layer, or group of '
   'inputs) of each quantized layer, every bias and norm parameter at 32 bits.',
   'folded': 'weights at their bitwidth, every bias and norm parameter at 32 bits; quantization '
-  'steps fold into the norms and cost nothing.',
+  'steps fold into the norms and cost nothing, but for 32 bits each in layers without a norm, such '
+  'as the classifier, and where inputs share steps in groups.',
   'weights': 'weights at their bitwidth, nothing else.',
 }
 

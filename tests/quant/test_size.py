@@ -32,7 +32,7 @@ NORMS = 2 * (8 + 12)
   'accounting, expected',
   [
     ('stored', (4 * WEIGHTS, 32 * CHANNELS, 32 * 5, 32 * NORMS, 0)),
-    ('folded', (4 * WEIGHTS, 0, 32 * 5, 32 * NORMS, 0)),
+    ('folded', (4 * WEIGHTS, 32 * 5, 32 * 5, 32 * NORMS, 0)),  # The head's steps: no norm.
     ('weights', (4 * WEIGHTS, 0, 0, 0, 0)),
   ],
 )
@@ -46,6 +46,31 @@ def test_one_scale_a_tensor_and_float():
   assert quant.model_size(net(1.0, granularity='layer'), 4).scales == 32 * 3
   size = quant.model_size(net(1.0), 32)
   assert (size.weights, size.scales) == (32 * WEIGHTS, 0)
+
+
+def test_steps_that_no_norm_takes_count_where_others_fold():
+  folded = functools.partial(quant.model_size, accounting='folded')
+  assert {leaf.path: leaf.folds for leaf in net(1.0).quantized} == {
+    'unit0/conv/kernel': True,
+    'unit1/conv/kernel': True,
+    'head/dense/kernel': False,
+  }
+  assert folded(net(1.0, granularity='layer'), 4).scales == 32
+  assert folded(net(1.0), {'unit0': 4, 'unit1': 4, 'head': 32}).scales == 0
+  grouped = net(1.0, group_size=9)
+  assert folded(grouped, 4) == quant.model_size(grouped, 4, 'stored')
+  by_input = net(1.0, rules=(quant.Rule('unit1', output_axes=2),))  # A step for each of 8 inputs.
+  assert folded(by_input, 4).scales == 32 * (8 + 5)
+  match = quant.match_width(layers_of, 9_000, 4, 'folded', slack=0.2)
+  assert match.size.scales == 32 * 5
+  # A bare trace knows of no norm: all steps count as folded, but for those of groups.
+  params = {'kernel': jnp.zeros((4, 3))}
+  layers = trace_layers(lambda p, x: x @ p['kernel'], params, jnp.zeros((1, 4)))
+  assert layers.parameters[0].folds is None
+  assert folded(quant.plan_weights(layers), 4).scales == 0
+  assert folded(quant.plan_weights(layers, quant.Quantizer(group_size=2)), 4).scales == 32 * 6
+  with_biases = models.create('squeezenet1_1', num_classes=3, width_multiplier=0.1)
+  assert {p.folds for p in models.layer_table(with_biases, (32, 32, 3)).parameters} == {False}
 
 
 def test_bits_by_path():

@@ -39,6 +39,8 @@ def test_qwix():
     np.testing.assert_allclose(ours.steps * (2 ** (bits - 1) - 1), largest, rtol=1e-6)
     assert_same_bits(qwix.dequantize(packing.to_qwix(ours)), values)
     assert_same_trees(packing.from_qwix(packing.to_qwix(ours)), ours)
+    folded = packing.to_qwix(ours.replace(steps=None))
+    assert_same_bits(qwix.dequantize(folded), packing.unpack_leaf(ours.replace(steps=None)))
     # On one grid, rounding agrees.
     lowest = -(2 ** (bits - 1))
     scaled = jnp.round(w / theirs.scale).clip(lowest, -lowest - 1)

@@ -20,6 +20,7 @@ from tests.quant.packed import (
   assert_same_bits,
   assert_same_trees,
   flat,
+  pack_one,
   packed_net,
   planned,
   weights,
@@ -84,6 +85,31 @@ def test_a_file_is_the_same_each_time_and_anybody_can_open_it(net, tmp_path):
   }
 
 
+@pytest.mark.parametrize('bits, levels', [(1, 'mid_rise'), (2, 'mid_tread'), (8, 'mid_tread')])
+def test_steps_of_one_are_not_stored(bits, levels, tmp_path):
+  stepped, values = pack_one(weights((3, 3, 5, 7)), bits, (3,), levels=levels)
+  leaf = stepped.replace(steps=None)
+  integers = packing.unpack_leaf(leaf)
+  np.testing.assert_array_equal(integers + (levels == 'mid_rise') / 2, np.ceil(integers))
+  assert_same_bits(integers * np.asarray(stepped.steps), values)
+  assert_same_bits(packing.leaves.unpacked_on_host(leaf), integers)
+  assert_same_trees(packing.pack_values(integers, None, bits, levels, (3,)), leaf)
+  with pytest.raises(ValueError, match='not multiples of their steps'):
+    packing.pack_values(values, None, bits, levels, (3,))
+  structure = jax.tree.structure({'w': 0})
+  one = packing.PackedParams((leaf,), ('w',), ('weight',), structure)
+  size = packing.save(tmp_path / 'file', one)
+  assert size == packing.file_size(one) and (size.codes, size.steps) == (leaf.codes.nbytes, 0)
+  assert_same_trees(packing.load(tmp_path / 'file'), one)
+  with safetensors.safe_open(tmp_path / 'file', 'numpy') as file:
+    assert list(file.keys()) == ['w#codes']
+    (entry,) = json.loads(file.metadata()['cnnopt_jax'])['plan']
+  assert entry.pop('unit_steps') is True
+  packing.save(tmp_path / 'with_steps', one.replace(leaves=(stepped,)))
+  with safetensors.safe_open(tmp_path / 'with_steps', 'numpy') as file:
+    assert json.loads(file.metadata()['cnnopt_jax'])['plan'] == [entry]
+
+
 SMALL = {'layer': {'kernel': weights((2, 3)), 'bias': jnp.arange(3.0)}}
 
 
@@ -136,6 +162,11 @@ KERNEL = 'layer/kernel'
     (lambda t, c: c['plan'][1].update(output_axes=[2]), 'output_axes'),
     (lambda t, c: c['plan'][1].update(shape=[2, -3]), 'shape'),
     (lambda t, c: c['plan'][1].update(dtype='int32'), 'floating-point'),
+    (lambda t, c: c['plan'][1].update(unit_steps=1), 'unit_steps=1; allowed: true, or false'),
+    (
+      lambda t, c: c['plan'][1].update(unit_steps=True),
+      "tensor 'layer/kernel#steps' is not in its plan",
+    ),
     (lambda t, c: c['plan'][1].update(levels='mid_rise'), 'checksum is wrong'),
     (lambda t, c: c['plan'][0].pop('role'), "lack an entry.*'role'"),
     (lambda t, c: c.update(format='2'), "format='2'; allowed"),

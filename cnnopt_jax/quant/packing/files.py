@@ -1,8 +1,9 @@
 """Packed parameters in one safetensors file, written as a whole, read with every byte checked.
 
 Tensors: a leaf in float stands under its path; the codes and steps of a packed leaf under
-'path#codes' and 'path#steps', those of the slices of a stack under 'path#0#codes' and so on. The
-header's metadata have one entry, 'cnnopt_jax', a JSON text:
+'path#codes' and 'path#steps', those of the slices of a stack under 'path#0#codes' and so on; a leaf
+whose record says `unit_steps` has no steps there. The header's metadata have one entry,
+'cnnopt_jax', a JSON text:
 
     {"format": ..., "plan": [{"path", "role", ...}], "metadata": {...}, "sha256": "..."}
 
@@ -106,7 +107,7 @@ def file_size(packed: PackedParams, metadata: Mapping[str, Any] | None = None) -
   """What the file that `save` would write holds, in bytes.
 
       codes = sum of ceil(size bits / 8) over quantized leaves (ceil(size / 5) if ternary)
-      steps = 4 bytes a step (8 of a float64 leaf)
+      steps = 4 bytes a step (8 of a float64 leaf), none where all are 1 (`PackedLeaf.steps`)
 
   Args:
     packed: as in `save`.
@@ -215,7 +216,7 @@ def _size(packed: PackedParams, content: bytes) -> FileSize:
     for part in parts(leaf):
       if isinstance(part, PackedLeaf):
         sizes['codes'] += part.codes.nbytes
-        sizes['steps'] += part.steps.nbytes
+        sizes['steps'] += 0 if part.steps is None else part.steps.nbytes
       else:
         sizes['floats'] += np.asarray(part).nbytes
   return FileSize(_LENGTH_BYTES + _header_length(content), **sizes)

@@ -43,7 +43,7 @@ class PackedLeaf:
     codes: uint8 [bytes].
     steps: distance between neighbouring levels of each channel, [steps], in row-major order of the
       output axes, and of each of its groups, the first one first; float32, or float64 for values of
-      float64.
+      float64. None where all are 1, as in a layer whose steps are folded into the norm after it.
     shape: of the values.
     dtype: the name of the values' type.
     bits: 1 to 8.
@@ -53,7 +53,7 @@ class PackedLeaf:
   """
 
   codes: jax.Array
-  steps: jax.Array
+  steps: jax.Array | None
   shape: tuple[int, ...] = struct.field(pytree_node=False)
   dtype: str = struct.field(pytree_node=False)
   bits: int = struct.field(pytree_node=False)
@@ -76,12 +76,19 @@ class PackedLeaf:
     return math.prod(self.steps_shape)
 
   @property
+  def steps_dtype(self) -> np.dtype:
+    """Type of the steps, in which values are computed."""
+    return jnp.promote_types(self.dtype, jnp.float32)
+
+  @property
   def steps_shape(self) -> tuple[int, ...]:
     """Shape of the steps that broadcasts against the values, where there are no groups."""
     return tuple(n if axis in self.output_axes else 1 for axis, n in enumerate(self.shape))
 
   def spread(self, steps: Any) -> Any:
-    """Steps [steps], of JAX or NumPy, as an array that broadcasts against the values."""
+    """Steps [steps], of JAX or NumPy, or None, as what broadcasts against the values."""
+    if steps is None:
+      return np.ones((), self.steps_dtype)
     if self.group_size:
       return groups.spread_group_steps(
         steps, self.shape, group_size=self.group_size, channel_axis=self.output_axes
@@ -145,7 +152,7 @@ def code_of_zero(bits: int, levels: str) -> float:
 
 def pack_values(
   values: jax.Array,
-  steps: jax.Array,
+  steps: jax.Array | None,
   bits: int,
   levels: PackedLevels,
   output_axes: tuple[int, ...],
@@ -155,7 +162,8 @@ def pack_values(
 
   Args:
     values: quantized, floating point, any shape.
-    steps: of their grid, such as `quantization_step` or `grouped_quantization_step` returns.
+    steps: of their grid, such as `quantization_step` or `grouped_quantization_step` returns; None
+      for a grid of step 1, of which none is stored.
     bits: 1 to 8.
     levels: the kind of grid.
     output_axes: axes that have a step of their own; they may count from the end.
@@ -171,7 +179,7 @@ def pack_values(
   given = np.asarray(values)
   axes = tuple(sorted({axis % given.ndim for axis in output_axes}))
   leaf = _empty(given.shape, steps, given.dtype, bits, levels, axes, group_size)
-  grid = leaf.spread(np.ravel(steps))
+  grid = leaf.spread(None if steps is None else np.ravel(steps))
   codes = _codes(given, grid, bits, levels)
   leaf = _with_codes(leaf, codes)
   if not _same_bits(_values(codes, grid, leaf), given):
@@ -205,10 +213,12 @@ def of_codes(
 
 def _empty(shape, steps, dtype, bits, levels, output_axes, group_size=0) -> PackedLeaf:
   """A leaf without its codes."""
-  dtype = jnp.dtype(dtype)
-  steps = jnp.ravel(steps).astype(jnp.promote_types(dtype, jnp.float32))
   codes = jnp.zeros(0, jnp.uint8)
-  return PackedLeaf(codes, steps, shape, dtype.name, bits, levels, output_axes, group_size)
+  name = jnp.dtype(dtype).name
+  leaf = PackedLeaf(codes, None, shape, name, bits, levels, output_axes, group_size)
+  if steps is None:
+    return leaf
+  return dataclasses.replace(leaf, steps=jnp.ravel(steps).astype(leaf.steps_dtype))
 
 
 def _with_codes(leaf: PackedLeaf, codes: jax.Array | np.ndarray) -> PackedLeaf:
@@ -253,12 +263,13 @@ def unpacked_on_host(packed: Packed) -> np.ndarray:
   codes = coding.unpacked_on_host(
     np.asarray(packed.codes), packed.bits, packed.shape, ternary=packed.is_ternary
   )
-  return _values(codes, packed.spread(np.asarray(packed.steps)), packed)
+  steps = None if packed.steps is None else np.asarray(packed.steps)
+  return _values(codes, packed.spread(steps), packed)
 
 
 @jax.jit
 def _unpack(leaf: PackedLeaf) -> jax.Array:
-  levels = codes_of(leaf).astype(leaf.steps.dtype) - leaf.zero
+  levels = codes_of(leaf).astype(leaf.steps_dtype) - leaf.zero
   values = (levels * leaf.spread(leaf.steps)).astype(leaf.dtype)
   # `fake_quantize` adds a zero at its end: no value of its is -0.
   return jnp.where(values == 0, jnp.zeros_like(values), values)

@@ -47,7 +47,8 @@ def to_qwix(leaf: PackedLeaf) -> Any:
   factor = 2 if halves else 1
   integers = factor * leaves.codes_of(leaf).astype(jnp.int32) - round(factor * leaf.zero)
   stored = jnp.int4 if bits <= 4 else jnp.int8
-  scale = (leaf.steps / factor).reshape(leaf.steps_shape)
+  steps = jnp.ones(leaf.num_steps, leaf.steps_dtype) if leaf.steps is None else leaf.steps
+  scale = (steps / factor).reshape(leaf.steps_shape)
   return qwix.QArray(integers.astype(stored), scale, None, f'int{bits}')
 
 

@@ -23,16 +23,18 @@ def record(packed: Packed) -> Record:
 
   Returns:
     `shape`, `dtype` and `bits`, 32 for a leaf in float; if it is quantized `output_axes` and
-    `levels` too, and `group_size` if it has groups. Of a stack, only its `slices`.
+    `levels` too, `group_size` if it has groups, and `unit_steps` if it stores no steps, all being
+    1. Of a stack, only its `slices`.
   """
   if isinstance(packed, PackedStack):
     return {'slices': [record(slice_) for slice_ in packed.slices]}
-  known = {'shape': list(packed.shape), 'dtype': jnp.dtype(packed.dtype).name}
+  known: Record = {'shape': list(packed.shape), 'dtype': jnp.dtype(packed.dtype).name}
   if not isinstance(packed, PackedLeaf):
     return {**known, 'bits': IDENTITY_BITS}
   axes = list(packed.output_axes)
+  known |= {'bits': packed.bits, 'output_axes': axes, 'levels': packed.levels}
   grouped = {'group_size': packed.group_size} if packed.group_size else {}
-  return {**known, 'bits': packed.bits, 'output_axes': axes, 'levels': packed.levels, **grouped}
+  return {**known, **grouped, **({'unit_steps': True} if packed.steps is None else {})}
 
 
 def abstract(known: Record) -> Packed:
@@ -71,11 +73,15 @@ def _abstract_part(known: Record) -> PackedLeaf | jax.Array:
   group_size = operator.index(known.get('group_size', 0))
   if group_size < 0:
     raise ValueError(f'group_size={group_size}; allowed: 1 or more, 0 for no groups')
+  unit_steps = known.get('unit_steps', False)
+  if not isinstance(unit_steps, bool):
+    raise ValueError(f'unit_steps={unit_steps!r}; allowed: true, or false for steps of its own')
   leaf = PackedLeaf(None, None, shape, dtype.name, bits, levels, axes, group_size)  # type: ignore[arg-type]
+  steps = None if unit_steps else jax.ShapeDtypeStruct((leaf.num_steps,), leaf.steps_dtype)
   return dataclasses.replace(
     leaf,
     codes=jax.ShapeDtypeStruct((leaf.codes_size,), jnp.uint8),  # type: ignore[arg-type]
-    steps=jax.ShapeDtypeStruct((leaf.num_steps,), jnp.promote_types(dtype, jnp.float32)),  # type: ignore[arg-type]
+    steps=steps,  # type: ignore[arg-type]
   )
 
 
@@ -85,7 +91,8 @@ def tensor_names(path: str, packed: Packed) -> Iterator[str]:
     name = f'{path}#{i}' if isinstance(packed, PackedStack) else path
     if isinstance(part, PackedLeaf):
       yield f'{name}#codes'
-      yield f'{name}#steps'
+      if part.steps is not None:
+        yield f'{name}#steps'
     else:
       yield name
 

@@ -4,6 +4,7 @@ from cnnopt_jax.models.alexnet import AlexNet
 from cnnopt_jax.models.allcnn import AllCNN
 from cnnopt_jax.models.bounds import bounded_layers, chain_bound
 from cnnopt_jax.models.efficientnet import EfficientNetLite0
+from cnnopt_jax.models.folding import fold_steps
 from cnnopt_jax.models.googlenet import GoogLeNet
 from cnnopt_jax.models.layers import Classifier, ConvUnit, same_padding, scaled
 from cnnopt_jax.models.mobilenet import InvertedResNet, MobileNetV2
@@ -57,6 +58,7 @@ __all__ = [
   'chain_bound',
   'create',
   'default_image_shape',
+  'fold_steps',
   'inference_params',
   'layer_table',
   'load_efficientnet_lite0',

@@ -26,7 +26,8 @@ class FinishedMember:
   Attributes:
     record: what its run recorded of it, a row of results.csv.
     model: Flax module.
-    variables: trained variables; 'params' are the quantized weights that it computes with.
+    variables: trained variables; 'params' are the quantized weights that it computes with, of a run
+      with the accounting 'folded' in units of their steps, which its norms have taken.
     bits: weight bitwidth, or that of each weight by path.
     plan: how weights were quantized.
     dataset: what it was trained and tested on.

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from safetensors import numpy as safetensors
 
-from cnnopt_jax import quant
+from cnnopt_jax import models, quant
 from cnnopt_jax.workload import path_string
 
 WEIGHTS, STATISTICS = 'weights.safetensors', 'statistics.safetensors'
@@ -21,6 +21,8 @@ def save_member(
   bits: Any,
   plan: quant.WeightPlan,
   steps: Mapping[str, Any] | None = None,
+  *,
+  fold: bool = False,
 ) -> dict[str, Any]:
   """Writes a trained network in its bits, replacing what is there.
 
@@ -30,6 +32,8 @@ def save_member(
     bits: as in `quant.quantize_params`.
     plan: of the network.
     steps: learned ones, as in `quant.quantize_params`.
+    fold: whether norms take the quantization steps of the layers before them (`models.fold_steps`),
+      which then are not stored; the network computes the same up to rounding.
 
   Returns:
     The variables that were written, NumPy arrays: 'params' quantized.
@@ -41,6 +45,8 @@ def save_member(
   folder.mkdir(parents=True, exist_ok=True)
   statistics = jax.tree.map(np.asarray, {k: v for k, v in variables.items() if k != 'params'})
   packed = quant.pack(variables['params'], bits, plan, steps)
+  if fold:
+    packed, statistics = models.fold_steps(packed, statistics, plan)
   leaves = jax.tree_util.tree_flatten_with_path(statistics)[0]
   content = safetensors.save({path_string(path): np.array(leaf) for path, leaf in leaves})
   temporary = folder / f'{STATISTICS}.tmp'
@@ -58,7 +64,7 @@ def load_saved(folder: pathlib.Path, like: Mapping[str, Any]) -> dict[str, Any]:
     like: variables of the same structure, abstract or not.
 
   Returns:
-    The variables, NumPy arrays: 'params' quantized.
+    The variables, NumPy arrays: 'params' quantized, and folded if they were when they were written.
 
   Raises:
     FileNotFoundError: if there is nothing there.

@@ -182,11 +182,12 @@ def _train_program(
   each = list(_each((variables, state.quantizer_steps), program))
   finite = [_finite(loss, own) for loss, own in zip(state.loss_sum, each)]
   saved = []
+  fold = quant.ACCOUNTINGS[plan.config.accounting].folds  # So that bytes are those counted.
   for member, (own, steps), is_finite in zip(program, each, finite):
     # What diverged has no levels to be packed.
     bits = member.bits if is_finite else quant.IDENTITY_BITS
     folder = training.member_folder(setting.workdir, member.name)
-    saved.append(training.save_member(folder, own, bits, weights, steps))
+    saved.append(training.save_member(folder, own, bits, weights, steps, fold=fold))
   # Those of the weights that were saved, which are quantized already: 32 leaves them as they are.
   as_they_are = jax.tree.map(lambda b: jnp.full_like(b, quant.IDENTITY_BITS), members.bits)
   stacked = jax.tree.map(lambda *x: np.stack(x), *saved)

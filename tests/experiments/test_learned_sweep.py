@@ -31,7 +31,9 @@ def config_of(**changes):
   return runs.load_config('quant_sweep', **small, **changes)
 
 
-@pytest.mark.parametrize('changes', [dict(step='learned'), dict(step='absmax', group_size=6)])
+@pytest.mark.parametrize(
+  'changes', [dict(step='learned', accounting='folded'), dict(step='absmax', group_size=6)]
+)
 def test_members_of_one_mixed_and_no_bitwidth(dataset, changes, tmp_path, monkeypatch):
   """They share a program, and are tested as they are saved."""
   net = models.PlainNet(2, channels=(4, 4), strides=(2, 1))
@@ -65,8 +67,18 @@ def test_members_of_one_mixed_and_no_bitwidth(dataset, changes, tmp_path, monkey
       if bits == 32:
         assert isinstance(packed[leaf.path], jax.Array)
       else:
-        assert packed[leaf.path].bits == bits and packed[leaf.path].steps.size == leaf.steps
-        assert np.all(np.asarray(packed[leaf.path].steps) > 0)
+        assert packed[leaf.path].bits == bits
+        if 'accounting' in changes and leaf.folds:
+          assert packed[leaf.path].steps is None
+        else:
+          assert packed[leaf.path].steps.size == leaf.steps
+          assert np.all(np.asarray(packed[leaf.path].steps) > 0)
+    size, counted = (
+      quant.file_size(packed),
+      quant.model_size(weights, member.bits, plan.config.accounting),
+    )
+    assert size.steps == counted.scales / 8
+    assert size.total - size.header <= counted.total / 8 + len(packed.paths)
     member_read = training.FinishedMember(
       {}, model, training.load_saved(folder, like), member.bits, weights, dataset
     )

@@ -37,18 +37,18 @@ def test_an_entry_that_is_none_is_named(entry):
     training.quantizer_from_config({**QUANTIZATION, 'layer_bits': [entry]})
 
 
-@pytest.mark.parametrize('formerly', [False, True])
-def test_a_member_is_read_from_config_record_and_variables(tmp_path, formerly):
+@pytest.mark.parametrize('kept', ['packed', 'folded', 'formerly'])
+def test_a_member_is_read_from_config_record_and_variables(tmp_path, kept):
   """A member's weights are kept packed; runs of earlier versions kept them in float."""
   model = models.create('plain', num_classes=10, width_multiplier=0.25)
   variables = jax.jit(model.init)(jax.random.key(3), jnp.zeros((1, 28, 28, 1)))
   quantizer = training.quantizer_from_config(QUANTIZATION)
   plan = models.weight_plan(model, (28, 28, 1), quantizer)
   folder = training.member_folder(tmp_path, 'one')
-  if formerly:
+  if kept == 'formerly':
     training.save_variables(folder, variables)
   else:
-    saved = training.save_member(folder, variables, 2, plan)
+    saved = training.save_member(folder, variables, 2, plan, fold=kept == 'folded')
   data_set = dict(dataset='fashion_mnist_subset', data_dir='', image_size=0, download=False)
   content = {'config': {**data_set, **QUANTIZATION}, 'environment': {}}
   (tmp_path / 'config.json').write_text(json.dumps(content))
@@ -57,8 +57,16 @@ def test_a_member_is_read_from_config_record_and_variables(tmp_path, formerly):
   member = training.load_member(tmp_path, 'one')
   quantized = quant.quantize_params(variables['params'], 2, plan)
   expected = {**variables, 'params': quantized}
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), member.variables, expected)
-  if not formerly:
+  if kept == 'folded':
+    kernel = member.variables['params']['unit1']['conv']['kernel']
+    assert set(np.unique(kernel)) <= {-1.5, -0.5, 0.5, 1.5}
+    x = np.asarray(member.dataset.test.images[:4], np.float32) / 255
+    logits = [jax.jit(model.apply)(these, x) for these in (member.variables, expected)]
+    np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-5)
+  else:
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6)
+    jax.tree.map(close, member.variables, expected)
+  if kept != 'formerly':
     jax.tree.map(np.testing.assert_array_equal, member.variables, saved)
   assert member.record == record and member.bits == 2 and member.model == model
   assert member.plan == plan

@@ -19,6 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.sizes_kib = (8.0,)
   config.width_multipliers = ()  # In place of sizes: networks of these widths, whatever their size.
+  # Or 'folded', norms taking the steps of the layers before them, in size and on disk; 'weights'.
   config.accounting = 'stored'
   config.bits = (1, 2, 3, 4, 8)
   config.reference = True

@@ -137,6 +137,11 @@ class LeafPlan(NamedTuple):
     return math.prod(self.shape[axis] for axis in self.output_axes)
 
   @property
+  def kept_steps(self) -> int:
+    """Its steps where norms have taken theirs: none unless `folds` is False."""
+    return self.steps if self.folds is False else 0
+
+  @property
   def steps_shape(self) -> tuple[int, ...]:
     """Shape of its steps that broadcasts against it, where there are no groups."""
     kept = self.output_axes or ()
@@ -327,16 +332,18 @@ def _checked_axes(rule: Rule, parameter: Parameter) -> tuple[int, ...]:
   return tuple(sorted({axis % rank for axis in axes}))
 
 
-def plan_table(plan: WeightPlan, bits: Mapping[str, Any] | None) -> str:
+def plan_table(plan: WeightPlan, bits: Mapping[str, Any] | None, *, folded: bool = False) -> str:
   """A plan as text: path, shape, role, axes, steps, bits and bytes of each leaf.
 
   Args:
     plan: to print.
     bits: bitwidth of each leaf by path (`bits_by_path`); None to leave bits and bytes out.
+    folded: whether steps are only those that no norm takes, as the accounting 'folded' counts.
 
   Returns:
     Lines, the last one with the totals and the average bitwidth of what is quantized.
   """
+  steps = [leaf.kept_steps if folded else leaf.steps for leaf in plan.leaves]
   head = ['path', 'shape', 'role', 'output axes', 'steps', 'rule']
   rows = [
     [
@@ -344,12 +351,12 @@ def plan_table(plan: WeightPlan, bits: Mapping[str, Any] | None) -> str:
       'x'.join(map(str, leaf.shape)) or '-',
       leaf.role,
       'float' if not leaf.quantized else ', '.join(map(str, leaf.output_axes or ())) or 'one step',
-      str(leaf.steps),
+      str(count),
       leaf.rule or '',
     ]
-    for leaf in plan.leaves
+    for leaf, count in zip(plan.leaves, steps)
   ]
-  total = ['total', '', '', '', str(sum(leaf.steps for leaf in plan.leaves)), '']
+  total = ['total', '', '', '', str(sum(steps)), '']
   if bits is not None:
     head += ['bits', 'bytes']
     each = [np.mean(bits[leaf.path]) for leaf in plan.leaves]

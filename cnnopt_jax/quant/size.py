@@ -179,9 +179,8 @@ def _leaf_size(leaf: LeafPlan, bits, accounting: Accounting, levels: str) -> tup
     slice_size * in_float if one == IDENTITY_BITS else packed_bits(slice_size, int(one), levels)
     for one in each
   )
-  if accounting.folds and leaf.folds is not False:
-    return numbers, 0
-  steps = len(each) * leaf.layer.steps if np.ndim(bits) else leaf.steps
+  count, layer = (len(each), leaf.layer) if np.ndim(bits) else (1, leaf)
+  steps = count * (layer.kept_steps if accounting.folds else layer.steps)
   return numbers, round(steps * float(np.mean(few))) * accounting.scale_bits
 
 

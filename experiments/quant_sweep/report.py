@@ -317,9 +317,10 @@ def _markdown(plan: Plan, records: list[dict[str, Any]]) -> list[str]:
   ranked = {
     (_shared(m.budget_kib, m.match.width), m.bits): m for m in plan.members if m.role == 'ranked'
   }
+  folded = quant.ACCOUNTINGS[config.accounting].folds
   for (shared, bits), member in ranked.items():
     weights = member.match.plan
-    listing = quant.plan_table(weights, quant.bits_by_path(weights, bits))
+    listing = quant.plan_table(weights, quant.bits_by_path(weights, bits), folded=folded)
     parts.append(f'{_capital(str(shared))}, {bits_text(bits)}:\n\n```text\n{listing}\n```\n')
   return parts
 

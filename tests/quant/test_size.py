@@ -57,6 +57,12 @@ def test_steps_that_no_norm_takes_count_where_others_fold():
   }
   assert folded(net(1.0, granularity='layer'), 4).scales == 32
   assert folded(net(1.0), {'unit0': 4, 'unit1': 4, 'head': 32}).scales == 0
+  bits = quant.bits_by_path(net(1.0), 4)
+  totals = [
+    quant.plan_table(net(1.0), bits, folded=fold).splitlines()[-1].split()[1]
+    for fold in (False, True)
+  ]
+  assert totals == ['25', '5']
   grouped = net(1.0, group_size=9)
   assert folded(grouped, 4) == quant.model_size(grouped, 4, 'stored')
   by_input = net(1.0, rules=(quant.Rule('unit1', output_axes=2),))  # A step for each of 8 inputs.

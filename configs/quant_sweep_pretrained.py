@@ -40,6 +40,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.levels = 'auto'
   # At 8 bits 'gaussian' clips so much of trained weights that half the signal is error.
   config.step = 'mse'
+  config.group_size = 0
   config.per_channel = True
   config.clip_gradient = False
   config.layer_bits = ()

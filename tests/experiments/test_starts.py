@@ -57,9 +57,11 @@ def test_statistics_are_taken_over_and_the_optimizer_is_fresh(earlier, dataset):
   found = plan.make_plan(runs.load_config('quant_sweep', **changes), dataset)
   (program,), model = found.programs, found.model(found.members[0])
   members = training.Members(np.array([0, 1, 0, 1]), np.array([2, 2, 3, 3]), np.full(4, 0.1))
-  fresh = training.init_state(model, found.recipe, members, dataset.image_shape)
-  state = starts.find(found, dataset).put_into(fresh, program)
-  assert state.optimizer is fresh.optimizer and state.step is fresh.step
+  setting = model, found.recipe, members, dataset.image_shape
+  fresh = training.init_state(*setting)
+  state = training.init_state(*setting, variables=starts.find(found, dataset).of(program))
+  jax.tree.map(np.testing.assert_array_equal, state.optimizer, fresh.optimizer)
+  assert (np.asarray(state.step) == 0).all()
   for i, member in enumerate(program):
     old = quant_sweep.load_member(earlier, f'w0.25_b32_lr0.1_seed{member.seed}').variables
     own = jax.tree.map(lambda leaf: leaf[i], (state.params, state.statistics))  # noqa: B023

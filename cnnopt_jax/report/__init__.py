@@ -2,7 +2,7 @@
 
 from cnnopt_jax.report import records
 from cnnopt_jax.report.files import write_atomically
-from cnnopt_jax.report.plots import Interval, Series, intervals, tradeoff
+from cnnopt_jax.report.plots import Interval, Series, agreement, intervals, tradeoff
 from cnnopt_jax.report.progress import Progress
 from cnnopt_jax.report.tables import to_csv, to_markdown
 
@@ -10,6 +10,7 @@ __all__ = [
   'Interval',
   'Progress',
   'Series',
+  'agreement',
   'intervals',
   'records',
   'to_csv',

@@ -26,7 +26,13 @@ class Series(NamedTuple):
 
 
 def tradeoff(
-  path: pathlib.Path, series: Sequence[Series], *, xlabel: str, ylabel: str, title: str = ''
+  path: pathlib.Path,
+  series: Sequence[Series],
+  *,
+  xlabel: str,
+  ylabel: str,
+  title: str = '',
+  ticks: Sequence[float] = (),
 ) -> None:
   """Draws accuracy or the like against cost, one line a series, with error bars.
 
@@ -38,6 +44,7 @@ def tradeoff(
     xlabel: quantity and unit; the axis is logarithmic.
     ylabel: quantity and unit.
     title: above the axes.
+    ticks: the numbers along x; where none are given, those that the axis chooses.
   """
   from matplotlib import figure, transforms  # Late: a benchmark's report has no plot to wait for.
 
@@ -71,7 +78,40 @@ def tradeoff(
   axes.autoscale_view()
   axes.set_title(title, fontsize=9)
   axes.xaxis.set_major_formatter('{x:g}')
-  axes.xaxis.set_minor_formatter('{x:g}')
+  if ticks:
+    axes.set_xticks(list(ticks))
+    axes.minorticks_off()
+  else:
+    axes.xaxis.set_minor_formatter('{x:g}')
+  axes.grid(alpha=0.3)
+  if series:
+    axes.legend(fontsize=8, frameon=False)
+  with files.replacing(path) as temporary:
+    fig.savefig(temporary, dpi=160, format='png')
+
+
+def agreement(
+  path: pathlib.Path, series: Sequence[Series], *, xlabel: str, ylabel: str, title: str = ''
+) -> None:
+  """Draws what was predicted against what was measured, a point each, and where they are equal.
+
+  Args:
+    path: of the PNG file.
+    series: `x` measured, `y` predicted, in one unit; spreads are not drawn.
+    xlabel: quantity and unit.
+    ylabel: quantity and unit.
+    title: above the axes.
+  """
+  from matplotlib import figure  # Late, as above.
+
+  fig = figure.Figure(figsize=(4.2, 4.2), layout='constrained')
+  axes = fig.add_subplot()
+  for one in series:
+    axes.plot(one.x, one.y, 'o', label=one.label, markersize=4)
+  both = [value for one in series for value in (*one.x, *one.y)] or [0.0, 1.0]
+  axes.axline((min(both),) * 2, (max(both) + 1e-9 * (abs(max(both)) + 1),) * 2, color='0.55')
+  axes.set(xlabel=xlabel, ylabel=ylabel)
+  axes.set_title(title, fontsize=9)
   axes.grid(alpha=0.3)
   if series:
     axes.legend(fontsize=8, frameon=False)
@@ -108,7 +148,10 @@ def intervals(
   """
   from matplotlib import figure  # Late, as above.
 
-  fig = figure.Figure(figsize=(5.2, 0.9 + 0.32 * max(len(rows), 1)), layout='constrained')
+  # A letter of a label is about 0.06 inches wide.
+  width = 3.6 + 0.06 * max((len(row.label) for row in rows), default=0)
+  height = 0.9 + 0.32 * max(len(rows), 1)
+  fig = figure.Figure(figsize=(width, height), layout='constrained')
   axes = fig.add_subplot()
   places = range(len(rows))
   axes.errorbar(

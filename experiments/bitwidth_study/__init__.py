@@ -20,7 +20,7 @@ work can be shared out, and put together in a folder of its own, which trains wh
 
     python -m experiments.bitwidth_study --workdir runs/one --config.shard=1/2
     python -m experiments.bitwidth_study --workdir runs/two --config.shard=2/2
-    python -m experiments.bitwidth_study --workdir runs/all --config.merge='runs/one','runs/two'
+    python -m experiments.bitwidth_study --workdir runs/all --config.merge=runs/one,runs/two
 """
 
 import pathlib

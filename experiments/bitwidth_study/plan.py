@@ -58,7 +58,12 @@ SPEC = {
   'learning_rate': number(0, above=True),
   'fan_ins': tuple_of(integer(1)),
   'shard': text("'I/N', the I-th of N shares of the work, or empty for all of it", lambda v: True),
-  'merge': tuple_of(text('the folder of a run of the same study'), min_length=0),
+  'merge': tuple_of(
+    text(
+      'the folder of a run of the same study, without a comma', lambda folder: ',' not in folder
+    ),
+    min_length=0,
+  ),
   **sweeps.SPEC,
 }
 

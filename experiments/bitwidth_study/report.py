@@ -395,6 +395,7 @@ def _plot_network(results: Results, name: str) -> None:
     results.workdir / f'{name}.png',
     series,
     xlabel='weight bits',
+    ticks=results.config.bits,
     ylabel='test accuracy',
     title=f'{name} on {results.config.dataset}, mean and std over seeds',
   )
@@ -443,17 +444,13 @@ def _law_parts(results: Results):
     ]
     if laws:
       points = points_of(results, name)
-      order = np.argsort(points.errors)
       predicted = laws[0].predict(points.weights, points.bits)
-      zeros = [0.0] * len(order)
-      series.append(
-        report.Series(name, points.errors[order].tolist(), predicted[order].tolist(), zeros)
-      )
+      series.append(report.Series(name, points.errors.tolist(), predicted.tolist(), ()))
   if not rows:
     yield 'Too few networks.\n'
     return
   yield report.to_markdown(rows, ('network', 'n', 'e', 'a', 'g', 'fitted', 'held out'))
-  report.tradeoff(
+  report.agreement(
     results.workdir / 'law.png',
     series,
     xlabel='error measured',
@@ -524,6 +521,7 @@ def _fan_in_parts(results: Results):
     results.workdir / 'fan_in.png',
     series,
     xlabel='fan-in',
+    ticks=config.fan_ins,
     ylabel='relative weight error, mean and std over filters',
     title='Gaussian filters',
   )

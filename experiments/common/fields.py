@@ -124,9 +124,18 @@ def _checked(name: str, value: Any, field: Field) -> Any:
   if type(value) is not field.kind:
     raise error
   if field.element is not None:
+    value = _split(value, field.element)
     value = tuple(_checked(f'{name}[{i}]', v, field.element) for i, v in enumerate(value))
   if not field.check(value):
     raise error
+  return value
+
+
+def _split(value: tuple[Any, ...], element: Field) -> tuple[Any, ...]:
+  """Strings given as a,b on a command line, which reads numbers so but leaves these as they are."""
+  if element.kind is str and len(value) == 1 and type(value[0]) is str:
+    if not element.check(value[0]) and ',' in value[0]:
+      return tuple(value[0].split(','))
   return value
 
 

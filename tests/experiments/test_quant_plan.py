@@ -116,6 +116,21 @@ def test_wrong_types_are_named(changes, message):
     fields.check(config, quant_sweep.SPEC)
 
 
+def test_strings_may_be_given_as_numbers_are():
+  """A command line gives 1,2 as two numbers and a,b as one string."""
+  spec = {'names': fields.tuple_of(fields.one_of('a', 'b', 'c,d'), min_length=0)}
+  for given, found in (
+    (('a',), ('a',)),
+    (('a,b',), ('a', 'b')),
+    (('c,d',), ('c,d',)),
+    (('a', 'b'), ('a', 'b')),
+    ((), ()),
+  ):
+    assert fields.check({'names': given}, spec).names == found
+  with pytest.raises(fields.ConfigError, match=r"config.names\[1\]='x'; allowed: one of a, b"):
+    fields.check({'names': ('a,x',)}, spec)
+
+
 def test_missing_and_unknown_fields_are_named():
   config = runs.load_config('quant_sweep').to_dict()
   with pytest.raises(fields.ConfigError, match='config.width=1: unknown field; allowed: model'):

@@ -112,6 +112,13 @@ def test_plot_is_a_picture(tmp_path):
   assert np.ptp(np.flatnonzero(is_blue.any(0))) > 0.2 * pixels.shape[1]
 
 
+def test_predictions_are_drawn_with_none_and_with_some(tmp_path):
+  for series in ([], [report.Series('a', (1.0, 2.0), (1.1, 1.9), ())]):
+    path = tmp_path / f'{len(series)}.png'
+    report.agreement(path, series, xlabel='measured', ylabel='predicted')
+    assert path.read_bytes()[:4] == b'\x89PNG'
+
+
 def test_intervals_are_drawn_with_none_and_with_some(tmp_path):
   for rows in ([], [report.Interval('one', 0.01, -0.005, 0.025), report.Interval('two', 0, 0, 0)]):
     report.intervals(tmp_path / 'plot.png', rows, xlabel='difference')

@@ -378,7 +378,12 @@ def write(results: Results, environment: Mapping[str, Any], costs: str) -> None:
     "intervals are Student's t over seeds, and the best bitwidth of a cell is the best on the test "
     'images, which favours it.\n'
   )
-  reports.write(workdir, [*parts, costs + '\n'], dict(environment))
+  seconds = sum(one['seconds'] for one in results.found)
+  parts.append(
+    f'{len(results.found)} networks trained for {seconds:.0f} s in all, those of a program side by '
+    f'side. {costs}\n'
+  )
+  reports.write(workdir, parts, dict(environment))
 
 
 def _plot_network(results: Results, name: str) -> None:

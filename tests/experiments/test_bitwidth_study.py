@@ -125,6 +125,14 @@ def test_what_a_shard_trained_is_taken_over(few_images, shard, whole, tmp_path, 
   assert not any(tmp_path.iterdir())
 
 
+def test_a_budget_that_no_lowering_meets_is_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(plan, '_MOST_LOWERED', 0.001)
+  message = r'config.budgets holds plain@0.25: no size of \d+ to \d+ bits is met .* within 0%;'
+  with pytest.raises(fields.ConfigError, match=message):
+    bitwidth_study.run(small(slack=0.0), tmp_path)
+  assert not any(tmp_path.iterdir())
+
+
 def test_every_unit_has_one_shard():
   units = [plan.Unit(f'u{i}', 'plain', (), None, work) for i, work in enumerate((5, 1, 1, 9, 2))]
   for count in range(1, 6):
@@ -148,7 +156,6 @@ def test_every_unit_has_one_shard():
     (dict(costs=('bit_operations',)), "config.mixed holds 'size'; allowed: costs of"),
     (dict(held_out=12_000), 'config.held_out: count=12000; allowed: 1 to 11999'),
     (dict(shard='9/8'), "config.shard='9/8'; allowed: 'I/N' with I from 1 to N and N up to"),
-    (dict(slack=0.0), r'config.budgets holds plain@0.25: no size of \d+ to \d+ bits is met'),
   ],
 )
 def test_wrong_input_is_refused_before_any_work(changes, message, tmp_path):

@@ -79,7 +79,7 @@ def members(
     Member(
       f'{role}_{kind}_seed{seed}' if kind else f'{role}_seed{seed}',
       role,
-      match.size.total / 8192,
+      None,  # Those of one width share a program, whatever they were matched to.
       bits,
       plan.config.learning_rate,
       seed,

@@ -88,6 +88,18 @@ def test_budgets_are_lowered_to_what_all_bitwidths_meet(cost):
     assert cell.budget / 1.05 <= match.cost <= cell.budget
 
 
+def test_no_other_bits_within_the_budget_cost_less(whole):
+  _, workdir = whole
+  searches = json.loads((workdir / 'search.json').read_text())
+  assert list(searches) == ['plain_size_w0.25_mixed', 'plain_size_w0.25_free_b4']
+  # No other choice of bits within the budget costs less, by all of them.
+  found = searches['plain_size_w0.25_free_b4']
+  costs = np.array(list(found['costs'].values()))
+  chosen = [found['choices'].index(found['bits'][path]) for path in found['costs']]
+  assert np.isclose(costs[np.arange(len(costs)), chosen].sum(), found['cost'])
+  assert found['cost'] <= found['bound'] + 1e-9
+
+
 def test_the_report_says_what_held(whole):
   _, workdir = whole
   text = (workdir / 'report.md').read_text()

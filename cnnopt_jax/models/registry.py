@@ -35,7 +35,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
   **{
     f'resnet{6 * n + 2}': functools.partial(SmallResNet, blocks=n) for n in (1, 2, 3, 5, 7, 9, 18)
   },
-  **{f'ir_resnet{6 * n + 2}': functools.partial(InvertedResNet, blocks=n) for n in (1, 2, 3, 4)},
+  **{f'ir_resnet{6 * n + 2}': functools.partial(InvertedResNet, blocks=n) for n in (1, 4)},
 }
 
 

@@ -11,12 +11,13 @@ from cnnopt_jax import quant, training
 from experiments import bitwidth_study
 from experiments.bitwidth_study import fan_in, law, plan, report
 from experiments.common import comparisons, fields
-from tests.data import test_fashion_mnist, test_prepared
+from tests.data import test_prepared
 from tests.experiments import runs
 
 SMALL = dict(
   budgets=('plain@0.25',),
   costs=('size',),
+  mixed=('size',),
   held_out=100,
   bits=(2, 4),
   layer_choices=(2, 4, 8),
@@ -40,8 +41,10 @@ def few_images(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def shard(few_images, tmp_path_factory):
+  """One shard, by the long form's config, which differs in what these tests change alone."""
   workdir = tmp_path_factory.mktemp('shard')
-  return bitwidth_study.run(small(shard='1/2', **few_images), workdir), workdir
+  config = runs.load_config('bitwidth_study_long', **SMALL, **few_images, shard='1/2')
+  return bitwidth_study.run(config, workdir), workdir
 
 
 @pytest.fixture(scope='module')
@@ -309,14 +312,6 @@ def run_on(name, folder, workdir, **changes):
   assert [r['bits'] for r in records] == [4]
   assert all(0 <= r['test_accuracy'] <= 1 for r in records)
   assert json.loads((workdir / 'config.json').read_text())['config']['budgets'] == [*config.budgets]
-
-
-def test_whole_fashion_mnist(tmp_path):
-  folder = tmp_path / 'data'
-  folder.mkdir()
-  test_fashion_mnist.write(folder, test_fashion_mnist.whole())
-  options = dict(budgets=('plain@0.25',), costs=('size',))
-  run_on('bitwidth_study_long', folder, tmp_path / 'run', **options)
 
 
 def test_cifar100(tmp_path):

@@ -17,7 +17,7 @@ TESTED = {
   'bitwidth_study': 'tests/experiments/test_bitwidth_study.py::whole',
   'bitwidth_study_cifar100': 'tests/experiments/test_bitwidth_study.py::test_cifar100',
   'bitwidth_study_imagenet': 'tests/experiments/test_bitwidth_study.py::test_imagenet',
-  'bitwidth_study_long': 'tests/experiments/test_bitwidth_study.py::test_whole_fashion_mnist',
+  'bitwidth_study_long': 'tests/experiments/test_bitwidth_study.py::shard',
   'codesign': 'tests/experiments/test_nvm_eval.py::test_codesign_joins_accuracies',
   'codesign_vgg8': 'tests/experiments/test_configs.py::test_codesign_vgg8',
   'conv_bench': 'tests/experiments/test_configs.py::test_conv_bench',

@@ -2,7 +2,7 @@
 
     python -m experiments.conv_bench --config configs/conv_bench.py --workdir runs/conv_bench
 
-Three minutes on one core. Expected: docs/results/conv_bench.
+Two minutes on one core. Expected: docs/results/conv_bench.
 """
 
 import ml_collections

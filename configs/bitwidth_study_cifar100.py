@@ -2,8 +2,8 @@
 
     python -m experiments.bitwidth_study --config configs/bitwidth_study_cifar100.py
 
-Needs CIFAR-100 prepared by TFDS (`config.data_dir`) and GPUs: days on one. Networks and bitwidths
-are those of arXiv 2008.09916 as recalled; the recipe is a usual one.
+Needs CIFAR-100 prepared by TFDS (`config.data_dir`) and a GPU; it has not been run. Networks and
+bitwidths are those of arXiv 2008.09916 as recalled; the recipe is a usual one.
 """
 
 import ml_collections

@@ -2,8 +2,9 @@
 
     python -m experiments.bitwidth_study --config configs/bitwidth_study_imagenet.py
 
-Needs ImageNet prepared by TFDS (`config.data_dir`) and many GPUs: share it out by `config.shard`.
-Networks and bitwidths are those of arXiv 2008.09916 as recalled; the recipe is a usual one.
+Needs ImageNet prepared by TFDS (`config.data_dir`) and GPUs, among which `config.shard` shares it
+out; it has not been run. Networks and bitwidths are those of arXiv 2008.09916 as recalled; the
+recipe is a usual one.
 """
 
 import ml_collections

@@ -5,8 +5,7 @@
 
 ImageNet has to be prepared by TensorFlow Datasets (`file_format='array_record'`) in `data_dir`. All
 networks are of width 1, so that they differ in size; the reference is fine-tuned alike, in float.
-One epoch of five networks, for a GPU: on two cores it would take months. It has not been run yet.
-Expected: 8 bits as accurate as the reference, fewer bits less so.
+One epoch of five networks, for a GPU; it has not been run.
 """
 
 import ml_collections

@@ -1,8 +1,8 @@
 """How a filter's fan-in bears on what quantization does to it: closed forms and what is measured.
 
-"One Weight Bitwidth to Rule Them All" (arXiv 2008.09916) explains by fan-in why depth-wise filters
-want more bits. Here is what follows for Gaussian weights and steps, with the error of a filter w
-quantized to q relative to its norm,
+"One Weight Bitwidth to Rule Them All" (arXiv 2008.09916) explains by fan-in, as recalled, why
+depth-wise filters want more bits. Here is what follows for Gaussian weights and steps, with the
+error of a filter w quantized to q relative to its norm,
 
     R = |w - q|^2 / |w|^2.
 

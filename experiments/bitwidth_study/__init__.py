@@ -47,6 +47,7 @@ from experiments.bitwidth_study.plan import (
   shard_of,
   units_of,
 )
+from experiments.bitwidth_study.results import Results
 from experiments.common import (
   bit_search,
   comparisons,
@@ -94,7 +95,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   study = _Study(config, workdir, dataset, held_out, found)
   for network in networks.values():
     study.train_network(network, [unit for unit in own if unit.network == network.name])
-  results = report.Results(config, networks, cells, units, found, workdir)
+  results = Results(config, networks, cells, units, found, workdir)
   report.write(results, environment, costs_so_far.sentence())
   report.show(results)
   print(costs_so_far.sentence())
@@ -135,36 +136,35 @@ class _Study:
     """The mixed networks of a cell; what is searched for is kept."""
     config = self._config
 
-    def networks(bits: int) -> bit_search.Networks:
+    def networks(bits: int) -> bit_search.Networks | None:
       floats = floats_of(network, cell, bits)
       return bit_search.read_networks(
-        network.plan, self._dataset, self._batches, self._workdir, floats
+        network.plan, self._dataset, self._batches, self._workdir, floats, self._found
       )
 
-    def fewest() -> dict[str, Any]:
-      found = bit_search.fewest_bits(
-        networks(config.mixed_width_bits),
-        config.layer_choices,
-        config.tolerance,
-        config.accounting,
-      )
-      return bit_search.of_search(*found)
+    def leaf_costs(bits: int, weights: quant.WeightPlan) -> quant.LeafSizes:
+      if cell.cost == 'size':
+        return quant.leaf_sizes(weights, config.layer_choices, config.accounting)
+      return quant.leaf_operations(cell.singles[bits].layers, weights, config.layer_choices)
 
-    def free(bits: int) -> dict[str, Any]:
-      own = networks(bits)
+    def fewest(own: bit_search.Networks) -> dict[str, Any]:
+      sizes = leaf_costs(config.mixed_width_bits, own.plan)
+      return bit_search.of_search(*bit_search.fewest_bits(own, sizes, config.tolerance))
+
+    def free(own: bit_search.Networks, bits: int) -> dict[str, Any]:
       values = bit_search.sensitivities(
         own, config.layer_choices, config.sensitivity, config.probes
       )
-      layers = cell.singles[bits].layers
-      sizes = (
-        quant.leaf_sizes(own.plan, values.bits, config.accounting)
-        if cell.cost == 'size'
-        else quant.leaf_operations(layers, own.plan, values.bits)
-      )
-      allocation = bit_search.allocated(values, sizes, cell.budget)
-      return bit_search.of_allocation(allocation[0], values, allocation[1])
+      chosen, allocation = bit_search.allocated(values, leaf_costs(bits, own.plan), cell.budget)
+      return bit_search.of_allocation(chosen, values, allocation)
 
-    kept = bit_search.kept(self._workdir, f'{cell.name}_{MIXED}', fewest)
+    wide = {bits: networks(bits) for bits in (config.mixed_width_bits, *config.free_widths)}
+    if None in wide.values():
+      print(f'{cell.name}: float networks diverged, so that there are no mixed ones')
+      return []
+    kept = bit_search.kept(
+      self._workdir, f'{cell.name}_{MIXED}', lambda: fewest(wide[config.mixed_width_bits])
+    )
     # How its layers grow with the width is its own: what fits, at whatever distance.
     found = [
       members(
@@ -172,12 +172,12 @@ class _Study:
         f'{cell.name}_{MIXED}',
         MIXED,
         kept['bits'],
-        match(network, kept['bits'], cell.cost, cell.budget, slack=1.0),
+        match(network, kept['bits'], cell.cost, cell.budget),
       )
     ]
     for bits in config.free_widths:
       name = f'{cell.name}_{FREE}_b{bits}'
-      kept = bit_search.kept(self._workdir, name, lambda bits=bits: free(bits))
+      kept = bit_search.kept(self._workdir, name, lambda bits=bits: free(wide[bits], bits))
       one = cell.singles[bits]
       size = quant.model_size(one.plan, kept['bits'], config.accounting)
       cost = cost_of(one.layers, one.plan, kept['bits'], cell.cost, config.accounting)

@@ -97,8 +97,10 @@ def trained_layers(
   image_shape: tuple[int, int, int],
 ) -> list[LayerErrors]:
   """Layers of the widest float networks that are on disk, mean over seeds; none if none are."""
-  for cell in sorted(cells, key=lambda cell: -cell.singles[config.mixed_width_bits].width):
-    floats = floats_of(network, cell, config.mixed_width_bits)
+  bits = config.mixed_width_bits
+  having = [cell for cell in cells if bits in cell.singles]
+  for cell in sorted(having, key=lambda cell: -cell.singles[bits].width):
+    floats = floats_of(network, cell, bits)
     folders = [training.member_folder(workdir, one.name) for one in floats]
     if not all(folder.is_dir() for folder in folders):
       continue

@@ -4,7 +4,8 @@ The error 1 - accuracy of a network of N weights of b bits each is taken to be
 
     error = e + c n^-a,     n the weights that these bits leave of N, by one of `LAWS`:
 
-    'saturating'   n = N (1 - exp(-b / g))   (Kumar et al., "Scaling Laws for Precision", 2024)
+    'saturating'   n = N (1 - exp(-b / g)), of Kumar et al., "Scaling Laws for Precision" (2024, as
+                   recalled); where g is many bits it is N b / g
     'power'        n = N b^g
     'size'         n = N b, all that an accuracy depended on if a bit were a bit
     'weights'      n = N, if bits did not matter
@@ -105,7 +106,8 @@ def _fit(points: Points, name: str) -> Law:
   def residuals(x):
     return np.log(law_of(x).predict(points.weights, bits)) - target
 
-  # All numbers are positive: their logarithms are searched, within bounds that no data come near.
+  # All numbers are positive: their logarithms are searched, within bounds. At its upper one, 100
+  # bits, g says that bits count in proportion.
   low, high = np.log([1e-6, 1e-6, 1e-3, 1e-2]), np.log([1.0, 1.0, 10.0, 1e2])
   starts: Sequence[Sequence[float]] = [
     (floor, 0.5 * float(points.errors.mean()), exponent, g)

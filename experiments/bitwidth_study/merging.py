@@ -55,7 +55,7 @@ def take(config: config_dict.ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def _take_searches(folder: pathlib.Path, workdir: pathlib.Path) -> None:
-  ours, theirs = (_searches(place) for place in (workdir, folder))
+  ours, theirs = map(bit_search.read_searches, (workdir, folder))
   for name in ours.keys() & theirs.keys():
     if ours[name]['bits'] != theirs[name]['bits']:
       raise ConfigError(
@@ -64,8 +64,3 @@ def _take_searches(folder: pathlib.Path, workdir: pathlib.Path) -> None:
       )
   if theirs.keys() - ours.keys():
     write_atomically(workdir / bit_search.SEARCH, json.dumps({**theirs, **ours}, indent=1) + '\n')
-
-
-def _searches(folder: pathlib.Path) -> dict:
-  path = folder / bit_search.SEARCH
-  return json.loads(path.read_text()) if path.exists() else {}

@@ -1,11 +1,11 @@
 """What the study trains: cells to compare in, the networks that they need, and who trains which.
 
 A cell is a network, a cost and a budget; in it networks of one bitwidth each, and mixed ones, cost
-the same. Budgets are named as in the paper, 'plain@0.5' being what plain at width 0.5 costs with
-weights of `budget_bits`; it is a little less where not every bitwidth can meet that. A trained
-network is a point; cells may share points. Points that need each other are a unit: networks of one
-width and bitwidth, one a seed, or all that the mixed networks of a cell are made from. Units are
-what shards divide.
+the same. Budgets are named as in the paper (as recalled), 'plain@0.5' being what plain at width 0.5
+costs with weights of `budget_bits`; it is a little less where not every bitwidth can meet that. A
+trained network is a point; cells may share points. Points that need each other are a unit: networks
+of one width and bitwidth, one a seed, or all that the mixed networks of a cell are made from. Units
+are what shards divide.
 """
 
 import re
@@ -15,9 +15,8 @@ from typing import NamedTuple
 from ml_collections import config_dict
 
 from cnnopt_jax import data, models, quant
-from experiments.common import inputs, sweeps
-from experiments.common.bit_search import SENSITIVITIES
-from experiments.common.fields import ConfigError, integer, number, one_of, text, tuple_of
+from experiments.common import bit_search, inputs, sweeps
+from experiments.common.fields import ConfigError, integer, one_of, text, tuple_of
 from experiments.common.sweeps import Member, Plan, Widths
 
 _BUDGET = re.compile(r'(\w+)@(\d+(?:\.\d+)?)')
@@ -43,19 +42,9 @@ SPEC = {
   'budget_bits': one_of(*quant.BITS),
   'costs': tuple_of(one_of(*quant.COSTS)),
   **inputs.SPEC,
-  'held_out': integer(1),
-  'bits': tuple_of(one_of(*quant.BITS)),
+  **bit_search.SPEC,
   'mixed': tuple_of(one_of(*quant.COSTS), min_length=0),
   'mixed_width_bits': one_of(*quant.BITS),
-  'layer_choices': tuple_of(one_of(*quant.BITS)),
-  'tolerance': number(0, 1),
-  'free_widths': tuple_of(one_of(*quant.BITS), min_length=0),
-  'sensitivity': one_of(*SENSITIVITIES),
-  'probes': integer(2),
-  'accounting': one_of(*quant.ACCOUNTINGS),
-  'slack': number(0, 1),
-  'seeds': tuple_of(integer(0, 2**31 - 1)),
-  'learning_rate': number(0, above=True),
   'fan_ins': tuple_of(integer(1)),
   'shard': text("'I/N', the I-th of N shares of the work, or empty for all of it", lambda v: True),
   'merge': tuple_of(
@@ -145,20 +134,12 @@ def networks_of(config: config_dict.ConfigDict, dataset: data.Dataset) -> dict[s
 
 
 def _check(config: config_dict.ConfigDict) -> None:
-  sweeps.refuse_start(config)
-  if config.levels == 'mid_tread' and 1 in config.layer_choices:
+  bit_search.check(config)
+  if config.mixed and config.mixed_width_bits not in config.bits:
     raise ConfigError(
-      "config.layer_choices holds 1, which has no 'mid_tread' level but zero; allowed: 2 to 8"
+      f'config.mixed_width_bits={config.mixed_width_bits}; allowed: a bitwidth of '
+      f'config.bits={config.bits}'
     )
-  for name, given in (
-    ('free_widths', config.free_widths),
-    ('mixed_width_bits', (config.mixed_width_bits,) if config.mixed else ()),
-  ):
-    for bits in given:
-      if bits not in config.bits:
-        raise ConfigError(
-          f'config.{name} holds {bits}; allowed: bitwidths of config.bits={config.bits}'
-        )
   for cost in config.mixed:
     if cost not in config.costs:
       raise ConfigError(
@@ -190,8 +171,10 @@ def _cell(network: Network, cost: str, width: float) -> Cell:
   named = cost_of(layers, weights, config.budget_bits, cost, config.accounting)
   budget = named
   while budget >= named * (1 - _MOST_LOWERED):
-    # Slack of 1: what fits, at whatever distance.
-    singles = {bits: match(network, bits, cost, budget, slack=1.0) for bits in config.bits}
+    try:
+      singles = {bits: match(network, bits, cost, budget) for bits in config.bits}
+    except quant.BudgetError:
+      break
     cheapest = min(one.cost for one in singles.values())
     if cheapest * (1 + config.slack) >= budget:
       return Cell(network.name, cost, width, budget, singles)
@@ -212,23 +195,20 @@ def cost_of(layers, weights: quant.WeightPlan, bits, cost: str, accounting: str)
   return quant.bit_operations(layers, weights, bits)
 
 
-def match(
-  network: Network, bits, cost: str, budget: int, *, slack: float | None = None
-) -> quant.WidthMatch:
-  """The network whose cost with some bits is that of a budget, within the config's slack or this.
+def match(network: Network, bits, cost: str, budget: int) -> quant.WidthMatch:
+  """The widest network that costs no more than a budget with some bits.
 
   Raises:
-    BudgetError: if there is none.
+    BudgetError: if the narrowest costs more, or the widest less than half of it.
   """
-  config = network.plan.config
   return quant.match_width(
     network.widths.layers,
     budget,
     bits,
-    config.accounting,
+    network.plan.config.accounting,
     cost=cost,
     quantizer=network.plan.recipe.quantizer,
-    slack=config.slack if slack is None else slack,
+    slack=1.0,
   )
 
 

@@ -1,304 +1,29 @@
 """What the study shows and writes: results.csv, report.md and its plots."""
 
-import json
-import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
-from ml_collections import config_dict
+from typing import Any
 
 from cnnopt_jax import quant, report
-from experiments.bitwidth_study import fan_in, law
-from experiments.bitwidth_study.plan import FREE, MIXED, Cell, Network, Unit, singles_of
+from experiments.bitwidth_study import fan_in
+from experiments.bitwidth_study.plan import MIXED
+from experiments.bitwidth_study.results import (
+  COST_WORDS,
+  Results,
+  against_free,
+  against_mixed,
+  any_layers,
+  bits_words,
+  cell_words,
+  laws_of,
+  mean_accuracy,
+  points_of,
+)
+from experiments.bitwidth_study.verdicts import verdicts
 from experiments.common import bit_search, comparisons, reports, run_folder
-from experiments.common.comparisons import Difference, accuracies, difference, paired_differences
+from experiments.common.comparisons import accuracies, difference, paired_differences
 
 COLUMNS = ('network', 'cost', 'budget_width', 'budget', 'kind', *comparisons.COLUMNS)
-
-COST_WORDS = {'size': 'size', 'bit_operations': 'bit operations'}
-
-
-class Results(NamedTuple):
-  """A study as far as it has come.
-
-  Attributes:
-    config: of the study.
-    networks: by name.
-    cells: all.
-    units: all that there is to train.
-    found: records.
-    workdir: of the run.
-  """
-
-  config: config_dict.ConfigDict
-  networks: Mapping[str, Network]
-  cells: Sequence[Cell]
-  units: Sequence[Unit]
-  found: Sequence[dict[str, Any]]
-  workdir: pathlib.Path
-
-  def kinds(self, cell: Cell) -> dict[str, list[dict[str, Any]]]:
-    """Records of a cell by kind, those with any: single bitwidths, then mixed ones."""
-    by_name = {one['name']: one for one in self.found}
-    network = self.networks[cell.network]
-    names = {
-      bits_words(bits): [one.name for one in singles_of(network, cell, bits)]
-      for bits in self.config.bits
-    }
-    seeds = self.config.seeds
-    names[MIXED] = [f'{cell.name}_{MIXED}_seed{seed}' for seed in seeds]
-    for bits in self.config.free_widths:
-      kind = f'{FREE}, width of {bits_words(bits)}'
-      names[kind] = [f'{cell.name}_{FREE}_b{bits}_seed{seed}' for seed in seeds]
-    every = {kind: [by_name[n] for n in given if n in by_name] for kind, given in names.items()}
-    return {kind: rows for kind, rows in every.items() if rows}
-
-  def singles(self, cell: Cell) -> dict[int, list[dict[str, Any]]]:
-    """Records of a cell's networks of one bitwidth."""
-    kinds = self.kinds(cell)
-    return {b: kinds[bits_words(b)] for b in self.config.bits if bits_words(b) in kinds}
-
-  def best(self, cell: Cell) -> int | None:
-    """The most accurate single bitwidth."""
-    means = {b: _mean(rows) for b, rows in self.singles(cell).items() if accuracies(rows)}
-    return max(means, key=lambda b: means[b], default=None)
-
-  @property
-  def missing(self) -> int:
-    """How many units have networks that are not on record."""
-    names = {one['name'] for one in self.found}
-    return sum(
-      not all(member.name in names for member in unit.members)
-      or (unit.cell is not None and MIXED not in self.kinds(unit.cell))
-      for unit in self.units
-    )
-
-
-def bits_words(bits: int) -> str:
-  return f'{bits} bit' + 's' * (bits > 1)
-
-
-def _mean(rows: Sequence[Mapping[str, Any]]) -> float:
-  return statistics.fmean(accuracies(rows))
-
-
-def cell_words(cell: Cell) -> str:
-  return f'{cell.network}, equal {COST_WORDS[cell.cost]}, budget {cell.budget_width:g}'
-
-
-def against_mixed(results: Results) -> list[Difference]:
-  """The best single bitwidth of each cell against its mixed network of no accuracy lost."""
-  pairs = []
-  for cell in results.cells:
-    kinds, best = results.kinds(cell), results.best(cell)
-    if MIXED in kinds and best is not None:
-      each = paired_differences(kinds[bits_words(best)], kinds[MIXED])
-      pairs.append((f'{cell_words(cell)}: {bits_words(best)}', MIXED, each))
-  return _differences(pairs)
-
-
-def against_free(results: Results) -> list[Difference]:
-  """Mixed networks of free width against the best single bitwidth."""
-  pairs = []
-  for cell in results.cells:
-    kinds, best = results.kinds(cell), results.best(cell)
-    if best is None:
-      continue
-    for kind, rows in kinds.items():
-      if kind.startswith(FREE):
-        each = paired_differences(rows, kinds[bits_words(best)])
-        pairs.append((f'{cell_words(cell)}: {kind}', bits_words(best), each))
-  return _differences(pairs)
-
-
-def against_most(results: Results) -> list[Difference]:
-  """The best single bitwidth of each cell against the most bits."""
-  most, pairs = max(results.config.bits), []
-  for cell in results.cells:
-    singles, best = results.singles(cell), results.best(cell)
-    if best not in (None, most) and most in singles:
-      each = paired_differences(singles[best], singles[most])
-      pairs.append((f'{cell_words(cell)}: {bits_words(best)}', bits_words(most), each))
-  return _differences(pairs)
-
-
-def _differences(pairs) -> list[Difference]:
-  found = [difference(one, other, each, len(pairs)) for one, other, each in pairs]
-  return [one for one in found if one is not None]
-
-
-def pooled(results: Results, one: int, other: int, network: str, cost: str) -> Difference | None:
-  """One bitwidth against another over all budgets of a network, seed by seed."""
-  cells = [c for c in results.cells if (c.network, c.cost) == (network, cost)]
-  by_seed: dict[int, list[float]] = {}
-  for cell in cells:
-    singles = results.singles(cell)
-    if one not in singles or other not in singles:
-      return None
-    for seed in results.config.seeds:
-      rows = [[r for r in singles[b] if r['seed'] == seed] for b in (one, other)]
-      each = paired_differences(*rows)
-      if not each:
-        return None
-      by_seed.setdefault(seed, []).extend(each)
-  means = [statistics.fmean(each) for each in by_seed.values()]
-  return difference(f'{network}: {bits_words(one)}', bits_words(other), means)
-
-
-def points_of(results: Results, network: str) -> law.Points:
-  """What a law is fitted to: every network of one bitwidth once, held out by budget."""
-  rows: dict[str, tuple[int, int, float, str]] = {}
-  for cell in results.cells:
-    if cell.network != network:
-      continue
-    for bits, records in results.singles(cell).items():
-      if not accuracies(records):
-        continue
-      weights = sum(leaf.size for leaf in cell.singles[bits].plan.quantized)
-      name = records[0]['name'].rpartition('_')[0]
-      error = 1 - _mean(records)
-      rows.setdefault(name, (weights, bits, error, f'{cell.cost} {cell.budget_width:g}'))
-  columns = list(zip(*rows.values())) or [()] * 4
-  return law.Points(*(np.asarray(column) for column in columns))
-
-
-def laws_of(results: Results, network: str) -> list[law.Law]:
-  points = points_of(results, network)
-  fitted = [law.fit(points, name) for name in law.LAWS]
-  return [one for one in fitted if one is not None]
-
-
-def verdicts(results: Results) -> list[str]:
-  """Which claims of the paper held here, sentence by sentence."""
-  sentences = [
-    _claim(
-      'One bitwidth beats mixed precision that loses no accuracy, at equal cost',
-      against_mixed(results),
-    ),
-    _claim(f'Fewer than {max(results.config.bits)} bits are best', against_most(results)),
-  ]
-  sentences += _depthwise(results)
-  sentences += _budget_free_ranking(results)
-  free = against_free(results)
-  if free:
-    better = sum(d.strict[0] > 0 for d in free)
-    worse = sum(d.strict[1] < 0 for d in free)
-    sentences.append(
-      f'Beyond the paper, mixed precision whose width is free: of {len(free)} such networks '
-      f'{better} are better and {worse} worse than the best single bitwidth of their cell; the '
-      'others cannot be told from it.'
-    )
-  return [one for one in sentences if one]
-
-
-def _claim(words: str, found: Sequence[Difference]) -> str:
-  if not found:
-    return f'{words}: nothing to compare.'
-  held = sum(d.strict[0] > 0 for d in found)
-  refuted = sum(d.strict[1] < 0 for d in found)
-  mean = statistics.fmean(d.mean for d in found)
-  verdict = (
-    'holds'
-    if held == len(found)
-    else 'is refuted'
-    if refuted == len(found)
-    else 'is neither confirmed nor refuted'
-    if not held and not refuted
-    else 'holds in some cells'
-    if not refuted
-    else 'fails in some cells'
-  )
-  return (
-    f'{words}: {verdict} here. In {held} of {len(found)} cells the interval of the difference, '
-    f'widened for all of them, lies above zero, in {refuted} below; the mean difference is '
-    f'{mean:+.4f}.'
-  )
-
-
-def _depthwise(results: Results) -> list[str]:
-  """Do depth-wise networks want more bits?"""
-  kinds: dict[bool, list[str]] = {True: [], False: []}
-  for name in results.networks:
-    layers = _any_layers(results, name)
-    kinds[any(layer.groups > 1 for layer in layers)].append(name)
-  if not kinds[True] or not kinds[False]:
-    return []
-  words = []
-  for cost in results.config.costs:
-    wins = {
-      name: [
-        best
-        for cell in results.cells
-        if (cell.network, cell.cost) == (name, cost) and (best := results.best(cell)) is not None
-      ]
-      for name in results.networks
-    }
-    if not all(wins.values()):
-      continue
-    mean = {
-      kind: statistics.fmean(b for n in names for b in wins[n]) for kind, names in kinds.items()
-    }
-    listed = '; '.join(f'{n} {", ".join(map(str, wins[n]))}' for n in results.networks)
-    relation = (
-      'more' if mean[True] > mean[False] else 'fewer' if mean[True] < mean[False] else 'as many'
-    )
-    words.append(
-      f'Depth-wise networks want more bits, at equal {COST_WORDS[cost]}: best bitwidths by '
-      f'budget: {listed}; on average those with depth-wise layers ({", ".join(kinds[True])}) want '
-      f'{relation} ({mean[True]:.2g} against {mean[False]:.2g}). '
-      + ' '.join(_four_over_two(results, cost))
-    )
-  return words
-
-
-def _four_over_two(results: Results, cost: str):
-  """How much 4 bits gain over 2 in each network, pooled over budgets."""
-  for name in results.networks:
-    found = pooled(results, 4, 2, name, cost)
-    if found is not None:
-      yield f'4 over 2 bits in {name}: {found.words}.'
-
-
-def _budget_free_ranking(results: Results) -> list[str]:
-  """Whether one bitwidth wins at every budget of a network and cost."""
-  words = []
-  for cost in results.config.costs:
-    alike = {}
-    for name in results.networks:
-      best = [results.best(c) for c in results.cells if (c.network, c.cost) == (name, cost)]
-      if len(best) > 1 and None not in best:
-        alike[name] = len(set(best)) == 1
-    if alike:
-      words.append(
-        f'The same bitwidth is best at every budget, at equal {COST_WORDS[cost]}: '
-        + ', '.join(f'{name} {"yes" if same else "no"}' for name, same in alike.items())
-        + ' (by mean accuracy; seeds may not separate the first from the next).'
-      )
-  return words
-
-
-HEADER = ('network', 'average bits', 'width', 'size KiB', 'MACs', 'MACs x weight bits', 'accuracy')
-
-
-def _rows(kinds: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, ...]]:
-  rows = []
-  for kind, records in kinds.items():
-    one, each = records[0], accuracies(records)
-    spread = f' ± {statistics.stdev(each):.4f}' if len(each) > 1 else ''
-    rows.append(
-      (
-        kind,
-        f'{one["average_bits"]:.3g}',
-        f'{one["width_multiplier"]:g}',
-        f'{one["size_bits"] / 8192:.3f}',
-        f'{one["macs"] / 1e6:.2f} M',
-        f'{one["bit_operations"] / 32e6:.2f} M',
-        f'{statistics.fmean(each):.4f}{spread}' if each else 'diverged',
-      )
-    )
-  return rows
 
 
 def _winners(results: Results) -> list[tuple[str, ...]]:
@@ -306,7 +31,7 @@ def _winners(results: Results) -> list[tuple[str, ...]]:
   for cell in results.cells:
     singles = results.singles(cell)
     ranked = sorted(
-      (b for b in singles if accuracies(singles[b])), key=lambda b: -_mean(singles[b])
+      (b for b in singles if accuracies(singles[b])), key=lambda b: -mean_accuracy(singles[b])
     )
     if not ranked:
       continue
@@ -325,7 +50,7 @@ def _winners(results: Results) -> list[tuple[str, ...]]:
         COST_WORDS[cell.cost],
         f'{cell.budget_width:g} ({budget})',
         bits_words(ranked[0]),
-        f'{_mean(singles[ranked[0]]):.4f}',
+        f'{mean_accuracy(singles[ranked[0]]):.4f}',
         gap,
       )
     )
@@ -393,7 +118,7 @@ def _plot_network(results: Results, name: str) -> None:
       continue
     singles = {b: r for b, r in results.singles(cell).items() if accuracies(r)}
     spread = [statistics.stdev(a) if len(a := accuracies(r)) > 1 else 0.0 for r in singles.values()]
-    means = [_mean(r) for r in singles.values()]
+    means = [mean_accuracy(r) for r in singles.values()]
     label = f'equal {COST_WORDS[cell.cost]}, budget {cell.budget_width:g}'
     series.append(report.Series(label, list(singles), means, spread))
   report.tradeoff(
@@ -429,8 +154,8 @@ def _law_parts(results: Results):
   yield '## A law of error in weights N and bits b\n'
   yield (
     'error = e + c n^-a, where n is what the bits leave of N weights; fitted to the networks of '
-    'one bitwidth. "Held out" is the root mean square error, in accuracy, on the budgets that a '
-    'fit has not seen, one after the other.\n'
+    'one bitwidth. g at 100, its bound, says that bits count in proportion. "Held out" is the root '
+    'mean square error, in accuracy, on the budgets that a fit has not seen, one after the other.\n'
   )
   rows, series = [], []
   for name in results.networks:
@@ -568,42 +293,51 @@ def _fan_in_parts(results: Results):
       yield f"Spearman's rank correlation of fan-in and error: {'; '.join(correlations)}.\n"
 
 
-def _any_layers(results: Results, name: str):
-  cell = next(cell for cell in results.cells if cell.network == name)
-  return next(iter(cell.singles.values())).layers
-
-
 def _image_shape(results: Results) -> tuple[int, int, int]:
   """That of the data, which every layer table has been traced with."""
   first = next(iter(results.networks.values()))
-  table = _any_layers(results, first.name)
+  table = any_layers(results, first.name)
   _, height, width, channels = table.layers[0].input_shape
   return height, width, channels
 
 
 def _fan_in_verdict(rows: Sequence[fan_in.GaussianFilters]) -> str:
-  words = []
+  ratios: dict[str, dict[int, float]] = {}
   for granularity in quant.GRANULARITIES:
     for bits in sorted({row.bits for row in rows}):
-      chosen = [r for r in rows if (r.granularity, r.bits) == (granularity, bits)]
-      low, high = chosen[0], chosen[-1]
-      words.append(f'{bits_words(bits)} by {granularity} {low.closed_form / high.closed_form:.3f}')
+      chosen = sorted(
+        (r for r in rows if (r.granularity, r.bits) == (granularity, bits)),
+        key=lambda row: row.fan_in,
+      )
+      ratios.setdefault(granularity, {})[bits] = chosen[0].closed_form / chosen[-1].closed_form
+  words = [
+    f'with a step for each {granularity} '
+    + ', '.join(f'{ratio:.3f} at {bits_words(bits)}' for bits, ratio in each.items())
+    + (
+      ' (more at every bitwidth)'
+      if min(each.values()) > 1
+      else ' (no more at any bitwidth)'
+      if max(each.values()) <= 1
+      else ' (more at some bitwidths)'
+    )
+    for granularity, each in ratios.items()
+  ]
   return (
-    f'"The error of a filter falls with its fan-in": E[R] at the smallest fan-in over that at the '
-    f'largest: {"; ".join(words)}. With a step of its own a filter of few weights loses no more of '
-    'its norm than one of many; what falls with fan-in is how unlike the filters are.\n'
+    'Does a filter of few weights lose more of its norm than one of many, which is the reason that '
+    'the paper, as recalled, gives for depth-wise layers to want more bits? E[R] at the smallest '
+    f'fan-in over that at the largest: {"; ".join(words)}.\n'
   )
 
 
 def _cell_parts(results: Results):
-  searches = _searches(results.workdir)
+  searches = bit_search.read_searches(results.workdir)
   yield '## All cells\n'
   for cell in results.cells:
     kinds = results.kinds(cell)
     if not kinds:
       continue
     yield f'### {cell_words(cell)}\n'
-    yield report.to_markdown(_rows(kinds), HEADER)
+    yield report.to_markdown([comparisons.row(*one) for one in kinds.items()], comparisons.HEADER)
     every = {
       kind.removeprefix(f'{cell.name}_'): one
       for kind, one in searches.items()
@@ -619,11 +353,6 @@ def _cell_parts(results: Results):
         [(path, *(str(one['bits'][path]) for one in every.values())) for path in mixed['bits']],
         ('layer', *every),
       )
-
-
-def _searches(workdir: pathlib.Path) -> dict[str, Any]:
-  path = workdir / bit_search.SEARCH
-  return json.loads(path.read_text()) if path.exists() else {}
 
 
 def show(results: Results) -> None:

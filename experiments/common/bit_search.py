@@ -10,9 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from ml_collections import config_dict
 
 from cnnopt_jax import data, models, quant, training
 from cnnopt_jax.report import write_atomically
+from experiments.common import sweeps
+from experiments.common.fields import ConfigError, integer, number, one_of, tuple_of
 from experiments.common.sweeps import Member, Plan
 
 # Images that one call of a network sees.
@@ -21,6 +24,45 @@ _BATCH_SIZE = 500
 SEARCH = 'search.json'  # In a run's folder, what was found.
 
 SENSITIVITIES = ('loss_change', 'hessian', 'first_order')
+
+# What experiments that compare single with mixed bitwidths share, besides how networks train.
+SPEC = {
+  'held_out': integer(1),
+  'bits': tuple_of(one_of(*quant.BITS)),
+  'layer_choices': tuple_of(one_of(*quant.BITS)),
+  'tolerance': number(0, 1),
+  'free_widths': tuple_of(one_of(*quant.BITS), min_length=0),
+  'sensitivity': one_of(*SENSITIVITIES),
+  'probes': integer(2),
+  'accounting': one_of(*quant.ACCOUNTINGS),
+  'slack': number(0, 1),
+  'seeds': tuple_of(integer(0, 2**31 - 1)),
+  'learning_rate': number(0, above=True),
+}
+
+
+def check(config: config_dict.ConfigDict) -> None:
+  """What the fields of `SPEC` and of `sweeps.SPEC` say about each other.
+
+  Raises:
+    ConfigError: naming the field.
+  """
+  sweeps.refuse_start(config)
+  if config.levels == 'mid_tread' and 1 in config.layer_choices:
+    raise ConfigError(
+      "config.layer_choices holds 1, which has no 'mid_tread' level but zero; allowed: 2 to 8"
+    )
+  for bits in config.free_widths:
+    if bits not in config.bits:
+      raise ConfigError(
+        f'config.free_widths holds {bits}; allowed: bitwidths of config.bits={config.bits}'
+      )
+    if bits < min(config.layer_choices):
+      raise ConfigError(
+        f'config.free_widths holds {bits}, a width at which config.layer_choices='
+        f'{config.layer_choices} are too many bits for the budget; allowed: '
+        f'{min(config.layer_choices)} or more, or fewer bits to choose'
+      )
 
 
 class Networks(NamedTuple):
@@ -45,8 +87,25 @@ def read_networks(
   batches: tuple[jax.Array, jax.Array],
   workdir: pathlib.Path,
   floats: Sequence[Member],
-) -> Networks:
-  """Trained float networks of one width, from a run's folder."""
+  found: Sequence[Mapping[str, Any]],
+) -> Networks | None:
+  """Trained float networks of one width, from a run's folder.
+
+  Args:
+    plan: of the run.
+    dataset: that they were trained on.
+    batches: of `Networks`.
+    workdir: of the run.
+    floats: the networks.
+    found: records of the run, which say what has diverged.
+
+  Returns:
+    Those that have not; None if all have.
+  """
+  diverged = {one['name'] for one in found if one['test_accuracy'] is None}
+  floats = [member for member in floats if member.name not in diverged]
+  if not floats:
+    return None
   model = plan.model(floats[0])
   like = models.abstract_variables(model, dataset.image_shape)
   variables = [
@@ -66,7 +125,7 @@ def batches_of(split: data.Split, mean, std) -> tuple[jax.Array, jax.Array]:
 
 
 def fewest_bits(
-  networks: Networks, choices: Sequence[int], tolerance: float, accounting: str
+  networks: Networks, sizes: quant.LeafSizes, tolerance: float
 ) -> tuple[dict[str, int], quant.FewestBits]:
   """The fewest bits in each layer with no accuracy lost: `quant.fewest_bits` over all networks.
 
@@ -75,14 +134,12 @@ def fewest_bits(
 
   Args:
     networks: in float; they are quantized as they are, without training.
-    choices: bitwidths that a layer may have.
+    sizes: of their layers at the bitwidths that these may have, in the unit that is to be saved.
     tolerance: mean accuracy that may be lost.
-    accounting: of sizes.
 
   Returns:
     Bits by path, and the search; its `reference` is the accuracy in float.
   """
-  sizes = quant.leaf_sizes(networks.plan, choices, accounting)
 
   @jax.jit
   def accuracies(variables, bits):
@@ -99,11 +156,11 @@ def fewest_bits(
     return np.mean(jax.device_get([accuracies(v, bits) for v in networks.variables]), 0)
 
   # As many rows as every call of the search has, so that it all compiles once.
-  rows = np.full((max(len(sizes.paths), 2), len(sizes.paths)), max(choices))
+  rows = np.full((max(len(sizes.paths), 2), len(sizes.paths)), max(sizes.bits))
   rows[0] = quant.IDENTITY_BITS
   in_float, most = evaluate(rows)[:2].tolist()
   found = quant.fewest_bits(
-    evaluate, sizes.sizes, choices, tolerance, reference=min(in_float, most)
+    evaluate, sizes.sizes, sizes.bits, tolerance, reference=min(in_float, most)
   )
   return dict(zip(sizes.paths, map(int, found.bits))), found._replace(reference=in_float)
 
@@ -202,11 +259,28 @@ def of_allocation(
   }
 
 
+def read_searches(workdir: pathlib.Path) -> dict[str, dict[str, Any]]:
+  """What the searches of a run have found so far, by name.
+
+  Raises:
+    ConfigError: if the file is damaged.
+  """
+  path = workdir / SEARCH
+  if not path.exists():
+    return {}
+  try:
+    found = json.loads(path.read_text())
+    if all('bits' in one for one in found.values()):
+      return found
+  except (ValueError, TypeError, AttributeError):
+    pass
+  raise ConfigError(f'{path}: damaged; allowed: that file deleted, so that its searches are redone')
+
+
 def kept(workdir: pathlib.Path, name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
   """What a search found, read from the run's folder where it is there already."""
-  path = workdir / SEARCH
-  found = json.loads(path.read_text()) if path.exists() else {}
+  found = read_searches(workdir)
   if name not in found:
     found[name] = find()
-    write_atomically(path, json.dumps(found, indent=1) + '\n')
+    write_atomically(workdir / SEARCH, json.dumps(found, indent=1) + '\n')
   return found[name]

@@ -113,3 +113,29 @@ def difference(
 
   strict = ends(1 - (1 - CONFIDENCE) / comparisons)
   return Difference(one, other, mean, *ends(CONFIDENCE), strict, len(differences))
+
+
+HEADER = (
+  'network',
+  'average bits',
+  'width',
+  'size KiB',
+  'MACs',
+  'MACs x weight bits',
+  'test accuracy',
+)
+
+
+def row(name: str, records: Records) -> tuple[str, ...]:
+  """The row of a table, under `HEADER`, for networks that differ by seed alone."""
+  one, each = records[0], accuracies(records)
+  spread = f' ± {statistics.stdev(each):.4f}' if len(each) > 1 else ''
+  return (
+    name,
+    f'{one["average_bits"]:.3g}',
+    f'{one["width_multiplier"]:g}',
+    f'{one["size_bits"] / 8192:.3f}',
+    f'{one["macs"] / 1e6:.2f} M',
+    f'{one["bit_operations"] / 32e6:.2f} M',
+    f'{statistics.fmean(each):.4f}{spread}' if each else 'diverged',
+  )

@@ -20,7 +20,6 @@ found, report.md, differences.png, and in members/ the packed weights. The same 
 where a killed run stopped, with the bits that it had found.
 """
 
-import json
 import pathlib
 from typing import Any
 
@@ -39,7 +38,6 @@ from experiments.mixed_precision.plan import (
   SINGLE,
   SPEC,
   at_width,
-  check,
   matched,
   members,
 )
@@ -65,7 +63,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   costs_so_far = costs.Costs()
   devices = cores.devices(config.devices)
   dataset = inputs.load_data(config)
-  check(config)
+  search.check(config)
   try:
     dataset, held_out = data.hold_out(dataset, config.held_out)
   except ValueError as error:
@@ -90,16 +88,22 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     )
 
   def networks(floats: list[Member]) -> search.Networks:
-    return search.read_networks(plan, dataset, batches, workdir, floats)
+    own = search.read_networks(plan, dataset, batches, workdir, floats, found)
+    if own is None:
+      raise fields.ConfigError(
+        f'config.learning_rate={config.learning_rate:g}: all float networks of width '
+        f'{floats[0].match.width:g} diverged; allowed: a smaller one, with another --workdir'
+      )
+    return own
 
   base = at_width(plan, widths, config.width_multiplier, quant.IDENTITY_BITS)
   floats = members(plan, FLOAT, f'w{base.width:g}', quant.IDENTITY_BITS, base)
   train('float', floats)
 
   def fewest():
-    return search.fewest_bits(
-      networks(floats), config.layer_choices, config.tolerance, config.accounting
-    )
+    own = networks(floats)
+    sizes = quant.leaf_sizes(own.plan, config.layer_choices, config.accounting)
+    return search.fewest_bits(own, sizes, config.tolerance)
 
   searched = search.kept(workdir, MIXED, lambda: search.of_search(*fewest()))
   mixed_match = at_width(plan, widths, config.width_multiplier, searched['bits'])
@@ -135,7 +139,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
     for record in found
     if record['name'] == member.name
   ]
-  searches = json.loads((workdir / SEARCH).read_text())
+  searches = search.read_searches(workdir)
   report.write(plan, found, searches, budget, environment, workdir, costs_so_far.sentence())
   report.show(found, workdir)
   print(costs_so_far.sentence())

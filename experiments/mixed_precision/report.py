@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnopt_jax import report
-from experiments.common import reports, run_folder
+from experiments.common import comparisons, reports, run_folder
 from experiments.common.comparisons import (
   COLUMNS,
   Difference,
   accuracies,
   difference,
   paired_differences,
+  row,
 )
 from experiments.common.sweeps import Plan
 from experiments.mixed_precision.plan import FREE, MIXED, SINGLE
@@ -90,35 +91,10 @@ def verdicts(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _rows(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-  rows = []
-  for name, members in groups(found).items():
-    one, each = members[0], accuracies(members)
-    spread = f' ± {statistics.stdev(each):.4f}' if len(each) > 1 else ''
-    rows.append(
-      (
-        name,
-        f'{one["average_bits"]:.3g}',
-        f'{one["width_multiplier"]:g}',
-        f'{one["size_bits"] / 8192:.3f}',
-        f'{one["macs"] / 1e6:.2f} M',
-        f'{one["bit_operations"] / 32e6:.2f} M',
-        f'{statistics.fmean(each):.4f}{spread}' if each else 'diverged',
-        str(len(members)),
-      )
-    )
-  return rows
+  return [(*row(name, members), str(len(members))) for name, members in groups(found).items()]
 
 
-HEADER = (
-  'network',
-  'average bits',
-  'width',
-  'size KiB',
-  'MACs',
-  'MACs x weight bits',
-  'test accuracy',
-  'seeds',
-)
+HEADER = (*comparisons.HEADER, 'seeds')
 
 
 def write(

@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from cnnopt_jax import quant, training
+from cnnopt_jax import models, quant, training
 from experiments import bitwidth_study
-from experiments.bitwidth_study import fan_in, law, plan, report
-from experiments.common import comparisons, fields
+from experiments.bitwidth_study import fan_in, law, plan, results, verdicts
+from experiments.common import bit_search, comparisons, fields
 from tests.data import test_prepared
 from tests.experiments import runs
 
@@ -110,7 +110,8 @@ def test_the_report_says_what_held(whole):
     'One bitwidth beats mixed precision that loses no accuracy, at equal cost: ',
     'Fewer than 4 bits are best',
     'Beyond the paper, mixed precision whose width is free: of 1 such networks',
-    '"The error of a filter falls with its fan-in"',
+    'Does a filter of few weights lose more of its norm than one of many',
+    '(no more at any bitwidth); with a step for each layer',
     "Spearman's rank correlation",
     '## Verdicts',
   ):
@@ -167,7 +168,12 @@ def test_every_unit_has_one_shard():
     (dict(budgets=('plain',)), r"config.budgets\[0\]='plain'; allowed: 'NETWORK@WIDTH'"),
     (dict(budgets=('plane@1',)), r"config.budgets\[0\]='plane@1'"),
     (dict(free_widths=(3,)), 'config.free_widths holds 3; allowed: bitwidths of config.bits'),
-    (dict(mixed_width_bits=8), 'config.mixed_width_bits holds 8; allowed: bitwidths of'),
+    (dict(mixed_width_bits=8), 'config.mixed_width_bits=8; allowed: a bitwidth of'),
+    (dict(layer_choices=(6, 8)), 'config.free_widths holds 4, a width at which config.layer_choi'),
+    (
+      dict(budgets=('plain@0.001',), budget_bits=2),
+      r'config.budgets holds plain@0.001: no size of \d+ to \d+',
+    ),
     (dict(costs=('bit_operations',)), "config.mixed holds 'size'; allowed: costs of"),
     (dict(held_out=12_000), 'config.held_out: count=12000; allowed: 1 to 11999'),
     (dict(shard='9/8'), "config.shard='9/8'; allowed: 'I/N' with I from 1 to N and N up to"),
@@ -213,14 +219,15 @@ def test_verdicts_on_depthwise_networks_follow_the_winners(tmp_path):
     )
   ]
   units = plan.units_of(networks, cells, config)
-  results = report.Results(config, networks, cells, units, found, tmp_path)
-  assert results.missing == 0 and [results.best(cell) for cell in cells] == [2, 4]
-  text = '\n'.join(report.verdicts(results))
+  found_so_far = results.Results(config, networks, cells, units, found, tmp_path)
+  assert found_so_far.missing == 0
+  assert [found_so_far.best(cell) for cell in cells] == [2, 4]
+  text = '\n'.join(verdicts.verdicts(found_so_far))
   assert 'Fewer than 4 bits are best: holds here. In 1 of 1 cells' in text
   assert 'those with depth-wise layers (ir_resnet8) want more (4 against 2)' in text
   assert '4 over 2 bits in plain: -0.0200 [-0.0200, -0.0200].' in text
   assert '4 over 2 bits in ir_resnet8: +0.0300 [+0.0300, +0.0300].' in text
-  assert report.Results(*results[:4], found[1:], tmp_path).missing == 1
+  assert results.Results(*found_so_far[:4], found[1:], tmp_path).missing == 1
 
 
 def test_a_claim_follows_its_intervals():
@@ -233,12 +240,37 @@ def test_a_claim_follows_its_intervals():
   unclear = comparisons.difference('a', 'b', [0.01, -0.01, 0.02])
   assert unclear.low < 0 < unclear.high
   worse = comparisons.difference('a', 'b', [-0.01, -0.011, -0.012])
-  assert 'holds here' in report._claim('C', [clear])
-  assert 'is refuted here' in report._claim('C', [worse])
-  assert 'is neither confirmed nor refuted here' in report._claim('C', [unclear])
-  assert 'holds in some cells here. In 1 of 2' in report._claim('C', [clear, unclear])
-  assert 'fails in some cells' in report._claim('C', [clear, worse])
+  assert 'holds here' in verdicts._claim('C', [clear])
+  assert 'is refuted here' in verdicts._claim('C', [worse])
+  assert 'is neither confirmed nor refuted here' in verdicts._claim('C', [unclear])
+  assert 'holds in some cells here. In 1 of 2' in verdicts._claim('C', [clear, unclear])
+  assert 'fails in some cells' in verdicts._claim('C', [clear, worse])
   assert comparisons.difference('a', 'b', [0.1]) is None
+
+
+def test_float_networks_that_diverged_are_left_out_of_searches(whole):
+  records, workdir = whole
+  config = small()
+  dataset = bitwidth_study.inputs.load_data(config)
+  network = plan.networks_of(config, dataset)['plain']
+  (cell,) = plan.cells_of({'plain': network}, config)
+  floats = plan.floats_of(network, cell, 4)
+
+  def read(diverged):
+    found = [r | ({'test_accuracy': None} if r['name'] in diverged else {}) for r in records]
+    return bit_search.read_networks(network.plan, dataset, None, workdir, floats, found)
+
+  assert len(read([]).variables) == 2
+  assert len(read([floats[0].name]).variables) == 1
+  assert read([one.name for one in floats]) is None
+
+
+def test_a_damaged_search_is_named(tmp_path):
+  assert bit_search.read_searches(tmp_path) == {}
+  for text in ('{', '[1]', '{"a": 1}'):
+    (tmp_path / bit_search.SEARCH).write_text(text)
+    with pytest.raises(fields.ConfigError, match='search.json: damaged; allowed: that file'):
+      bit_search.read_searches(tmp_path)
 
 
 def law_points(noise=0.0):
@@ -278,7 +310,7 @@ def test_fan_in_of_trained_layers_is_that_of_their_kernels(whole):
   name = next(r['name'] for r in records if r['role'] == 'float')
   layers = cells[0].singles[4].layers
   assert {row.path: row.fan_in for row in rows} == {la.weight: la.fan_in for la in layers}
-  like = bitwidth_study.bit_search.models.abstract_variables(
+  like = models.abstract_variables(
     networks['plain'].plan.model(plan.floats_of(networks['plain'], cells[0], 4)[0]), (28, 28, 1)
   )
   folders = [

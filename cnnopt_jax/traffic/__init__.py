@@ -6,22 +6,31 @@
 Nothing here knows a memory technology: what these accesses cost is `cnnopt_jax.nvm`'s to say.
 """
 
-from cnnopt_jax.traffic.gpus import GPUS, GTX_1080_TI, H200, Gpu
+from cnnopt_jax.traffic.algorithms import ALGORITHMS
+from cnnopt_jax.traffic.gpus import GPUS, GTX_1080_TI, H200, V100, Gpu, make_gpu
+from cnnopt_jax.traffic.libraries import LIBRARIES, PYTORCH, XLA, Library
 from cnnopt_jax.traffic.profiles import KernelProfile, ProfileError, read_profile
 from cnnopt_jax.traffic.reuse import ReuseHistogram, reuse_histogram
 from cnnopt_jax.traffic.stack import stack_distances
 from cnnopt_jax.traffic.transactions import KernelTraffic, Traffic, predict_traffic
 
 __all__ = [
+  'ALGORITHMS',
   'GPUS',
   'GTX_1080_TI',
   'H200',
+  'LIBRARIES',
+  'PYTORCH',
+  'V100',
+  'XLA',
   'Gpu',
   'KernelProfile',
   'KernelTraffic',
+  'Library',
   'ProfileError',
   'ReuseHistogram',
   'Traffic',
+  'make_gpu',
   'predict_traffic',
   'read_profile',
   'reuse_histogram',

@@ -58,13 +58,26 @@ class ReuseHistogram(NamedTuple):
     Returns:
       The expected weight of the accesses that miss.
     """
-    sets, ways = np.broadcast_arrays(np.asarray(sets, float), np.asarray(ways, float))
     used = np.flatnonzero(self.amounts)
-    distances = used * blocks_per_entry
-    a, share = ways[..., None], 1 / sets[..., None]
-    fits = distances < a  # Too few blocks to fill a set.
-    probability = special.betainc(a, np.where(fits, 1.0, distances - a + 1), share)
-    return np.where(fits, 0.0, probability) @ self.amounts[used] + self.cold
+    sets, ways = np.broadcast_arrays(np.asarray(sets, float), np.asarray(ways, float))
+    missed = miss_probability(used * blocks_per_entry, sets[..., None], ways[..., None])
+    return missed @ self.amounts[used] + self.cold
+
+
+def miss_probability(distances: Any, sets: Any, ways: Any) -> np.ndarray:
+  """The chance that an access at a stack distance misses in a set-associative cache.
+
+  Args:
+    distances: in cache blocks, not negative.
+    sets, ways: of the cache; all broadcast.
+
+  Returns:
+    Probabilities, by the model that `ReuseHistogram.set_associative_misses` describes.
+  """
+  distances, sets, ways = np.broadcast_arrays(np.asarray(distances, float), sets, ways)
+  fits = distances < ways  # Too few blocks to fill a set.
+  probability = special.betainc(ways, np.where(fits, 1.0, distances - ways + 1), 1 / sets)
+  return np.where(fits, 0.0, probability)
 
 
 def reuse_histogram(distances: Any, amounts: Any = None) -> ReuseHistogram:

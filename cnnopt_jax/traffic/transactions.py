@@ -1,23 +1,24 @@
 """`predict_traffic`: what a network on a GPU reads and writes in the last-level cache and in DRAM.
 
-No part of this model has been compared with a GPU's counters yet; `experiments.nvm_profile` does so
-where there are any. It assumes:
+docs/results/traffic_counters compares it with the counters of a V100. It assumes:
 
-- Kernels: every convolution and matrix product is one implicit GEMM; what lies between them is
-  fused as `workload.dataflow` says and moves every array once. Bias, norm and activation are not
-  fused into the GEMM.
-- Tiles: a thread block computes one tile of the output and reads its rows and columns for the
-  whole reduction. Blocks of one column of tiles read the same weights, each for itself: L1 serves a
-  block's own reuse (the taps of a window), not that between blocks. The library picks the tile that
-  leaves the GPU least idle; where tiles are few, a weight gradient or a matrix product splits its
-  reduction, writes the parts and sums them.
+- Kernels: those of a `Library`. What lies between layers is fused as `workload.dataflow` says, or
+  runs one by one as `workload.unfused` says; each pass moves every array once. A layer is computed
+  by the algorithm of `algorithms.choose`, or by the one asked for.
+- Products: a thread block computes one tile of the output and reads its rows and columns for the
+  whole reduction. L1 serves a block's own reuse (the taps of a window), and between the blocks that
+  follow one another on a multiprocessor what `products.panel_misses` says. The library picks the
+  largest tile that leaves the GPU little idle; where tiles are few, a weight gradient or a product
+  splits its reduction, whose parts are added up in L2.
 - L1 is write-through. Transactions are sectors; a run of pixels may begin anywhere in one.
 - Maps are stored as [images, channels, height, width].
-- A data gradient reads only the taps that exist (a strided convolution's, phase by phase).
+- A data gradient computes only the pixels that a tap reaches (a strided convolution's, phase by
+  phase).
 - The optimizer is SGD with momentum: three reads and two writes of every parameter.
-- DRAM: the last-level cache is LRU, writes back, and fills a written block without reading it.
-  Reuse is that of blocks of a few KB in the order of `stream.py`, in the steady state: one step
-  after another, the same buffers. No buffer is shared by arrays that do not live at once.
+- DRAM: the last-level cache is LRU within its sets, writes back, and fills a written block without
+  reading it. Reuse is that of blocks of a few KB in the order of `stream.py`, in the steady state:
+  one step after another, the same buffers. Addresses fall into sets at random. Of what blocks that
+  run at once read of each other's data a share is read again (`Library.unsynchronised`).
 - Nothing else runs: no data loading, no allocation, no loss beyond its gradient.
 """
 
@@ -27,9 +28,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cnnopt_jax import workload
-from cnnopt_jax.traffic import implicit_gemm, stream
+from cnnopt_jax.traffic import algorithms, geometry, passes, stream
 from cnnopt_jax.traffic.gpus import Gpu
-from cnnopt_jax.traffic.reuse import ReuseHistogram, reuse_histogram
+from cnnopt_jax.traffic.kernels import Array, Kernel
+from cnnopt_jax.traffic.libraries import XLA, Library
+from cnnopt_jax.traffic.reuse import ReuseHistogram, miss_probability, reuse_histogram
 from cnnopt_jax.traffic.stack import stack_distances
 from cnnopt_jax.workload import KernelLaunch, LayerTable, Schedule
 
@@ -41,46 +44,52 @@ class Reuse(NamedTuple):
   """Stack distances of a stream in the steady state.
 
   Attributes:
-    read_distances: `[R]`, of every read, in blocks.
-    read_launches: `[R]`, index of its launch.
-    write_distances: `[W]`: a cache of no more blocks evicts the written block before it is written
-      again.
-    write_launches: `[W]`, index of its launch.
-    block_bytes, sector_bytes, line_bytes: of a block, of a transaction, of a cache line.
+    read_distances: `[R]`, of every read, in blocks; -1 where nothing was there before.
+    read_sectors: `[R]`, what it moves if it misses.
+    read_kernels: `[R]`, index of its kernel.
+    write_distances: `[W]`: a cache of no more blocks evicts the written block before another kernel
+      writes it again.
+    write_sectors, write_kernels: `[W]`, likewise.
+    block_bytes, line_bytes: of a block, of a cache line.
+    ways: of the GPU's last-level cache.
   """
 
   read_distances: np.ndarray
-  read_launches: np.ndarray
+  read_sectors: np.ndarray
+  read_kernels: np.ndarray
   write_distances: np.ndarray
-  write_launches: np.ndarray
+  write_sectors: np.ndarray
+  write_kernels: np.ndarray
   block_bytes: int
-  sector_bytes: int
   line_bytes: int
+  ways: int
 
   def histograms(self) -> tuple[ReuseHistogram, ReuseHistogram]:
     """Of reads and of writes, in sectors."""
-    sectors = self.block_bytes // self.sector_bytes
-
-    def histogram(distances):
-      return reuse_histogram(distances, np.full(distances.shape, float(sectors)))
-
-    return histogram(self.read_distances), histogram(self.write_distances)
+    return (
+      reuse_histogram(self.read_distances, self.read_sectors),
+      reuse_histogram(self.write_distances, self.write_sectors),
+    )
 
 
 class KernelTraffic(NamedTuple):
   """One kernel's traffic.
 
   Attributes:
-    launch: the kernel.
+    launch: what it is part of.
+    kernel: its own name, such as 'winograd_product'.
     l2_reads, l2_writes: transactions with the last-level cache, sectors.
     dram_reads, dram_writes: sectors, at the GPU's own last-level cache.
+    seconds: by the library's roofline.
   """
 
   launch: KernelLaunch
+  kernel: str
   l2_reads: float
   l2_writes: float
   dram_reads: float
   dram_writes: float
+  seconds: float
 
 
 class Traffic(NamedTuple):
@@ -89,12 +98,14 @@ class Traffic(NamedTuple):
   Attributes:
     rows: one for each kernel, in order.
     reuse: what DRAM accesses follow from.
-    macs: multiply-accumulates of the whole batch.
+    macs: multiply-accumulates of the whole batch, as the network's definition has them.
+    algorithms: `{(path, kind): algorithm}` of its layers.
   """
 
   rows: tuple[KernelTraffic, ...]
   reuse: Reuse
   macs: int
+  algorithms: Mapping[tuple[str, str], str]
 
   @property
   def l2_reads(self) -> float:
@@ -106,21 +117,27 @@ class Traffic(NamedTuple):
     """Sectors that L2 takes."""
     return sum(row.l2_writes for row in self.rows)
 
+  @property
+  def seconds(self) -> float:
+    """Of all kernels, one after the other, on the GPU with its own last-level cache."""
+    return sum(row.seconds for row in self.rows)
+
   def dram(self, capacity_bytes, *, ways: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """DRAM reads and writes with a last-level cache of another size.
 
     Args:
       capacity_bytes: one or more.
-      ways: of a set-associative cache; fully associative by default.
+      ways: of a set-associative cache, the GPU's own by default; 0 for a fully associative one.
 
     Returns:
       Sectors read and sectors written, in the shape of `capacity_bytes`.
     """
     capacity = np.asarray(capacity_bytes, float)
     block, line = self.reuse.block_bytes, self.reuse.line_bytes
+    ways = self.reuse.ways if ways is None else ways
 
     def misses(histogram):
-      if ways is None:
+      if ways == 0:
         return histogram.misses(capacity / block)
       sets = capacity / (line * ways)
       return histogram.set_associative_misses(sets, ways, blocks_per_entry=block / line)
@@ -132,7 +149,7 @@ class Traffic(NamedTuple):
     """`{path: [l2_reads, l2_writes, dram_reads, dram_writes]}`, all passes of a module."""
     sums: dict[str, np.ndarray] = {}
     for row in self.rows:
-      sums[row.launch.path] = sums.get(row.launch.path, 0) + np.array(row[1:])
+      sums[row.launch.path] = sums.get(row.launch.path, 0) + np.array(row[2:6])
     return sums
 
 
@@ -142,11 +159,13 @@ def predict_traffic(
   batch: int,
   *,
   training: bool = False,
+  library: Library = XLA,
+  chosen: Mapping[str | tuple[str, str], str] | None = None,
   weight_bits: Mapping[str, float] | float = 32,
-  activation_bits: float = 32,
+  activation_bits: float | None = None,
   block_bytes: int = BLOCK_BYTES,
 ) -> Traffic:
-  """Predicts L2 transactions and DRAM accesses; the module's docstring says how.
+  """Predicts L2 transactions, DRAM accesses and time; the module's docstring says how.
 
   Args:
     table: of one image, from `models.layer_table`; for training preferably with `train=True`, so
@@ -154,16 +173,21 @@ def predict_traffic(
     gpu: the GPU.
     batch: images.
     training: a training step (forward, gradients, optimizer) instead of inference.
+    library: what runs it.
+    chosen: algorithms, one of `algorithms.ALGORITHMS` by the layer's path or by path and kind of
+      launch; the library chooses the others.
     weight_bits: of stored weights, all or by leaf; of inference only.
-    activation_bits: of stored activations.
+    activation_bits: of stored activations; as the library's products take them by default.
     block_bytes: resolution of reuse.
 
   Returns:
     The traffic.
 
   Raises:
-    ValueError: for a batch below 1, weights of few bits in training, or a table without dataflow.
-    KeyError: if `weight_bits` has a path that is that of no parameter that a kernel reads.
+    ValueError: for a batch below 1, weights of few bits in training, a table without dataflow, a
+      type that the GPU does not have, or an algorithm that cannot compute its layer.
+    KeyError: if `weight_bits` has a path that is that of no parameter that a kernel reads, or
+      `chosen` one that is that of no layer.
   """
   if batch < 1:
     raise ValueError(f'batch={batch}; allowed: at least 1')
@@ -171,66 +195,124 @@ def predict_traffic(
     raise ValueError(
       f'weight_bits={weight_bits!r} in training; allowed: 32, as the optimizer keeps them'
     )
-  schedule = workload.schedule(table, training=training)
-  sizes = schedule.tensor_bytes(
-    batch=batch, weight_bits=weight_bits, activation_bits=activation_bits
+  gpu.macs(library.math)
+  schedule = workload.schedule(
+    table, training=training, fused=library.fused, accumulate=library.accumulate
   )
-  accesses = stream.access_stream(table, schedule, gpu, sizes, batch, block_bytes)
-  reuse = _steady_state(accesses, gpu)
-  dram_reads, dram_writes = _dram(reuse, gpu, len(schedule.launches))
+  bits = library.activation_bits if activation_bits is None else activation_bits
+  sizes = schedule.tensor_bytes(batch=batch, weight_bits=weight_bits, activation_bits=bits)
+  maker = _Maker(table, schedule, sizes, gpu, library, batch, dict(chosen or {}))
+  launches, kernels = [], []
+  for launch in schedule.launches:
+    made = maker.kernels(launch)
+    kernels += made
+    launches += [launch] * len(made)
+  accesses = stream.access_stream(
+    kernels,
+    np.append(sizes, 0),
+    [tensor.alias for tensor in schedule.tensors],
+    gpu.sector_bytes,
+    block_bytes,
+  )
+  reuse = _steady_state(accesses, gpu, kernels, library.unsynchronised)
+  dram_reads, dram_writes = _dram(reuse, gpu, len(kernels))
   rows = tuple(
-    KernelTraffic(launch, *_l2(table, launch, schedule, sizes, gpu, batch), float(r), float(w))
-    for launch, r, w in zip(schedule.launches, dram_reads, dram_writes)
+    KernelTraffic(
+      launch,
+      kernel.name,
+      kernel.reads,
+      kernel.writes,
+      float(read),
+      float(written),
+      library.seconds(gpu, kernel, gpu.sector_bytes * float(read + written)),
+    )
+    for launch, kernel, read, written in zip(launches, kernels, dram_reads, dram_writes)
   )
-  return Traffic(rows, reuse, batch * schedule.macs)
+  return Traffic(rows, reuse, batch * schedule.macs, maker.chosen)
 
 
-def _dram(reuse: Reuse, gpu: Gpu, launches: int) -> tuple[np.ndarray, np.ndarray]:
-  """DRAM sectors that each launch reads and writes, `[launches]`, with the GPU's own L2."""
-  held = gpu.l2_bytes // reuse.block_bytes
-  per_block = reuse.block_bytes / reuse.sector_bytes
+class _Maker:
+  """Makes the kernels of launches, and notes which algorithms were chosen."""
 
-  def sectors(launch, distances):
-    missed = (distances >= held) | (distances < 0)
-    return per_block * np.bincount(launch[missed], minlength=launches)
+  def __init__(
+    self,
+    table: LayerTable,
+    schedule: Schedule,
+    sizes: np.ndarray,
+    gpu: Gpu,
+    library: Library,
+    batch: int,
+    asked: dict[str | tuple[str, str], str],
+  ) -> None:
+    self.table, self.schedule, self.sizes = table, schedule, sizes
+    self.gpu, self.library, self.batch, self.asked = gpu, library, batch, asked
+    self.chosen: dict[tuple[str, str], str] = {}
+    paths = {layer.path for layer in table.layers}
+    for key in asked:
+      path, kind = (key, 'forward') if isinstance(key, str) else key
+      if path not in paths or kind not in ('forward', 'data_gradient', 'weight_gradient'):
+        raise KeyError(f'{key!r} is the path of no layer, or of none with such a kernel')
+
+  def kernels(self, launch: KernelLaunch) -> tuple[Kernel, ...]:
+    """The kernels of one launch."""
+    arrays = [self._array(t) for t in (*launch.reads, *launch.writes)]
+    if launch.layer < 0:
+      reads, writes = arrays[: len(launch.reads)], arrays[len(launch.reads) :]
+      name = launch.operation or launch.kind
+      return (passes.one_pass(name, reads, writes, self.gpu.sector_bytes),)
+    source, weight, *added, target = arrays
+    if launch.kind == 'weight_gradient':
+      source, weight = weight, source
+    problem = algorithms.Problem(
+      launch.kind,
+      geometry.forward_geometry(self.table.layers[launch.layer], self.batch),
+      source,
+      weight,
+      target,
+      len(self.sizes),
+    )
+    name, found = self._computed(launch, problem)
+    self.chosen[launch.path, launch.kind] = name
+    if added:
+      extra = passes.one_pass(found[-1].name, added, (), self.gpu.sector_bytes)
+      found = (*found[:-1], found[-1]._replace(accesses=found[-1].accesses + extra.accesses))
+    return found
+
+  def _array(self, tensor: int) -> Array:
+    described, size = self.schedule.tensors[tensor], int(self.sizes[tensor])
+    elements = described.elements * (self.batch if described.batched else 1)
+    return Array(tensor, size, size / max(1, elements))
+
+  def _computed(
+    self, launch: KernelLaunch, problem: algorithms.Problem
+  ) -> tuple[str, tuple[Kernel, ...]]:
+    name = self.asked.get((launch.path, launch.kind), self.asked.get(launch.path))
+    if name is None:
+      return algorithms.choose(self.gpu, self.library, problem)
+    if why := algorithms.refusal(self.library, problem, name):
+      raise ValueError(f'{launch.path} ({launch.kind}) by {name!r}: {why}')
+    return name, algorithms.kernels(self.gpu, self.library, problem, name)
+
+
+def _dram(reuse: Reuse, gpu: Gpu, kernels: int) -> tuple[np.ndarray, np.ndarray]:
+  """DRAM sectors that each kernel reads and writes, `[kernels]`, with the GPU's own L2."""
+  sets = gpu.l2_bytes / (gpu.line_bytes * gpu.l2_ways)
+
+  def sectors(distances, amounts, kernel):
+    known, index = np.unique(distances, return_inverse=True)
+    lines = known * (reuse.block_bytes / gpu.line_bytes)
+    missed = np.where(known < 0, 1.0, miss_probability(np.maximum(lines, 0), sets, gpu.l2_ways))
+    return np.bincount(kernel, amounts * missed[index], minlength=kernels)
 
   return (
-    sectors(reuse.read_launches, reuse.read_distances),
-    sectors(reuse.write_launches, reuse.write_distances),
+    sectors(reuse.read_distances, reuse.read_sectors, reuse.read_kernels),
+    sectors(reuse.write_distances, reuse.write_sectors, reuse.write_kernels),
   )
 
 
-def _l2(
-  table: LayerTable,
-  launch: KernelLaunch,
-  schedule: Schedule,
-  sizes: np.ndarray,
-  gpu: Gpu,
-  batch: int,
-) -> implicit_gemm.Sectors:
-  """L2 sectors of one kernel."""
-  sectors = sizes / gpu.sector_bytes
-  if launch.layer < 0:
-    return implicit_gemm.Sectors(
-      sum(sectors[t] for t in launch.reads), sum(sectors[t] for t in launch.writes)
-    )
-
-  def element_bytes(t):
-    tensor = schedule.tensors[t]
-    return sizes[t] / (tensor.elements * (batch if tensor.batched else 1))
-
-  geometry = implicit_gemm.forward_geometry(table.layers[launch.layer], batch)
-  first, second, *added = launch.reads
-  first, second, written = map(element_bytes, (first, second, launch.writes[0]))
-  if launch.kind == 'weight_gradient':
-    found = implicit_gemm.weight_product(gpu, geometry, (second, written, first))
-  else:
-    geometry = geometry.transposed() if launch.kind == 'data_gradient' else geometry
-    found = implicit_gemm.map_product(gpu, geometry, (first, second, written))
-  return found._replace(reads=found.reads + sum(sectors[t] for t in added))
-
-
-def _steady_state(accesses: stream.Stream, gpu: Gpu) -> Reuse:
+def _steady_state(
+  accesses: stream.Stream, gpu: Gpu, kernels: list[Kernel], unsynchronised: float
+) -> Reuse:
   """Distances with the whole stream before them, and for writes after them."""
   n = len(accesses.blocks)
   blocks = np.tile(accesses.blocks, 2)
@@ -239,30 +321,67 @@ def _steady_state(accesses: stream.Stream, gpu: Gpu) -> Reuse:
   unit = 1 << max(0, (2 * n).bit_length() - 3)
   appended = np.zeros(-2 * n % unit, np.int32)
   distances = np.array(stack_distances(np.concatenate([blocks, appended])))[: 2 * n]
-  # A written block is evicted in between if any access up to the next write misses.
-  order = np.argsort(blocks, kind='stable')
-  ordered_writes, ordered_blocks = writes[order], blocks[order]
-  following = np.append(distances[order][1:], -1)
-  following[np.append(ordered_blocks[1:] != ordered_blocks[:-1], True)] = -1
-  starts = np.flatnonzero(ordered_writes)
-  # Accesses before a block's first write belong to no interval; those of the block before it do
-  # not follow its last write within the block, and end at a mark of -1.
-  evicting = np.full(2 * n, -1, np.int32)
-  if len(starts):
-    bounds = np.append(starts, 2 * n)
-    ends_of_block = np.searchsorted(ordered_blocks, ordered_blocks[starts], side='right')
-    pairs = np.stack([starts, np.minimum(bounds[1:], ends_of_block)], -1).ravel()
-    padded = np.append(following, -1)
-    evicting[order[starts]] = np.maximum.reduceat(padded, pairs)[::2]
   second = np.arange(n, 2 * n)
   reads = second[~writes[n:]]
   written = np.flatnonzero(writes[:n])
+  evicting = _evictions(blocks, writes, np.tile(accesses.kernels, 2), distances)
+  apart = _read_again(accesses, kernels, unsynchronised)
   return Reuse(
-    distances[reads],
-    accesses.launches[reads - n],
+    np.concatenate([distances[reads], apart[0]]),
+    np.concatenate([accesses.sectors[reads - n], apart[1]]),
+    np.concatenate([accesses.kernels[reads - n], apart[2]]),
     evicting[written],
-    accesses.launches[written],
+    accesses.sectors[written],
+    accesses.kernels[written],
     accesses.block_bytes,
-    gpu.sector_bytes,
     gpu.line_bytes,
+    gpu.l2_ways,
   )
+
+
+def _evictions(blocks, writes, kernels, distances) -> np.ndarray:
+  """For every write the least capacity, in blocks, that keeps it until another kernel writes there.
+
+  A written block is evicted in between if any access up to the next write misses. What one kernel
+  writes to a block in several parts is evicted with the last of them.
+  """
+  total = len(blocks)
+  order = np.argsort(blocks, kind='stable')
+  ordered_writes, ordered_blocks, ordered_kernels = writes[order], blocks[order], kernels[order]
+  following = np.append(distances[order][1:], -1)
+  following[np.append(ordered_blocks[1:] != ordered_blocks[:-1], True)] = -1
+  starts = np.flatnonzero(ordered_writes)
+  evicting = np.full(total, -1, np.int32)
+  if not len(starts):
+    return evicting
+  same_block = ordered_blocks[starts][1:] == ordered_blocks[starts][:-1]
+  same = same_block & (ordered_kernels[starts][1:] == ordered_kernels[starts][:-1])
+  run = np.cumsum(np.append(True, ~same)) - 1
+  first = starts[np.append(True, ~same)]
+  # Accesses before a block's first write belong to no interval; those of the block before it do
+  # not follow its last write within the block, and end at a mark of -1.
+  bounds = np.append(first, total)
+  ends_of_block = np.searchsorted(ordered_blocks, ordered_blocks[first], side='right')
+  pairs = np.stack([first, np.minimum(bounds[1:], ends_of_block)], -1).ravel()
+  longest = np.maximum.reduceat(np.append(following, -1), pairs)[::2]
+  evicting[order[starts]] = longest[run]
+  return evicting
+
+
+def _read_again(
+  accesses: stream.Stream, kernels: list[Kernel], share: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Distances, sectors and kernels of what blocks that run at once read for each other."""
+  read = np.bincount(
+    accesses.kernels, accesses.sectors * ~accesses.writes, minlength=len(kernels)
+  )
+  found = []
+  for i, kernel in enumerate(kernels):
+    left = kernel.reads - read[i]
+    for sectors, spread in kernel.shared:
+      amount = min(share * sectors, left)
+      if amount > 0:
+        found.append((int(spread // accesses.block_bytes), amount, i))
+        left -= amount
+  distances, amounts, indices = zip(*found) if found else ((), (), ())
+  return np.array(distances, np.int32), np.array(amounts), np.array(indices, np.int32)

@@ -1,9 +1,13 @@
-"""Which arrays a program writes to memory and reads back: its kernels after fusion.
+"""Which arrays a program writes to memory and reads back: its kernels, fused or one by one.
 
-A convolution, a matrix product or a pooling window is a kernel of its own. Element-wise operations,
+Fused, as a compiler does: a convolution, a matrix product or a pooling window is a kernel of its own. Element-wise operations,
 moves and reductions that follow one another fuse into one kernel, which reads each array from
 outside once and writes what others read: a reduction ends a kernel, as what uses its result has to
 wait for all of it. Arrays of one axis, such as a norm's statistics, are neglected.
+
+One by one, as a framework does that runs each operation when it is called: a bias, a sum of maps,
+an activation and a concatenation are a kernel each, and so is all of a norm. A bias, an activation
+or a sum whose operand nobody else reads overwrites it.
 """
 
 import collections
@@ -34,6 +38,13 @@ _VIEWS = frozenset(
   )
 )
 _BATCHED_ROLES = frozenset(('input', 'activation', 'gradient'))
+# What an unfused kernel does: a layer's product, a bias added to it, a function of one map, a sum or
+# product of maps, a norm, a window's maximum or mean, a reduction, a concatenation, anything else.
+OPERATIONS = (
+  *('layer', 'bias', 'activation', 'sum', 'product', 'norm'),
+  *('max_pool', 'mean_pool', 'reduction', 'concatenation', 'other'),
+)
+_IN_PLACE = ('bias', 'activation', 'sum')
 _LOOPS = frozenset(('scan', 'while', 'cond', 'call_hi_primitive'))
 
 
@@ -45,11 +56,13 @@ class Tensor(NamedTuple):
     role: 'parameter', 'input' (data of the call) or 'activation'; a schedule adds 'gradient' (of an
       activation), 'parameter_gradient' and 'momentum'.
     path: of a parameter's leaf; '' for others.
+    alias: index of the tensor whose memory it takes over; -1 for memory of its own.
   """
 
   elements: int
   role: str
   path: str = ''
+  alias: int = -1
 
   @property
   def batched(self) -> bool:
@@ -65,12 +78,14 @@ class FusedKernel(NamedTuple):
     layer: index of the convolution or matrix product in the table's layers; -1 for others.
     reads: indices of the tensors read; of a layer the activation operand first, then the kernel.
     writes: indices of the tensors written.
+    operation: of an unfused kernel one of `OPERATIONS`; '' for fused ones.
   """
 
   path: str
   layer: int
   reads: tuple[int, ...]
   writes: tuple[int, ...]
+  operation: str = ''
 
 
 class Dataflow(NamedTuple):
@@ -79,10 +94,12 @@ class Dataflow(NamedTuple):
   Attributes:
     tensors: all arrays in memory.
     kernels: those whose results are used, each after what it reads is written.
+    unfused: the same of a framework that runs operations one by one; None if this is it.
   """
 
   tensors: tuple[Tensor, ...]
   kernels: tuple[FusedKernel, ...]
+  unfused: 'Dataflow | None' = None
 
 
 class _Value(NamedTuple):
@@ -98,6 +115,7 @@ class _Operation(NamedTuple):
   """An equation of the flat program."""
 
   kind: str  # 'layer', 'window', 'reduction' or 'fusible'.
+  primitive: str
   scopes: tuple[str, ...]
   layer: int
   inputs: tuple[_Value, ...]
@@ -148,7 +166,7 @@ class _FlatProgram:
     elif name.startswith(('reduce_', 'arg', 'cum', 'sort', 'top_k')) and name != 'reduce_precision':
       kind = 'reduction'
     scopes = jaxprs.scopes_of(eqn, outer)
-    self.operations.append(_Operation(kind, scopes, layer, tuple(operands), tuple(outputs)))
+    self.operations.append(_Operation(kind, name, scopes, layer, tuple(operands), tuple(outputs)))
     return outputs
 
 
@@ -175,7 +193,15 @@ def trace_dataflow(program: ClosedJaxpr, paths: Sequence[str], layers: int) -> D
   except _UnfollowedError:
     return None
   assert flat.layers == layers
-  return _kernels(_live(flat.operations, results), inputs, paths, results)
+  operations = _live(flat.operations, results)
+  writer = {value.key: i for i, operation in enumerate(operations) for value in operation.outputs}
+  stages = _stages(operations)
+  fused = _kernels(operations, _fused(operations, stages, writer), stages, inputs, paths, results)
+  group, names = _unfused(operations, writer)
+  # Program order, a kernel where the last of its operations stood.
+  order = [max(j for j, g in enumerate(group) if g == leader) for leader in group]
+  one_by_one = _kernels(operations, group, order, inputs, paths, results, names)
+  return fused._replace(unfused=_in_place(one_by_one))
 
 
 def _live(operations, results) -> list[_Operation]:
@@ -188,10 +214,8 @@ def _live(operations, results) -> list[_Operation]:
   return kept[::-1]
 
 
-def _kernels(operations, inputs, paths, results) -> Dataflow:
-  stages = _stages(operations)
+def _kernels(operations, group, stages, inputs, paths, results, names=()) -> Dataflow:
   writer = {value.key: i for i, operation in enumerate(operations) for value in operation.outputs}
-  group = _fused(operations, stages, writer)
   members = collections.defaultdict(list)
   for i in range(len(operations)):
     members[group[i]].append(i)
@@ -238,7 +262,8 @@ def _kernels(operations, inputs, paths, results) -> Dataflow:
     )
     if reads or writes:
       path = '/'.join(merge_methods(own[-1].scopes)[1:])
-      kernels.append(FusedKernel(path, own[0].layer, tuple(reads), tuple(writes)))
+      name = names[leader] if names else ''
+      kernels.append(FusedKernel(path, own[0].layer, tuple(reads), tuple(writes), name))
   return Dataflow(tuple(tensors), tuple(kernels))
 
 
@@ -288,3 +313,69 @@ def _fused(operations, stages, writer) -> list[int]:
           a, b = sorted((find(i), find(other)))
           leader[b] = a
   return [find(i) for i in range(len(operations))]
+
+
+def _unfused(operations, writer) -> tuple[list[int], list[str]]:
+  """For each operation the first one of its kernel, and what it does, one of `OPERATIONS`."""
+  readers = collections.Counter(value.key for o in operations for value in o.inputs)
+  scopes = [merge_methods(operation.scopes) for operation in operations]
+  with_layer = {scope for scope, o in zip(scopes, operations) if o.kind == 'layer'}
+  inner = {scope[:n] for scope in set(scopes) for n in range(len(scope))}
+  # A module that reduces, and has neither a layer nor other modules in it, is a norm.
+  norms = {s for s, o in zip(scopes, operations) if o.kind == 'reduction'} - with_layer - inner
+  names: list[str] = []
+  leader = list(range(len(operations)))
+  first_readers: dict[tuple[int, tuple[str, ...]], int] = {}
+  for i, operation in enumerate(operations):
+    maps = [value for value in operation.inputs if value.is_map]
+    names.append(_named(operation, maps, operations, writer, scopes[i] in norms))
+    for value in maps:
+      before = writer.get(value.key, i)
+      others = [before]
+      if names[i] == 'norm':  # Its statistics and their use read the same map.
+        others.append(first_readers.setdefault((value.key, scopes[i]), i))
+      elif names[i] != 'activation' or readers[value.key] > 1 or len(maps) > 1:
+        continue
+      for other in others:
+        if names[other] == names[i] and scopes[other] == scopes[i]:
+          old, new = sorted((leader[other], leader[i]))
+          leader = [old if first == new else first for first in leader]
+  return leader, names
+
+
+def _named(operation, maps, operations, writer, norm: bool) -> str:
+  if operation.kind == 'layer':
+    return 'layer'
+  if operation.kind == 'window':
+    is_maximum = 'max' in operation.primitive or 'select' in operation.primitive
+    return 'max_pool' if is_maximum else 'mean_pool'
+  if norm:
+    return 'norm'
+  if operation.kind == 'reduction':
+    return 'reduction'
+  if operation.primitive == 'concatenate':
+    return 'concatenation'
+  if len({value.key for value in maps}) > 1:
+    return 'sum' if operation.primitive in ('add', 'sub', 'add_any') else 'product'
+  if not maps:
+    return 'other'
+  before = writer.get(maps[0].key)
+  if operation.primitive in ('add', 'sub') and before is not None:
+    layer = operations[before]
+    # The subtraction of a norm's mean stands in a module of its own.
+    if layer.kind == 'layer' and merge_methods(layer.scopes) == merge_methods(operation.scopes):
+      return 'bias'
+  return 'activation'
+
+
+def _in_place(flow: Dataflow) -> Dataflow:
+  """Lets a kernel overwrite what nobody else reads."""
+  readers = collections.Counter(t for kernel in flow.kernels for t in kernel.reads)
+  tensors = list(flow.tensors)
+  for kernel in flow.kernels:
+    if kernel.operation in _IN_PLACE and len(kernel.writes) == 1:
+      read, written = kernel.reads[0], kernel.writes[0]
+      same = tensors[read].elements == tensors[written].elements
+      if same and readers[read] == 1 and tensors[read].role == 'activation':
+        tensors[written] = tensors[written]._replace(alias=read)
+  return flow._replace(tensors=tuple(tensors))

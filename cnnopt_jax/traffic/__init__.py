@@ -9,7 +9,28 @@ Nothing here knows a memory technology: what these accesses cost is `cnnopt_jax.
 from cnnopt_jax.traffic.algorithms import ALGORITHMS
 from cnnopt_jax.traffic.gpus import GPUS, GTX_1080_TI, H200, V100, Gpu, make_gpu
 from cnnopt_jax.traffic.libraries import LIBRARIES, PYTORCH, XLA, Library
-from cnnopt_jax.traffic.profiles import KernelProfile, ProfileError, read_profile
+from cnnopt_jax.traffic.profiles import COUNTERS as PROFILE_COUNTERS
+from cnnopt_jax.traffic.profiles import MODES as PROFILE_MODES
+from cnnopt_jax.traffic.profiles import (
+  KernelProfile,
+  LaunchProfile,
+  LayerError,
+  LayerProfile,
+  ProfileDemand,
+  ProfiledTraffic,
+  ProfileError,
+  check_gpu,
+  check_launches,
+  compare_layers,
+  gpu_model,
+  group_by_layer,
+  part_of,
+  profile_demand,
+  read_launches,
+  read_layer_ranges,
+  read_profile,
+  total_of,
+)
 from cnnopt_jax.traffic.reuse import ReuseHistogram, reuse_histogram
 from cnnopt_jax.traffic.stack import stack_distances
 from cnnopt_jax.traffic.transactions import KernelTraffic, Traffic, predict_traffic
@@ -24,15 +45,32 @@ __all__ = [
   'V100',
   'XLA',
   'Gpu',
+  'PROFILE_COUNTERS',
+  'PROFILE_MODES',
   'KernelProfile',
   'KernelTraffic',
   'Library',
+  'LaunchProfile',
+  'LayerError',
+  'LayerProfile',
+  'ProfileDemand',
   'ProfileError',
+  'ProfiledTraffic',
   'ReuseHistogram',
   'Traffic',
+  'check_gpu',
+  'check_launches',
+  'compare_layers',
+  'gpu_model',
+  'group_by_layer',
   'make_gpu',
+  'part_of',
   'predict_traffic',
+  'profile_demand',
+  'read_launches',
+  'read_layer_ranges',
   'read_profile',
   'reuse_histogram',
   'stack_distances',
+  'total_of',
 ]

@@ -23,6 +23,11 @@ def get_config() -> config_dict.ConfigDict:
   config.results = ''  # Paths of results.csv files, with commas between.
   config.gpu = 'gtx_1080_ti'
   config.dram = 'gddr5x'
+  config.profile = ''  # Counters in place of the model's: WORKLOAD.MODE.BATCH.GPU.csv
+  config.profile_workload = ''  # What its name does not say; '' and 0: as its name says.
+  config.profile_mode = ''
+  config.profile_batch = 0
+  config.profile_gpu = ''
   config.stt_cell = 'paper_stt'
   config.sot_cell = 'paper_sot'
   config.tag_cell = 'sram'

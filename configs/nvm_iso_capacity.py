@@ -19,6 +19,11 @@ def get_config() -> config_dict.ConfigDict:
   config.training_batches = (64,)
   config.gpu = 'gtx_1080_ti'
   config.dram = 'gddr5x'
+  config.profile = ''  # Counters in place of the model's: WORKLOAD.MODE.BATCH.GPU.csv
+  config.profile_workload = ''  # What its name does not say; '' and 0: as its name says.
+  config.profile_mode = ''
+  config.profile_batch = 0
+  config.profile_gpu = ''
   config.baseline_mib = 3
   config.capacities_mib = (3,)  # Of the analysis 'scaling'.
   config.stt_cell = 'paper_stt'

@@ -2,7 +2,10 @@
 
     python -m experiments.nvm_profile --config configs/nvm_profile.py --workdir runs/nvm_profile
 
-Needs a GPU and `ncu` or `nvprof` with the right to read counters. Never run on a GPU yet.
+Needs a GPU and `ncu` or `nvprof` with the right to read counters; never run on a GPU yet. Finished
+profiles need none:
+
+    python -m experiments.nvm_profile --config.profiles=vgg16.training.32.csv --config.strict=True
 """
 
 from ml_collections import config_dict
@@ -16,4 +19,10 @@ def get_config() -> config_dict.ConfigDict:
   config.training_batch = 64
   config.gpu = 'gtx_1080_ti'  # What the model predicts for: name the GPU of this machine.
   config.profiles = ''  # Finished profiles, with commas between; nothing is run then.
+  config.profile_workload = ''  # What their names do not say; '' and 0: as their names say.
+  config.profile_mode = ''
+  config.profile_batch = 0
+  config.profile_gpu = ''
+  config.bound = 2.0  # A total that the model misses by a larger factor is a warning,
+  config.strict = False  # and with strict exit code 3.
   return config

@@ -155,6 +155,17 @@ def batch_of(batch: int) -> tuple[int, int]:
   return int(batch), int(batch)
 
 
+def check_measured(
+  measured: Mapping[int, traffic.ProfileDemand], batches: list[int], gpu: traffic.Gpu
+) -> None:
+  """Refuses demands of profiles of another batch or GPU than those that are evaluated."""
+  for batch, demand in measured.items():
+    if batch not in batches:
+      raise ValueError(f'measured: batch {batch}; allowed: {", ".join(map(str, batches))}')
+    if demand.gpu != gpu:
+      raise ValueError(f'measured: on a {demand.gpu.name}; allowed: gpu, a {gpu.name}')
+
+
 def dram_of(dram: str | nvm.Dram | None) -> tuple[str, nvm.Dram]:
   """A DRAM by its key or as it is; None for none."""
   if isinstance(dram, nvm.Dram):

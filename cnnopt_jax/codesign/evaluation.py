@@ -1,7 +1,7 @@
 """`evaluate`: a network, its bits and its plan, on a cache: one report."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,6 +34,7 @@ def evaluate(
   image_shape: tuple[int, int, int] | None = None,
   num_classes: int = 1000,
   width_multiplier: float = 1.0,
+  measured: Mapping[int, traffic.ProfileDemand] | None = None,
 ) -> CodesignReport:
   """Says what a network costs: size, multiply-accumulates, traffic, energy, delay, EDP and area.
 
@@ -63,6 +64,9 @@ def evaluate(
     quantizer: rules for single layers, and whether a channel or a layer has a step.
     image_shape: (H, W, C), by default `models.default_image_shape`; of a table None.
     num_classes, width_multiplier: of a network of `models`.
+    measured: demands of profiles by batch, in place of the model's. They are of `gpu`, of the same
+      network, of 32 bits, without virtual maps; other bits, plans and capacities of the cache are
+      scaled by the model's ratio, as `traffic.ProfiledTraffic` says.
 
   Returns:
     The report.
@@ -79,12 +83,14 @@ def evaluate(
   }
   source = dict(image_shape=image_shape, num_classes=num_classes, width_multiplier=width_multiplier)
   found, weights, chosen = choices.checked(network, given, gpu, training, quantizer, **source)
+  choices.check_measured(measured or {}, [value for _, value in chosen['batch']], gpu)
   # All is checked; now the long work: searching caches, predicting traffic.
   values = {name: [value for _, value in entries] for name, entries in chosen.items()}
   caches = [choices.built(entry, gpu) for entry in values['cache']]
   tables = [with_virtual_maps(found.table, paths) for paths in values['plan']]
   sizes = [quant.model_size(weights, by_path, accounting) for by_path in values['bits']]
   streams = _all_traffic(tables, gpu, values['bits'], values['batch'], training)
+  _replace_by_profiles(streams, found.table, values['batch'], measured or {}, training)
   figures = _accesses(streams, caches)
   figures |= _totals(nvm.Demand(**figures), caches, values['dram'])
   figures |= {'macs': _along('plan', [table.macs for table in tables]), 'traffic': streams}
@@ -119,6 +125,24 @@ def _all_traffic(
       tables[j], gpu, batches[k], training=training, weight_bits=weight_bits
     )
   return found
+
+
+def _replace_by_profiles(
+  streams: np.ndarray,
+  table: LayerTable,
+  batches: Sequence[int],
+  measured: Mapping[int, traffic.ProfileDemand],
+  training: bool,
+) -> None:
+  """Puts measured demands in the place of the model's, `[bits, plan, 1, batch, 1]`."""
+  for k, batch in enumerate(batches):
+    if batch not in measured:
+      continue
+    demand = measured[batch]
+    # What was measured: weights of 32 bits, no virtual maps.
+    reference = traffic.predict_traffic(table, demand.gpu, batch, training=training)
+    for i, j in np.ndindex(streams.shape[:2]):
+      streams[i, j, 0, k, 0] = traffic.ProfiledTraffic(demand, reference, streams[i, j, 0, k, 0])
 
 
 def _accesses(streams: np.ndarray, caches: Sequence[nvm.LastLevelCache]) -> dict[str, np.ndarray]:

@@ -39,7 +39,7 @@ class CodesignReport:
     edp_js: `total_energy_j` times `delay_s`, J s.
     area_mm2: of the cache, mm^2.
     traffic: `traffic.Traffic` objects that the accesses follow from: by layer, or at any other
-      capacity.
+      capacity; `traffic.ProfiledTraffic`, without layers, where a profile was given.
   """
 
   network: str

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnnopt_jax import codesign, models, pareto, traffic, vip
-from experiments.common import caches, fields
+from experiments.common import caches, fields, profiles
 
 SPEC = {
   'model': fields.one_of(*models.MODELS),
@@ -26,6 +26,8 @@ SPEC = {
   'results': fields.text('paths of results.csv files, with commas between'),
   'gpu': fields.one_of(*traffic.GPUS),
   'dram': fields.one_of('gddr5x', 'hbm'),
+  'profile': profiles.FILES,
+  **profiles.SPEC,
   **caches.SPEC,
 }
 COLUMNS = (
@@ -163,8 +165,26 @@ def read_results(path: pathlib.Path, model: str) -> list[tuple[int, str, float, 
   return rows
 
 
-def evaluate(config, networks: list[Network]) -> list[dict[str, Any]]:
+def measured(config) -> dict[int, traffic.ProfileDemand]:
+  """The demand of the profile that the config names, by its batch: of this model's inference."""
+  case = config.model, 'inference', config.batch
+  found = profiles.demands(config, 'profile')
+  for other in found:
+    if other != case:
+      raise profiles.unknown_case('profile', other, [case])
+  return {batch: demand for (_, _, batch), demand in found.items()}
+
+
+def evaluate(
+  config, networks: list[Network], demands: dict[int, traffic.ProfileDemand]
+) -> list[dict[str, Any]]:
   """One row for each network and cache; networks of one width are one grid."""
+  wide = next((n for n in networks if n.width_multiplier != 1), None)
+  if demands and wide is not None:
+    raise fields.ConfigError(
+      f'config.profile={config.profile!r}: of a network of width 1, but config.results has '
+      f'{wide.width_multiplier:g}; allowed: one of them'
+    )
   tuned = caches.tuned(config, config.technologies, config.capacities_mib)
   model = models.create(config.model, num_classes=config.num_classes)
   reports = {}
@@ -184,6 +204,7 @@ def evaluate(config, networks: list[Network]) -> list[dict[str, Any]]:
       image_shape=tuple(config.image_shape),
       num_classes=config.num_classes,
       width_multiplier=width,
+      measured=demands,
     )
     reports[width] = grid, bits, plans
   rows = []

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import figure
 
+from cnnopt_jax import traffic
 from cnnopt_jax.report import to_markdown
 from experiments.common import reports
 
@@ -14,9 +15,15 @@ _SHOWN = 30  # Rows of the front in the report.
 _COLORS = {'sram': '0.4', 'stt': 'C0', 'sot': 'C1'}
 
 
-def write(config, workdir: pathlib.Path, rows: list[dict[str, Any]], base: dict[str, Any]) -> None:
+def write(
+  config,
+  workdir: pathlib.Path,
+  rows: list[dict[str, Any]],
+  base: dict[str, Any],
+  measured: dict[int, traffic.ProfileDemand],
+) -> None:
   """Writes report.md and codesign.png; `base` is the row that gains are over."""
-  reports.write(workdir, as_report(config, rows, base))
+  reports.write(workdir, as_report(config, rows, base, measured))
   plot(config, rows, workdir / 'codesign.png')
 
 
@@ -56,7 +63,7 @@ def _cells(row: dict[str, Any]) -> list:
   ]
 
 
-def as_report(config, rows, base) -> list[str]:
+def as_report(config, rows, base, measured) -> list[str]:
   """The lines of report.md."""
   if any(r['test_accuracy'] is not None for r in rows):
     criteria = 'By EDP, area and accuracy'
@@ -67,6 +74,13 @@ def as_report(config, rows, base) -> list[str]:
     )
   front = sorted((r for r in rows if r['pareto']), key=lambda r: r['edp_js'])
   more = f' The first {_SHOWN} by EDP; results.csv has all.' if len(front) > _SHOWN else ''
+  sources = [
+    f'L2 and DRAM accesses are counters of a {demand.gpu.name} ({demand.l2_reads / 1e6:.4g} M '
+    f'sectors of L2 reads, {demand.l2_writes / 1e6:.4g} M writes, {demand.dram_reads / 1e6:.4g} M '
+    f'and {demand.dram_writes / 1e6:.4g} M of DRAM), scaled by the model for other bits, virtual '
+    'maps and capacities of the cache than those measured.'
+    for demand in measured.values()
+  ]
   return [
     f'# {config.model}: bits, virtual maps, memory technology and capacity together',
     '',
@@ -76,6 +90,7 @@ def as_report(config, rows, base) -> list[str]:
     'on hardware. EDP gain: over '
     f'{base["bits"]} bits, plan {base["plan"]}, {base["capacity_mib"]} MiB of '
     f'{base["technology"].upper()}.',
+    *(line for source in sources for line in ('', source)),
     '',
     f'## The {len(front)} combinations that no other beats',
     '',

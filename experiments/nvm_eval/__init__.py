@@ -7,7 +7,10 @@
 
 Every figure comes twice: from DeepNVM++'s caches as recalled, unverified (source `published`), and
 from this library's own cache model (source `model`). L2 and DRAM accesses are this library's
-traffic model in both. Writes `results.csv`, `report.md`, plots and `config.json`.
+traffic model in both; `profile` names finished profiles, WORKLOAD.MODE.BATCH.GPU.csv with MODE
+inference or training, whose counters stand in for the model in their cases. DRAM's counts hold for
+the L2 of that GPU, which `gpu` has to name: for other capacities they are scaled by the model's
+ratio. Writes `results.csv`, `report.md`, plots and `config.json`.
 """
 
 import pathlib
@@ -30,8 +33,9 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
       'config.inference_batches=(): and config.training_batches=(): '
       'allowed: at least one batch size in one of them'
     )
+  measured = plan.measured(config)  # Before the long work: it may be refused.
   caches = plan.all_caches(config)
-  found = plan.evaluate(config, caches)
+  found = plan.evaluate(config, caches, measured)
   rows = plan.as_rows(caches, found)
   run_folder.write_atomically(workdir / 'results.csv', to_csv(rows, COLUMNS))
   report.write(config, workdir, rows, caches, plan.all_traffic(found))

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from cnnopt_jax import codesign, models, nvm, traffic
 from cnnopt_jax.nvm import validation
-from experiments.common import caches, fields
+from experiments.common import caches, fields, profiles
 
 TECHNOLOGIES, MIB = caches.TECHNOLOGIES, caches.MIB
 ANALYSES = ('iso_capacity', 'iso_area', 'scaling', 'batch')
@@ -18,6 +18,8 @@ SPEC = {
   'dram': fields.one_of('gddr5x', 'hbm'),
   'baseline_mib': fields.integer(1, 64),
   'capacities_mib': fields.tuple_of(fields.integer(1, 1024)),
+  'profile': profiles.FILES,
+  **profiles.SPEC,
   **caches.SPEC,
 }
 FIGURES = (
@@ -109,9 +111,29 @@ def equal_area(config, sram_mib: int) -> list[nvm.LastLevelCache]:
   return found
 
 
-def evaluate(config, compared: list[Cache]) -> dict[tuple[str, str], codesign.CodesignReport]:
+def _modes(config) -> dict[str, tuple[int, ...]]:
+  return {'inference': config.inference_batches, 'training': config.training_batches}
+
+
+def measured(config) -> dict[Case, traffic.ProfileDemand]:
+  """Demands of the profiles that the config names, each of a case that is evaluated."""
+  cases = [
+    Case(name, mode, batch)
+    for name in config.workloads
+    for mode, batches in _modes(config).items()
+    for batch in batches
+  ]
+  found = {Case(*case): demand for case, demand in profiles.demands(config, 'profile').items()}
+  for case in found:
+    if case not in cases:
+      raise profiles.unknown_case('profile', case, cases)
+  return found
+
+
+def evaluate(
+  config, compared: list[Cache], demands: dict[Case, traffic.ProfileDemand]
+) -> dict[tuple[str, str], codesign.CodesignReport]:
   """Reports `[cache, batch, without and with DRAM]` of every workload and mode."""
-  modes = {'inference': config.inference_batches, 'training': config.training_batches}
   return {
     (name, mode): codesign.evaluate(
       name,
@@ -120,9 +142,10 @@ def evaluate(config, compared: list[Cache]) -> dict[tuple[str, str], codesign.Co
       batch=list(batches),
       training=mode == 'training',
       dram=[None, config.dram],
+      measured={c.batch: d for c, d in demands.items() if (c.workload, c.mode) == (name, mode)},
     )
     for name in config.workloads
-    for mode, batches in modes.items()
+    for mode, batches in _modes(config).items()
     if batches
   }
 

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 from matplotlib import figure
 
-from cnnopt_jax import nvm
+from cnnopt_jax import nvm, traffic
 from cnnopt_jax.nvm import validation
 from cnnopt_jax.report import to_markdown
 from experiments.common import reports
@@ -47,6 +47,7 @@ def write(config, workdir: pathlib.Path, rows, compared, demands) -> None:
     f'# {TITLES[config.analysis]}',
     '',
     *_preamble(config),
+    *_measured(demands),
     '',
     '## Caches',
     '',
@@ -81,6 +82,30 @@ def _preamble(config) -> list[str]:
     f'{config.stt_cell}, {config.sot_cell}; tags: {config.tag_cell}; {config.node_nm} nm '
     f'{config.roadmap}, {config.temperature_k} K.'
     + (' The 16 nm table is our own.' if config.node_nm == 16 else '')
+  ]
+
+
+def _measured(demands) -> list[str]:
+  """Which demands are those of profiles."""
+  found = {c: d.demand for c, d in demands.items() if isinstance(d, traffic.ProfiledTraffic)}
+  if not found:
+    return []
+  body = [
+    [
+      *case,
+      demand.gpu.name,
+      *(f'{value / 1e6:.4g}' for value in demand[:4]),
+      '-' if demand.seconds is None else f'{1e3 * demand.seconds:.4g}',
+    ]
+    for case, demand in found.items()
+  ]
+  head = ['workload', 'mode', 'batch', 'GPU', *(f'{n}, M' for n in traffic.PROFILE_COUNTERS), 'ms']
+  return [
+    '',
+    'Not modelled but counted by a profiler, in sectors of 32 B; DRAM at the capacity of that '
+    "GPU's L2, and for other capacities scaled by the model's ratio:",
+    '',
+    to_markdown(body, head),
   ]
 
 

@@ -28,7 +28,7 @@ TESTED = {
   'nvm_cache': 'tests/nvm/test_experiments.py::test_the_cache_table',
   'nvm_iso_area': 'tests/experiments/test_configs.py::test_analyses_of_caches',
   'nvm_iso_capacity': 'tests/experiments/test_nvm_eval.py::evaluated',
-  'nvm_profile': 'tests/experiments/test_nvm_eval.py::test_finished_profiles_are_compared',
+  'nvm_profile': 'tests/experiments/test_profiles.py::test_finished_profiles_are_compared',
   'nvm_scaling': 'tests/experiments/test_nvm_eval.py::test_scaling_compares_equal_capacities',
   'nvm_validate': 'tests/nvm/test_experiments.py::test_validation_reports_a_wrong_figure',
   'pretrained': 'tests/experiments/test_pretrained.py::test_photos_are_recognised',

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from experiments import codesign, nvm_eval, nvm_profile
+from experiments import codesign, nvm_eval
 from experiments.common import fields
 from tests.experiments import runs
 
@@ -13,9 +13,7 @@ REPO = pathlib.Path(__file__).resolve().parents[2]
 
 
 def load(name, **changes):
-  module = {'codesign': codesign, 'codesign_vgg8': codesign, 'nvm_profile': nvm_profile}.get(
-    name, nvm_eval
-  )
+  module = codesign if name.startswith('codesign') else nvm_eval
   return fields.check(runs.load_config(name, **changes), module.SPEC)
 
 
@@ -165,28 +163,6 @@ def test_codesign_refuses_unknown_units(tmp_path):
   config = load('codesign', **{**TINY, 'plans': ('unit1+unit99',)})
   with pytest.raises(fields.ConfigError, match="config.plans: 'unit1.unit99'.*unit99"):
     codesign.run(config, tmp_path)
-
-
-def test_profile_without_counters_says_so(tmp_path, monkeypatch, capsys):
-  monkeypatch.setenv('PATH', '')
-  assert nvm_profile.run(load('nvm_profile'), tmp_path) == nvm_profile.NO_COUNTERS
-  error = capsys.readouterr().err
-  assert error.startswith('not measured: neither ncu nor nvprof') and error.count('\n') == 1
-
-
-def test_finished_profiles_are_compared(tmp_path, capsys):
-  profile = tmp_path / 'resnet8.inference.2.csv'
-  profile.write_text(
-    '"Device","Kernel","Invocations","Metric Name","Avg"\n"g","conv",2,"l2_read_transactions",1e6\n'
-  )
-  assert nvm_profile.run(load('nvm_profile', profiles=str(profile)), tmp_path) == 0
-  with open(tmp_path / 'results.csv', newline='') as file:
-    (row,) = csv.DictReader(file)
-  assert float(row['measured']) == 2e6
-  assert float(row['error']) == pytest.approx(float(row['predicted']) / 2e6 - 1)
-  wrong = load('nvm_profile', profiles=str(tmp_path / 'resnet8.csv'))
-  with pytest.raises(fields.ConfigError, match='WORKLOAD.inference'):
-    nvm_profile.run(wrong, tmp_path)
 
 
 def test_command_line():

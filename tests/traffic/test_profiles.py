@@ -253,11 +253,11 @@ def test_a_time_of_unknown_unit_is_none(tmp_path):
 
 def test_a_sum_of_some_is_no_total(tmp_path):
   found = profiles.read_launches(write(tmp_path, NCU_LONG))
-  assert profiles.total(found, 'l2_reads') == 2000
-  assert profiles.total(found, 'dram_reads') is None
+  assert profiles.total_of(found, 'l2_reads') == 2000
+  assert profiles.total_of(found, 'dram_reads') is None
   trace = profiles.read_launches(write(tmp_path, METRIC_TRACE))
   copy = trace[0]._replace(kernel='[CUDA memset]', l2_reads=None)
-  assert profiles.total((*trace, copy), 'l2_reads') == 100
+  assert profiles.total_of((*trace, copy), 'l2_reads') == 100
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ The layouts that are read stand in `layouts.py`, the metrics in `metrics.py`.
 
 from cnnopt_jax.traffic.profiles.coverage import (
   MODES,
-  PARTS,
+  check_gpu,
   check_launches,
   gpu_model,
   part_of,
@@ -26,7 +26,7 @@ from cnnopt_jax.traffic.profiles.launches import (
   LaunchProfile,
   read_launches,
   read_profile,
-  total,
+  total_of,
 )
 from cnnopt_jax.traffic.profiles.layers import LayerProfile, group_by_layer, read_layer_ranges
 from cnnopt_jax.traffic.profiles.metrics import COUNTERS, METRICS
@@ -36,13 +36,13 @@ __all__ = [
   'COUNTERS',
   'METRICS',
   'MODES',
-  'PARTS',
   'KernelProfile',
   'LaunchProfile',
   'LayerProfile',
   'ProfileDemand',
   'ProfileError',
   'ProfiledTraffic',
+  'check_gpu',
   'check_launches',
   'gpu_model',
   'group_by_layer',
@@ -51,5 +51,5 @@ __all__ = [
   'read_launches',
   'read_layer_ranges',
   'read_profile',
-  'total',
+  'total_of',
 ]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from cnnopt_jax.traffic.gpus import Gpu
 from cnnopt_jax.traffic.profiles.launches import LaunchProfile
-from cnnopt_jax.traffic.profiles.metrics import COUNTERS
 from cnnopt_jax.traffic.profiles.tables import ProfileError
 from cnnopt_jax.traffic.transactions import KernelTraffic, Traffic
 from cnnopt_jax.workload import LayerTable
@@ -75,7 +74,7 @@ def check_launches(launches: Sequence[LaunchProfile], mode: str, gpu: Gpu) -> No
   """
   if mode not in MODES:
     raise ValueError(f'mode={mode!r}; allowed: {", ".join(MODES)}')
-  _check_gpu(launches, gpu)
+  check_gpu(launches, gpu)
   kernels = [launch for launch in launches if not launch.is_copy]
   gradients = [i for i, one in enumerate(kernels) if _BACKWARD.search(one.kernel)]
   if mode in ('inference', 'forward'):
@@ -109,7 +108,12 @@ def check_launches(launches: Sequence[LaunchProfile], mode: str, gpu: Gpu) -> No
     raise ProfileError(f'{mode} begins with a forward pass, but only {share}')
 
 
-def _check_gpu(launches: Sequence[LaunchProfile], gpu: Gpu) -> None:
+def check_gpu(launches: Sequence[LaunchProfile], gpu: Gpu) -> None:
+  """Refuses a profile that names another GPU, or another compute capability.
+
+  Raises:
+    ProfileError: naming both.
+  """
   wanted = gpu_model(gpu.name)
   for launch in launches:
     if launch.device is not None and gpu_model(launch.device) != wanted:
@@ -172,8 +176,3 @@ def missing(launches: Sequence[LaunchProfile], field: str) -> str:
   if lacking == len(kernels):
     return f'the profile has no counter for {field}'
   return f'{lacking} of {len(kernels)} launches have no counter for {field}'
-
-
-def counters_of(rows: Sequence[KernelTraffic]) -> dict[str, float]:
-  """Sums of the four counters over rows of the model."""
-  return {name: float(sum(getattr(row, name) for row in rows)) for name in COUNTERS}

@@ -7,7 +7,7 @@ import numpy as np
 
 from cnnopt_jax.traffic.gpus import Gpu
 from cnnopt_jax.traffic.profiles.coverage import missing
-from cnnopt_jax.traffic.profiles.launches import LaunchProfile, total
+from cnnopt_jax.traffic.profiles.launches import LaunchProfile, total_of
 from cnnopt_jax.traffic.profiles.metrics import COUNTERS
 from cnnopt_jax.traffic.profiles.tables import ProfileError
 from cnnopt_jax.traffic.transactions import Traffic
@@ -49,11 +49,11 @@ def profile_demand(launches: Sequence[LaunchProfile], gpu: Gpu) -> ProfileDemand
   kept = [
     one for one in launches if not one.is_copy or any(getattr(one, n) is not None for n in COUNTERS)
   ]
-  sums: dict[str, Any] = {name: total(kept, name) for name in COUNTERS}
+  sums: dict[str, Any] = {name: total_of(kept, name) for name in COUNTERS}
   for name, value in sums.items():
     if value is None:
       raise ProfileError(f'{missing(kept, name)}; allowed: all of {", ".join(COUNTERS)}')
-  return ProfileDemand(**sums, seconds=total(kept, 'seconds'), gpu=gpu)
+  return ProfileDemand(**sums, seconds=total_of(kept, 'seconds'), gpu=gpu)
 
 
 class ProfiledTraffic(NamedTuple):

@@ -68,7 +68,7 @@ class KernelProfile(NamedTuple):
   dram_writes: float | None
 
 
-def total(launches: Sequence[LaunchProfile], field: str) -> float | None:
+def total_of(launches: Sequence[LaunchProfile], field: str) -> float | None:
   """The sum of a counter or of the seconds; None unless every launch has it.
 
   A sum of some would pass for the whole. Copies and fills without the counter are left out.
@@ -97,7 +97,7 @@ def read_profile(path: str | pathlib.Path) -> list[KernelProfile]:
       kernels.setdefault(launch.kernel, []).append(launch)
   return [
     KernelProfile(
-      kernel, sum(one.launches for one in found), *(total(found, field) for field in COUNTERS)
+      kernel, sum(one.launches for one in found), *(total_of(found, field) for field in COUNTERS)
     )
     for kernel, found in kernels.items()
   ]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cnnopt_jax.traffic.profiles.launches import LaunchProfile, total
+from cnnopt_jax.traffic.profiles.launches import LaunchProfile, total_of
 from cnnopt_jax.traffic.profiles.tables import ProfileError
 
 WAYS = ('nvtx', 'ranges', 'order')
@@ -93,7 +93,7 @@ def group_by_layer(
 
 def _layer(path: str, launches: Sequence[LaunchProfile], indices: list[int]) -> LayerProfile:
   mine = [launches[i] for i in indices]
-  figures = (total(mine, field) for field in LayerProfile._fields[2:])
+  figures = (total_of(mine, field) for field in LayerProfile._fields[2:])
   return LayerProfile(path, tuple(indices), *figures)
 
 

@@ -23,6 +23,7 @@ def get_config() -> config_dict.ConfigDict:
   config.profile_mode = ''
   config.profile_batch = 0
   config.profile_gpu = ''
+  config.layers = ''  # 'nvtx', 'order', or a file of ranges such as 'conv1_1 0-2'.
   config.bound = 2.0  # A total that the model misses by a larger factor is a warning,
   config.strict = False  # and with strict exit code 3.
   return config

@@ -1,6 +1,7 @@
 """Profiles that a config names: what they are said to cover, by their names or the config."""
 
 import pathlib
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -88,7 +89,7 @@ def _said(config, path: pathlib.Path, where: str) -> tuple[str, str, int, str]:
   parts = path.name.removesuffix('.csv').split('.')
   named: dict[str, str | int] = {}
   if len(parts) in (3, 4) and parts[0] in models.MODELS:
-    if parts[1] not in traffic.PROFILE_MODES or not parts[2].isdigit() or not int(parts[2]):
+    if parts[1] not in traffic.PROFILE_MODES or not re.fullmatch('[1-9][0-9]{0,3}', parts[2]):
       raise fields.ConfigError(
         f'{where}; allowed: {NAME}, MODE one of {", ".join(traffic.PROFILE_MODES)}'
       )

@@ -72,6 +72,66 @@ def test_finished_profiles_are_compared(tmp_path, mode, kernels):
   assert f'| {2.5 * len(kernels):.4g} |' in report_of(tmp_path)
 
 
+def layers_of(folder):
+  with open(folder / 'layers.csv', newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def products(mode, kind):
+  """Paths of the model's convolutions and products in order, and their L2 reads of a kind."""
+  training = mode != 'inference'
+  shape = models.default_image_shape('resnet8')
+  table = models.layer_table(models.create('resnet8', num_classes=1000), shape, train=training)
+  found = traffic.predict_traffic(table, GPU, 2, training=training)
+  reads = {layer.path: 0.0 for layer in table.layers}
+  for row in found.rows:
+    if row.launch.kind == kind:
+      reads[row.launch.path] += row.l2_reads
+  return reads
+
+
+def test_layers_by_order(tmp_path):
+  wanted = products('inference', 'forward')
+  kernels = ['winograd_transform', 'volta_sgemm', 'relu_elementwise'] * len(wanted)
+  profile = write(tmp_path, 'resnet8.inference.2.csv', *kernels)
+  compared(tmp_path, profile, layers='order')
+  rows = [row for row in layers_of(tmp_path) if row['counter'] == 'l2_reads']
+  assert {row['layer']: float(row['predicted']) for row in rows} == pytest.approx(wanted)
+  assert {float(row['measured']) for row in rows} == {2e6}
+  assert '## Layers' in report_of(tmp_path) and 'Median of the abs' in report_of(tmp_path)
+
+
+def test_layers_by_a_mapping(tmp_path):
+  wanted = products('training', 'weight_gradient')
+  path = next(iter(wanted))
+  mapping = tmp_path / 'layers.txt'
+  mapping.write_text(f'{path}:weight_gradient 1-3\nunknown 0-1\n')
+  profile = write(tmp_path, 'resnet8.training.2.csv', FORWARD, BACKWARD, BACKWARD)
+  compared(tmp_path, profile, layers=str(mapping))
+  rows = {r['layer']: r for r in layers_of(tmp_path) if r['counter'] == 'l2_reads'}
+  first = rows[f'{path}:weight_gradient']
+  assert (float(first['measured']), float(first['predicted'])) == (2e6, pytest.approx(wanted[path]))
+  assert float(first['error']) == pytest.approx(wanted[path] / 2e6 - 1)
+  assert (rows['unknown']['predicted'], rows['unknown']['error']) == ('', '')
+  assert '1, no model' in report_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'layers, mode, message',
+  [
+    ('nvtx', 'inference', 'no launch has an NVTX range'),
+    ('order', 'inference', '1 runs of convolution and product kernels; allowed: as many as the'),
+    ('order', 'training', 'order is that of a forward pass, but the profile is of training'),
+    ('none.txt', 'inference', 'No such file'),
+  ],
+)
+def test_layers_that_do_not_fit_are_refused(tmp_path, layers, mode, message):
+  kernels = [FORWARD, BACKWARD] if mode == 'training' else [FORWARD]
+  profile = write(tmp_path, f'resnet8.{mode}.2.csv', *kernels)
+  with pytest.raises(fields.ConfigError, match=f'config.layers={layers!r}.*{message}'):
+    compared(tmp_path, profile, layers=layers)
+
+
 def test_large_errors_are_warnings_and_an_exit_code_where_they_count(tmp_path, capsys):
   counts = ','.join(str(round(value)) for value in predicted('inference', 2)[:2])
   profile = write(tmp_path, 'resnet8.inference.2.csv', FORWARD, counts=f'{counts},32,n/a')

@@ -108,6 +108,27 @@ def test_parts_of_the_model_are_the_whole_without_the_update(table, found):
     traffic.part_of(found, table, 'step')
 
 
+def test_layers_beside_the_model(found):
+  layer = traffic.LayerProfile('', (0,), None, 100.0, 0.0, None, 8.0)
+  paths = ('step/stem', 'stem/conv:forward', 'stem', 'other', '')
+  rows = traffic.compare_layers(dict.fromkeys(paths, layer), found.rows, products=True)
+  assert [(row.path, row.counter) for row in rows] == [
+    (path, counter) for path in paths[:-1] for counter in COUNTERS
+  ]
+  by_path = {row.path: row for row in rows if row.counter == 'l2_reads'}
+  stem = [r for r in found.rows if r.launch.path == 'stem/conv' and r.launch.layer >= 0]
+  forward = sum(r.l2_reads for r in stem if r.launch.kind == 'forward')
+  whole = sum(r.l2_reads for r in stem)
+  assert by_path['stem/conv:forward'].predicted == pytest.approx(forward)
+  assert by_path['stem'].predicted == by_path['step/stem'].predicted == pytest.approx(whole)
+  assert by_path['stem'].error == pytest.approx(whole / 100 - 1)
+  assert by_path['other'].predicted is by_path['other'].error is None
+  errors = {row.counter: row.error for row in rows if row.path == 'stem'}
+  assert errors['l2_writes'] is None and errors['dram_reads'] is None
+  every = traffic.compare_layers({'stem': layer}, found.rows, products=False)
+  assert every[0].predicted > whole  # Norm, activation and update too.
+
+
 COUNTED = dict(zip(COUNTERS, (400.0, 100.0, 60.0, 30.0)))
 
 

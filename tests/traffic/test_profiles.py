@@ -135,6 +135,22 @@ def test_a_metric_that_some_launches_lack_gives_way_to_one_that_all_have(tmp_pat
   assert launches(tmp_path, text, 'l2_reads') == [(100,), (20,)]
 
 
+def test_nsight_systems_trace(tmp_path):
+  text = (
+    'Start (ns),Duration (ns),CorrId,GrdX,GrdY,GrdZ,BlkX,BlkY,BlkZ,Bytes (MB),Device,Strm,Name\n'
+    '1000,2500,7,8,4,1,128,1,1,,NVIDIA A100-SXM4-40GB (0),7,conv(float*)\n'
+  )
+  assert launches(tmp_path, text, 'kernel', 'grid', 'block', 'device', 'seconds') == [
+    ('conv(float*)', (8, 4, 1), (128, 1, 1), 'NVIDIA A100-SXM4-40GB', pytest.approx(2.5e-6))
+  ]
+
+
+def test_a_cell_of_two_lines(tmp_path):
+  assert read(tmp_path, NCU_RAW.replace('relu(float*)', 'relu(\n float*)'))[1].kernel == (
+    'relu(  float*)'
+  )
+
+
 def test_nvprof_times_without_metrics(tmp_path):
   text = (
     '"Type","Time(%)","Time","Calls","Avg","Min","Max","Name"\n,%,ms,,us,us,us,\n'

@@ -13,6 +13,7 @@ dram__sectors_read.sum,dram__sectors_write.sum --log-file profile.csv COMMAND
 The layouts that are read stand in `layouts.py`, the metrics in `metrics.py`.
 """
 
+from cnnopt_jax.traffic.profiles.comparison import LayerError, compare_layers
 from cnnopt_jax.traffic.profiles.coverage import (
   MODES,
   check_gpu,
@@ -38,12 +39,14 @@ __all__ = [
   'MODES',
   'KernelProfile',
   'LaunchProfile',
+  'LayerError',
   'LayerProfile',
   'ProfileDemand',
   'ProfileError',
   'ProfiledTraffic',
   'check_gpu',
   'check_launches',
+  'compare_layers',
   'gpu_model',
   'group_by_layer',
   'part_of',

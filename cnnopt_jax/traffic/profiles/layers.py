@@ -17,10 +17,11 @@ _PRODUCT = re.compile(
   re.IGNORECASE,
 )
 _BETWEEN = re.compile(
-  r'\bbn_|batch_?norm|pool|softmax|lrn|dropout|elementwise|activation|add_?tensor|bias|(?<!splitk)reduce_kernel',
+  r'\bbn_|batch_?norm|pool|softmax|lrn|dropout|elementwise|activation|add_?tensor|bias|'
+  r'(?<!splitk)reduce_kernel',
   re.IGNORECASE,
 )
-_RANGE = re.compile(r'(\d+)\s*-\s*(\d+)')
+_RANGE = re.compile(r'([0-9]{1,9})\s*-\s*([0-9]{1,9})')
 
 Ranges = Mapping[str, Sequence[tuple[int, int]]]
 
@@ -190,7 +191,7 @@ def _of_lines(path: pathlib.Path, text: str) -> list[tuple[str, str, int, int]]:
   entries = []
   for number, line in enumerate(text.splitlines(), 1):
     line = line.partition('#')[0].strip()
-    match = re.fullmatch(r'(\S.*?)[\s,;]+(\d+)[\s,;-]+(\d+)', line)
+    match = re.fullmatch(r'(\S.*?)[\s,;]+([0-9]{1,9})[\s,;-]+([0-9]{1,9})', line)
     if match:
       entries.append((f'line {number}', match[1], int(match[2]), int(match[3])))
     elif line and entries:

@@ -238,7 +238,9 @@ def _nvtx_columns(columns: tuple[str, ...]) -> list[str]:
 
 
 def _extent(table: Table, row: Row, what: str) -> tuple[int, int, int] | None:
-  columns = [table.find(f'{what} {axis}') for axis in 'xyz']
+  # 'GrdX' as Nsight Systems has it.
+  short = {'grid': 'grd', 'block': 'blk'}[what]
+  columns = [table.find(f'{what} {axis}', f'{short}{axis}') for axis in 'xyz']
   if column := columns[0]:
     parts = [table.cell(row, c) or '1' for c in columns]
     if not table.cell(row, column):
@@ -249,7 +251,7 @@ def _extent(table: Table, row: Row, what: str) -> tuple[int, int, int] | None:
     if column is None or not text:
       return None
     parts = (re.findall(r'\d+', text) + ['1', '1'])[:3]
-  if not all(part.isdigit() and int(part) > 0 for part in parts):
+  if not all(re.fullmatch('0*[1-9][0-9]{0,11}', part) for part in parts):
     raise table.error(row.line, column, f'{table.cell(row, column)!r} is no size of a {what}')
   x, y, z = map(int, parts)
   return x, y, z

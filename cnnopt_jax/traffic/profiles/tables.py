@@ -227,7 +227,8 @@ def _rows(path: pathlib.Path, lines: list[str], before: int, delimiter: str) -> 
   try:
     for cells in reader:
       if any(cell.strip() for cell in cells):
-        yield Row(before + first, cells)
+        # Messages of one line have to name what stands in a cell of several.
+        yield Row(before + first, [' '.join(cell.splitlines()) for cell in cells])
       first = reader.line_num + 1
   except csv.Error as error:
     raise ProfileError(f'{path}, line {before + reader.line_num}, column 1: {error}') from None

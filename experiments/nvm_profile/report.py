@@ -1,0 +1,89 @@
+"""The words and tables of `experiments.nvm_profile`."""
+
+import statistics
+from typing import Any
+
+from cnnopt_jax import traffic
+from cnnopt_jax.report import to_markdown
+from experiments.common import profiles
+from experiments.nvm_profile.comparison import BEYOND, COLUMNS, LAYER_COLUMNS
+
+
+def warnings_of(config, rows: list[dict[str, Any]]) -> list[str]:
+  """A line for each total beyond the bound."""
+  return [
+    f'{r["workload"]}.{r["mode"]}.{r["batch"]} {r["counter"]}: measured {r["measured"]:.4g}, '
+    f'predicted {r["predicted"]:.4g}, beyond a factor of {config.bound:g}'
+    for r in rows
+    if r['verdict'] == BEYOND
+  ]
+
+
+def as_report(
+  config, found: list[profiles.Profile], rows: list[dict[str, Any]], warnings: list[str]
+) -> list[str]:
+  """The lines of report.md."""
+  shown = [
+    [
+      r['workload'],
+      r['mode'],
+      r['batch'],
+      r['counter'],
+      '-' if r['measured'] is None else f'{r["measured"]:.4g}',
+      f'{r["predicted"]:.4g}',
+      '-' if r['error'] is None else f'{100 * r["error"]:+.1f} %',
+      r['verdict'],
+    ]
+    for r in rows
+  ]
+  about = []
+  for one in found:
+    seconds = traffic.total_of(one.launches, 'seconds')
+    about.append(
+      [
+        one.path.name,
+        sum(launch.launches for launch in one.launches),
+        one.gpu or f'not said; taken for {config.gpu}',
+        'not measured' if seconds is None else f'{1e3 * seconds:.4g}',
+      ]
+    )
+  return [
+    f'# Traffic model beside the counters of a {config.gpu}',
+    '',
+    'Sectors of 32 B; error: of the prediction, relative to the measurement. A profile is compared '
+    f'with the same part of the model. Bound: a factor of {config.bound:g} either way.',
+    '',
+    to_markdown(shown, COLUMNS),
+    to_markdown(about, ['profile', 'launches', 'GPU', 'ms of all launches']),
+    *(f'**Warning**: {warning}.' for warning in warnings),
+  ]
+
+
+def by_layer(rows: list[dict[str, Any]]) -> list[str]:
+  """The section of the layers: a column a counter, measured, predicted and error of each."""
+
+  def cell(row):
+    if row['error'] is None:
+      return 'missing' if row['measured'] is None else f'{row["measured"] / 1e6:.4g}, no model'
+    millions = (f'{row[name] / 1e6:.4g}' for name in ('measured', 'predicted'))
+    return f'{" > ".join(millions)} ({100 * row["error"]:+.0f} %)'
+
+  lines: dict[tuple, list[str]] = {}
+  errors: dict[str, list[float]] = {}
+  for row in rows:
+    lines.setdefault(tuple(row[k] for k in LAYER_COLUMNS[:4]), []).append(cell(row))
+    if row['error'] is not None:
+      errors.setdefault(row['counter'], []).append(abs(row['error']))
+  medians = ', '.join(f'{n} {100 * statistics.median(v):.0f} %' for n, v in errors.items())
+  return [
+    '',
+    '## Layers',
+    '',
+    'M sectors, measured > predicted.',
+    '',
+    to_markdown(
+      [[*key, *cells] for key, cells in lines.items()],
+      [*LAYER_COLUMNS[:4], *traffic.PROFILE_COUNTERS],
+    ),
+    f'Median of the absolute errors: {medians or "nothing to compare"}.',
+  ]

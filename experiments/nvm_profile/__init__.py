@@ -3,8 +3,9 @@
     python -m experiments.nvm_profile --config configs/nvm_profile.py --workdir runs/nvm_profile
 
 Runs every workload once under Nsight Compute (`ncu`) or nvprof, whichever is on the PATH, after a
-run that compiles. Caches are kept between kernels, as in a run, and `ncu` fixes the clock. Where there
-is no such tool, no GPU, or no right to read its counters, it says so in one line and exits with 1.
+run that compiles. Caches are kept between kernels, as in a run, and `ncu` fixes the clock. Where
+there is no such tool, no GPU, or no right to read its counters, it says so in one line and exits
+with 1.
 
 `profiles` compares finished profiles instead: names of CSV files, WORKLOAD.MODE.BATCH.csv or
 WORKLOAD.MODE.BATCH.GPU.csv, or any names with what they cover in `profile_workload`,

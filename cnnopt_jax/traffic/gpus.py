@@ -193,7 +193,8 @@ A100 = Gpu(
   dram_bandwidth=1555e9,
   tiles=_TENSOR_TILES,
   tile_depth=32,
-  source=_RECALLED + '108 SMs of 64 lanes, 1410 MHz, 192 KB of L1 and shared memory an SM, 40 MB of '
+  source=_RECALLED
+  + '108 SMs of 64 lanes, 1410 MHz, 192 KB of L1 and shared memory an SM, 40 MB of '
   'L2 that reads 5120 B a clock, 1555 GB/s (40 GB), 156 and 312 TFLOP/s of TF32 and bfloat16: '
   'NVIDIA A100 Tensor Core GPU Architecture whitepaper, table 4 and page 42. Tiles: kernels of '
   'CUTLASS.',
@@ -213,9 +214,10 @@ H100 = Gpu(
   dram_bandwidth=3350e9,
   tiles=_TENSOR_TILES,
   tile_depth=32,
-  source=_RECALLED + '132 SMs of 128 lanes, 256 KB of L1 and shared memory an SM, 50 MB of L2, 3350 '
+  source=_RECALLED
+  + '132 SMs of 128 lanes, 256 KB of L1 and shared memory an SM, 50 MB of L2, 3350 '
   'GB/s, 494 and 989 TFLOP/s of TF32 and bfloat16 without sparsity (SXM5): NVIDIA H100 Tensor Core '
-  'GPU Architecture whitepaper, table 2; 32 B sectors: Nsight Compute documentation, memory tables. '
+  'GPU Architecture whitepaper, table 2; 32 B sectors: Nsight Compute, memory tables. '
   'L2 bandwidth: of the order that public microbenchmarks give. Tiles: TF32 kernels of CUTLASS 3.',
 )
 
@@ -223,7 +225,8 @@ H200 = dataclasses.replace(
   H100,
   name='H200',
   dram_bandwidth=4800e9,
-  source=_RECALLED + 'The H100 SXM5 processor with 4800 GB/s: NVIDIA H200 data sheet. '
+  source=_RECALLED
+  + 'The H100 SXM5 processor with 4800 GB/s: NVIDIA H200 data sheet. '
   + H100.source.removeprefix(_RECALLED),
 )
 
@@ -241,7 +244,8 @@ RTX_4090 = Gpu(
   dram_bandwidth=1008e9,
   tiles=_TENSOR_TILES,
   tile_depth=32,
-  source=_RECALLED + '128 SMs of 128 lanes, 2520 MHz, 128 KB of L1 and shared memory an SM, 72 MB of '
+  source=_RECALLED
+  + '128 SMs of 128 lanes, 2520 MHz, 128 KB of L1 and shared memory an SM, 72 MB of '
   'L2, 1008 GB/s, 82.6 and 165.2 TFLOP/s of TF32 and bfloat16 without sparsity: NVIDIA Ada GPU '
   'Architecture whitepaper, appendix A. 64 B a clock and slice of L2: assumed as of Turing.',
 )

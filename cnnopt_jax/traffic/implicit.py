@@ -1,4 +1,4 @@
-"""Convolutions as implicit matrix products: the taps of a window are gathered as they are needed."""
+"""Convolutions as implicit matrix products: a window's taps are gathered as they are needed."""
 
 from typing import NamedTuple
 
@@ -57,7 +57,9 @@ def map_product(gpu: Gpu, g: Geometry, source: Array, weight: Array, target: Arr
   def sources(block_bytes):
     for time, channels, _, images, rows, _ in waves():
       read = _source_rows(g.height, rows)
-      yield _rows_of_channels(_source_map(g, source), channels, images, read, time, LOADING, block_bytes)
+      yield _rows_of_channels(
+        _source_map(g, source), channels, images, read, time, LOADING, block_bytes
+      )
 
   def weights_read(block_bytes):
     for time, _, _, _, _, (low, high) in waves():
@@ -65,7 +67,9 @@ def map_product(gpu: Gpu, g: Geometry, source: Array, weight: Array, target: Arr
 
   def targets(block_bytes):
     for time, _, channels, images, rows, _ in waves():
-      yield _rows_of_channels(_target_map(g, target), channels, images, rows, time, STORING, block_bytes)
+      yield _rows_of_channels(
+        _target_map(g, target), channels, images, rows, time, STORING, block_bytes
+      )
 
   accesses = (
     Access(source.tensor, False, blocks * per_block, source.bytes * used, sources),
@@ -113,7 +117,7 @@ def weight_product(gpu: Gpu, g: Geometry, source: Array, gradient: Array, target
   sector = gpu.sector_bytes
   # A tile of columns reads each channel that one of its columns belongs to, tap by tap: along the
   # reduction, which are pixels, what the taps have in common lies further apart than a step.
-  channels = g.source_channels
+  channels = float(g.source_channels)
   if cut.columns < taps or cut.columns % taps:
     channels += (cut.column_tiles - 1) / max(1, taps)
   per_sector = sector / source.element_bytes
@@ -147,7 +151,9 @@ def weight_product(gpu: Gpu, g: Geometry, source: Array, gradient: Array, target
           ((images * m.channels + channel) * m.plane * m.element_bytes).astype(np.int64)
           for channel in channels
         )
-        yield Ranges(wave + LOADING[1] * when, m.start + start, m.start + np.maximum(end, start + 1))
+        yield Ranges(
+          wave + LOADING[1] * when, m.start + start, m.start + np.maximum(end, start + 1)
+        )
 
     return pattern
 
@@ -172,7 +178,9 @@ def weight_product(gpu: Gpu, g: Geometry, source: Array, gradient: Array, target
   return Kernel('implicit_gemm', accesses, g.macs, shared)
 
 
-def source_sectors(gpu: Gpu, g: Geometry, pixels: float, element_bytes: float, blocks: float) -> float:
+def source_sectors(
+  gpu: Gpu, g: Geometry, pixels: float, element_bytes: float, blocks: float
+) -> float:
   """Sectors of one source channel that a tile of consecutive target pixels reads."""
   element = element_bytes / gpu.sector_bytes
   if pixels >= g.target_plane:  # Whole planes, one after the other in memory.
@@ -285,9 +293,7 @@ def _column_channels(
   )
 
 
-def _rows_of_pixels(
-  g: Geometry, low: int, high: int
-) -> tuple[tuple[int, int], np.ndarray]:
+def _rows_of_pixels(g: Geometry, low: int, high: int) -> tuple[tuple[int, int], np.ndarray]:
   """Images that the target pixels from `low` to `high` lie in, and their rows, [images, 2]."""
   images = low // g.target_plane, -(-high // g.target_plane)
   # First and one past the last target row of every image.

@@ -176,7 +176,10 @@ def matrix_product(
   products = max(1.0, together / per_split) / batches
   shared = (
     (left.bytes * (columns - 1) / sector, left.bytes * products * rows / cut.row_tiles),
-    (right.bytes * (rows - 1) * missed / sector, right.bytes * products * columns / cut.column_tiles),
+    (
+      right.bytes * (rows - 1) * missed / sector,
+      right.bytes * products * columns / cut.column_tiles,
+    ),
   )
   return Kernel(name, tuple(accesses), macs, shared)
 
@@ -193,7 +196,12 @@ def _waves(gpu: Gpu, cut: Tiling, batches: int, operand_bytes: float):
     if blocks <= cut.slots:  # Several products at once.
       at_once = max(1, cut.slots // blocks)
       for time, first in enumerate(range(0, batches, at_once)):
-        yield time, (first, min(batches, first + at_once)), (0, cut.row_tiles), (0, cut.column_tiles)
+        yield (
+          time,
+          (first, min(batches, first + at_once)),
+          (0, cut.row_tiles),
+          (0, cut.column_tiles),
+        )
       return
     time = 0
     slots = max(1, cut.slots // cut.splits)

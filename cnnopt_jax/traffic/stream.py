@@ -71,9 +71,7 @@ def access_stream(
   )
 
 
-def _bases(
-  kernels, sizes: np.ndarray, aliases: Sequence[int], block_bytes: int
-) -> np.ndarray:
+def _bases(kernels, sizes: np.ndarray, aliases: Sequence[int], block_bytes: int) -> np.ndarray:
   """Addresses of the tensors."""
 
   def owner(tensor):

@@ -31,7 +31,7 @@ from cnnopt_jax import workload
 from cnnopt_jax.traffic import algorithms, geometry, passes, stream
 from cnnopt_jax.traffic.gpus import Gpu
 from cnnopt_jax.traffic.kernels import Array, Kernel
-from cnnopt_jax.traffic.libraries import XLA, Library
+from cnnopt_jax.traffic.libraries import PYTORCH, Library
 from cnnopt_jax.traffic.reuse import ReuseHistogram, miss_probability, reuse_histogram
 from cnnopt_jax.traffic.stack import stack_distances
 from cnnopt_jax.workload import KernelLaunch, LayerTable, Schedule
@@ -159,7 +159,7 @@ def predict_traffic(
   batch: int,
   *,
   training: bool = False,
-  library: Library = XLA,
+  library: Library = PYTORCH,
   chosen: Mapping[str | tuple[str, str], str] | None = None,
   weight_bits: Mapping[str, float] | float = 32,
   activation_bits: float | None = None,
@@ -202,7 +202,8 @@ def predict_traffic(
   bits = library.activation_bits if activation_bits is None else activation_bits
   sizes = schedule.tensor_bytes(batch=batch, weight_bits=weight_bits, activation_bits=bits)
   maker = _Maker(table, schedule, sizes, gpu, library, batch, dict(chosen or {}))
-  launches, kernels = [], []
+  launches: list[KernelLaunch] = []
+  kernels: list[Kernel] = []
   for launch in schedule.launches:
     made = maker.kernels(launch)
     kernels += made
@@ -372,9 +373,7 @@ def _read_again(
   accesses: stream.Stream, kernels: list[Kernel], share: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Distances, sectors and kernels of what blocks that run at once read for each other."""
-  read = np.bincount(
-    accesses.kernels, accesses.sectors * ~accesses.writes, minlength=len(kernels)
-  )
+  read = np.bincount(accesses.kernels, accesses.sectors * ~accesses.writes, minlength=len(kernels))
   found = []
   for i, kernel in enumerate(kernels):
     left = kernel.reads - read[i]

@@ -21,9 +21,7 @@ def explicit(
   cut = tiling(gpu, rows, g.target_channels, depth, g.groups, False)
   return (
     _pass(gpu, 'im2col', source, windows),
-    matrix_product(
-      gpu, 'gemm', cut, windows, weight, target, macs=g.macs, batches=g.groups
-    ),
+    matrix_product(gpu, 'gemm', cut, windows, weight, target, macs=g.macs, batches=g.groups),
   )
 
 
@@ -35,9 +33,7 @@ def explicit_data_gradient(
   windows = Array(workspace, int(rows * columns * g.groups * target.element_bytes))
   cut = tiling(gpu, rows, columns, g.target_channels, g.groups, False)
   return (
-    matrix_product(
-      gpu, 'gemm', cut, gradient, weight, windows, macs=g.macs, batches=g.groups
-    ),
+    matrix_product(gpu, 'gemm', cut, gradient, weight, windows, macs=g.macs, batches=g.groups),
     _pass(gpu, 'col2im', windows, target),
   )
 
@@ -50,9 +46,7 @@ def explicit_weight_gradient(
   cut = tiling(gpu, g.target_channels, g.depth, g.pixels, g.groups, True)
   return (
     _pass(gpu, 'im2col', source, windows),
-    matrix_product(
-      gpu, 'gemm', cut, gradient, windows, target, macs=g.macs, batches=g.groups
-    ),
+    matrix_product(gpu, 'gemm', cut, gradient, windows, target, macs=g.macs, batches=g.groups),
   )
 
 

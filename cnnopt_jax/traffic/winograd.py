@@ -1,9 +1,9 @@
 """Convolutions by Winograd's minimal filtering (Lavin and Gray, CVPR 2016; arXiv 1509.09308).
 
-F(m x m, r x r) computes m x m outputs of an r x r window from (m + r - 1)^2 products of transformed
-inputs and weights. Fused, one kernel does it all with the tiles in registers; not fused, transforms
-write to a workspace, a batch of (m + r - 1)^2 matrix products reads it, and a last kernel transforms
-the sums back.
+F(m x m, r x r) computes m x m outputs of an r x r window from (m + r - 1)^2 products of
+transformed inputs and weights. Fused, one kernel does it all with the tiles in registers; not
+fused, transforms write to a workspace, a batch of (m + r - 1)^2 matrix products reads it, and a
+last kernel transforms the sums back.
 """
 
 import math
@@ -115,9 +115,7 @@ def nonfused_weight_gradient(
     points * tiles * g.target_channels,
     points * g.source_channels * g.target_channels,
   )
-  cut = tiling(
-    gpu, g.target_channels, g.source_channels, tiles, points, False, _PRODUCT_TILES[1:]
-  )
+  cut = tiling(gpu, g.target_channels, g.source_channels, tiles, points, False, _PRODUCT_TILES[1:])
   return (
     _transform(gpu, 'winograd_data_transform', source, data, _overlap(g)),
     _transform(gpu, 'winograd_delta_transform', gradient, deltas),
@@ -150,9 +148,7 @@ def _workspace(tensor: int, *elements: int) -> list[Array]:
   return arrays
 
 
-def _transform(
-  gpu: Gpu, name: str, source: Array, target: Array, overlap: float = 1.0
-) -> Kernel:
+def _transform(gpu: Gpu, name: str, source: Array, target: Array, overlap: float = 1.0) -> Kernel:
   sector = gpu.sector_bytes
   return Kernel(
     name,
@@ -191,9 +187,7 @@ def fused(
   height = min(g.height.source, rows + round(g.height.taps) - 1)
   reads = blocks * height * per_row * g.source_channels
   weights = blocks * kernel.bytes / features / sector
-  fetched = run_sectors(
-    width, columns, g.width.source, source.element_bytes, gpu.fetch_bytes
-  )
+  fetched = run_sectors(width, columns, g.width.source, source.element_bytes, gpu.fetch_bytes)
   per_strip = g.images * g.source_channels * height * -(-g.height.target // rows)
   again = max(0.0, per_strip * strips * fetched * gpu.fetch_bytes / source.bytes - 1)
 

@@ -1,9 +1,10 @@
 """Which arrays a program writes to memory and reads back: its kernels, fused or one by one.
 
-Fused, as a compiler does: a convolution, a matrix product or a pooling window is a kernel of its own. Element-wise operations,
-moves and reductions that follow one another fuse into one kernel, which reads each array from
-outside once and writes what others read: a reduction ends a kernel, as what uses its result has to
-wait for all of it. Arrays of one axis, such as a norm's statistics, are neglected.
+Fused, as a compiler does: a convolution, a matrix product or a pooling window is a kernel of its
+own. Element-wise operations, moves and reductions that follow one another fuse into one kernel,
+which reads each array from outside once and writes what others read: a reduction ends a kernel, as
+what uses its result has to wait for all of it. Arrays of one axis, such as a norm's statistics, are
+neglected.
 
 One by one, as a framework does that runs each operation when it is called: a bias, a sum of maps,
 an activation and a concatenation are a kernel each, and so is all of a norm. A bias, an activation
@@ -38,8 +39,8 @@ _VIEWS = frozenset(
   )
 )
 _BATCHED_ROLES = frozenset(('input', 'activation', 'gradient'))
-# What an unfused kernel does: a layer's product, a bias added to it, a function of one map, a sum or
-# product of maps, a norm, a window's maximum or mean, a reduction, a concatenation, anything else.
+# What an unfused kernel does: a layer's product, a bias added to it, a function of one map, a sum
+# or product of maps, a norm, a window's maximum or mean, a reduction, a concatenation, the rest.
 OPERATIONS = (
   *('layer', 'bias', 'activation', 'sum', 'product', 'norm'),
   *('max_pool', 'mean_pool', 'reduction', 'concatenation', 'other'),
@@ -165,6 +166,12 @@ class _FlatProgram:
         kind = 'window'
     elif name.startswith(('reduce_', 'arg', 'cum', 'sort', 'top_k')) and name != 'reduce_precision':
       kind = 'reduction'
+    if kind in ('layer', 'window'):
+      outputs = [output._replace(is_map=True) for output in outputs]
+    elif kind == 'fusible':
+      # A map of one pixel looks like a vector of channels, but for where it comes from.
+      maps = {operand.elements for operand in operands if operand.is_map}
+      outputs = [o._replace(is_map=o.is_map or o.elements in maps) for o in outputs]
     scopes = jaxprs.scopes_of(eqn, outer)
     self.operations.append(_Operation(kind, name, scopes, layer, tuple(operands), tuple(outputs)))
     return outputs

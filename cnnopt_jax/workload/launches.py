@@ -8,14 +8,19 @@ import numpy as np
 
 from cnnopt_jax.workload.dataflow import Tensor
 
-KINDS = ('forward', 'data_gradient', 'weight_gradient', 'elementwise', 'update')
+KINDS = (
+  *('forward', 'elementwise'),
+  *('data_gradient', 'weight_gradient', 'elementwise_gradient'),
+  'update',
+)
 
 
 class KernelLaunch(NamedTuple):
   """A kernel as inference or a training step runs it.
 
   Attributes:
-    kind: one of `KINDS`; 'elementwise' are all but those of layers and the optimizer.
+    kind: one of `KINDS`; 'elementwise' are all of the forward pass but those of layers,
+      'elementwise_gradient' those of the backward pass.
     path: its module.
     layer: index into the table's layers; -1 for none.
     reads, writes: indices of tensors. Of a layer's forward the input, then the weight; of its data

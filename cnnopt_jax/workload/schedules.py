@@ -101,7 +101,7 @@ def _backward(
       added = [i for _, more in targets for i in more]
       launches.append(
         KernelLaunch(
-          'elementwise',
+          'elementwise_gradient',
           launch.path,
           -1,
           (*sources, *launch.reads, *added),

@@ -62,12 +62,12 @@ class _Step:
       self._needed.update(kernel.writes)
     writes = kernel.writes
     if kernel.operation == 'norm' and training and writes:
-      self._launch(kernel, kernel.reads, (), 'statistics')
+      self._launch(kernel, kernel.reads, (), 'statistics', 'elementwise')
     if kernel.operation == 'max_pool':
       indices = self._added(_INDEX_WORDS * self.tensors[writes[0]].elements, 'activation')
       self._indices[writes[0]] = indices
       writes = (*writes, indices)
-    self._launch(kernel, kernel.reads, writes, kernel.operation, 'forward')
+    self._launch(kernel, kernel.reads, writes, kernel.operation, 'elementwise')
 
   def backward(self, kernel: FusedKernel) -> None:
     if not kernel.writes:
@@ -94,15 +94,15 @@ class _Step:
           self._hand_on([target], part)
       case operation:
         reads = self._read_again(kernel, sources)
-        written = tuple(self._added(self.tensors[i].elements, 'gradient') for i in targets)
-        if not written:
+        own = [self._added(self.tensors[i].elements, 'gradient') for i in targets]
+        if not own:
           return
         if operation == 'norm':
           self._launch(kernel, reads, (), 'statistics_gradient')
         if operation == 'max_pool':
-          self._launch(kernel, (), written, 'fill')
-        self._launch(kernel, reads, written, f'{operation}_gradient')
-        for target, gradient in zip(targets, written):
+          self._launch(kernel, (), own, 'fill')
+        self._launch(kernel, reads, own, f'{operation}_gradient')
+        for target, gradient in zip(targets, own):
           self._hand_on([target], gradient)
 
   def _read_again(self, kernel: FusedKernel, sources: tuple[int, ...]) -> tuple[int, ...]:
@@ -134,9 +134,10 @@ class _Step:
       if role == 'gradient':
         self._hand_on([target], written)
       elif self.accumulate:
-        own = self._gradients.setdefault(
-          target, self._added(self.tensors[target].elements, role, self.tensors[target].path)
-        )
+        if target not in self._gradients:
+          path = self.tensors[target].path
+          self._gradients[target] = self._added(self.tensors[target].elements, role, path)
+        own = self._gradients[target]
         self._launch(kernel, (own, written), (own,), 'accumulation')
       else:
         self._hand_on([target], written)
@@ -151,7 +152,13 @@ class _Step:
         )
         self.launches.append(
           KernelLaunch(
-            'elementwise', '', -1, (known, gradient), (self._gradients[target],), 0, 'accumulation'
+            'elementwise_gradient',
+            '',
+            -1,
+            (known, gradient),
+            (self._gradients[target],),
+            0,
+            'accumulation',
           )
         )
       else:
@@ -161,13 +168,15 @@ class _Step:
     self.tensors.append(Tensor(elements, role, path, alias))
     return len(self.tensors) - 1
 
-  def _launch(self, kernel, reads, writes, operation: str, kind: str = 'elementwise') -> None:
-    if kernel.layer >= 0 and kind == 'forward':
+  def _launch(
+    self, kernel, reads, writes, operation: str, kind: str = 'elementwise_gradient'
+  ) -> None:
+    if kernel.layer >= 0 and kind == 'elementwise':
       layer = self.table.layers[kernel.layer]
       self.launches.append(
         KernelLaunch('forward', layer.path, kernel.layer, kernel.reads, writes, layer.macs)
       )
     elif reads or writes:
       self.launches.append(
-        KernelLaunch('elementwise', kernel.path, -1, tuple(reads), tuple(writes), 0, operation)
+        KernelLaunch(kind, kernel.path, -1, tuple(reads), tuple(writes), 0, operation)
       )

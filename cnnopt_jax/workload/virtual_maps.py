@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Collection
 
-from cnnopt_jax.workload.dataflow import Dataflow, Tensor
+from cnnopt_jax.workload.dataflow import Dataflow
 from cnnopt_jax.workload.table import Layer, LayerTable
 
 
@@ -33,27 +33,25 @@ def with_virtual_maps(table: LayerTable, paths: Collection[str]) -> LayerTable:
   )
   flow = table.dataflow
   if flow is not None:
-    flow = flow._replace(
-      tensors=_resized(flow, layers, chosen),
-      unfused=flow.unfused and flow.unfused._replace(tensors=_resized(flow.unfused, layers, chosen)),
+    flow = _resized(flow, layers, chosen)._replace(
+      unfused=flow.unfused and _resized(flow.unfused, layers, chosen)
     )
   return dataclasses.replace(table, layers=layers, dataflow=flow)
 
 
-def _resized(
-  flow: Dataflow, layers: tuple[Layer, ...], chosen: Collection[bool]
-) -> tuple[Tensor, ...]:
-  """Tensors, those that a chosen layer writes as large as it says; none other takes their place."""
+def _resized(flow: Dataflow, layers: tuple[Layer, ...], chosen: Collection[bool]) -> Dataflow:
+  """What a chosen layer writes is as large as it says, and nothing else takes its place."""
   virtual = dict(enumerate(chosen))
   sizes = {
     k.writes[0]: layers[k.layer].output_elements
     for k in flow.kernels
     if k.layer >= 0 and virtual[k.layer]
   }
-  return tuple(
+  tensors = tuple(
     t._replace(elements=sizes.get(i, t.elements), alias=-1 if t.alias in sizes else t.alias)
     for i, t in enumerate(flow.tensors)
   )
+  return flow._replace(tensors=tensors)
 
 
 def _halved(layer: Layer) -> Layer:

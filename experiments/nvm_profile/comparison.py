@@ -33,7 +33,7 @@ def modelled(
   training, shape = mode != 'inference', models.default_image_shape(name)
   table = models.layer_table(models.create(name, num_classes=1000), shape, train=training)
   found = traffic.predict_traffic(table, traffic.GPUS[config.gpu], batch, training=training)
-  return table, traffic.part_of(found, table, mode)
+  return table, traffic.part_of(found, mode)
 
 
 def compare(

@@ -44,7 +44,7 @@ def predicted(mode, batch):
   model = models.create('resnet8', num_classes=1000)
   table = models.layer_table(model, models.default_image_shape('resnet8'), train=training)
   found = traffic.predict_traffic(table, GPU, batch, training=training)
-  return [sum(getattr(r, n) for r in traffic.part_of(found, table, mode)) for n in COUNTERS]
+  return [sum(getattr(r, n) for r in traffic.part_of(found, mode)) for n in COUNTERS]
 
 
 @pytest.mark.parametrize(

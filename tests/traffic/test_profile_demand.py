@@ -95,7 +95,7 @@ def found(table):
 
 
 def test_parts_of_the_model_are_the_whole_without_the_update(table, found):
-  parts = {mode: traffic.part_of(found, table, mode) for mode in MODES}
+  parts = {mode: traffic.part_of(found, mode) for mode in MODES}
   assert parts['training'] == found.rows
   assert parts['forward'] + parts['backward'] == parts['forward_backward']
   update = tuple(row for row in found.rows if row.launch.kind == 'update')
@@ -105,7 +105,7 @@ def test_parts_of_the_model_are_the_whole_without_the_update(table, found):
   kinds = {row.launch.kind for row in parts['backward']}
   assert kinds == {'data_gradient', 'weight_gradient', 'elementwise'}
   with pytest.raises(ValueError, match="mode='step'; allowed: inference, training"):
-    traffic.part_of(found, table, 'step')
+    traffic.part_of(found, 'step')
 
 
 def test_layers_beside_the_model(found):

@@ -7,13 +7,11 @@ from cnnopt_jax.traffic.gpus import Gpu
 from cnnopt_jax.traffic.profiles.launches import LaunchProfile
 from cnnopt_jax.traffic.profiles.tables import ProfileError
 from cnnopt_jax.traffic.transactions import KernelTraffic, Traffic
-from cnnopt_jax.workload import LayerTable
 
 # What a profile may cover: an inference; a training step; or of a training step its forward pass,
 # its gradients without the optimizer's update, and both of them.
 PARTS = ('forward', 'backward', 'forward_backward')
 MODES = ('inference', 'training', *PARTS)
-_GRADIENTS = ('data_gradient', 'weight_gradient')
 
 # Of cuDNN, CUTLASS, PyTorch and XLA: names that only kernels of a backward pass have, and such of a
 # forward pass alone. cuDNN's Winograd transforms are called 'forward' in both.
@@ -130,12 +128,11 @@ def _short(kernel: str) -> str:
   return repr(kernel if len(kernel) <= 60 else kernel[:57] + '...')
 
 
-def part_of(found: Traffic, table: LayerTable, mode: str) -> tuple[KernelTraffic, ...]:
+def part_of(found: Traffic, mode: str) -> tuple[KernelTraffic, ...]:
   """The rows of the model that a profile of a mode covers.
 
   Args:
     found: traffic of an inference for 'inference', otherwise of a training step.
-    table: that it was predicted for.
     mode: one of `MODES`.
 
   Returns:
@@ -148,25 +145,12 @@ def part_of(found: Traffic, table: LayerTable, mode: str) -> tuple[KernelTraffic
     raise ValueError(f'mode={mode!r}; allowed: {", ".join(MODES)}')
   if mode in ('inference', 'training'):
     return found.rows
-  kinds = [row.launch.kind for row in found.rows]
-  first_gradient = next((i for i, kind in enumerate(kinds) if kind in _GRADIENTS), len(kinds))
-  last_forward = max((i for i, kind in enumerate(kinds) if kind == 'forward'), default=-1)
-  arrays = len(table.dataflow.tensors) if table.dataflow else 0
-
-  def side(i: int) -> str:
-    kind = kinds[i]
-    if kind == 'update':
-      return kind
-    if kind == 'forward' or i < last_forward:
-      return 'forward'
-    if kind in _GRADIENTS or i > first_gradient:
-      return 'backward'
-    # Between the passes: gradients are arrays of their own, behind those of the forward pass.
-    written = found.rows[i].launch.writes
-    return 'backward' if any(t >= arrays for t in written) else 'forward'
-
-  wanted = mode.split('_')
-  return tuple(row for i, row in enumerate(found.rows) if side(i) in wanted)
+  parts = {
+    'forward': ('forward', 'elementwise'),
+    'backward': ('data_gradient', 'weight_gradient', 'elementwise_gradient'),
+  }
+  wanted = {kind for name in mode.split('_') for kind in parts[name]}
+  return tuple(row for row in found.rows if row.launch.kind in wanted)
 
 
 def missing(launches: Sequence[LaunchProfile], field: str) -> str:

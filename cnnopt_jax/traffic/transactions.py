@@ -325,7 +325,8 @@ def _steady_state(
   second = np.arange(n, 2 * n)
   reads = second[~writes[n:]]
   written = np.flatnonzero(writes[:n])
-  evicting = _evictions(blocks, writes, np.tile(accesses.kernels, 2), distances)
+  kernel = np.concatenate([accesses.kernels, accesses.kernels + len(kernels)])
+  evicting = _evictions(blocks, writes, kernel, distances)
   apart = _read_again(accesses, kernels, unsynchronised)
   return Reuse(
     np.concatenate([distances[reads], apart[0]]),
@@ -341,31 +342,33 @@ def _steady_state(
 
 
 def _evictions(blocks, writes, kernels, distances) -> np.ndarray:
-  """For every write the least capacity, in blocks, that keeps it until another kernel writes there.
+  """For every write the largest distance, in blocks, before another kernel writes there.
 
-  A written block is evicted in between if any access up to the next write misses. What one kernel
-  writes to a block in several parts is evicted with the last of them.
+  A written block is evicted if an access up to then misses. Parts of a block that one kernel writes
+  one after the other stay until the last of them is replaced.
   """
   total = len(blocks)
   order = np.argsort(blocks, kind='stable')
-  ordered_writes, ordered_blocks, ordered_kernels = writes[order], blocks[order], kernels[order]
+  ordered_blocks = blocks[order]
   following = np.append(distances[order][1:], -1)
-  following[np.append(ordered_blocks[1:] != ordered_blocks[:-1], True)] = -1
-  starts = np.flatnonzero(ordered_writes)
+  last_of_block = np.append(ordered_blocks[1:] != ordered_blocks[:-1], True)
+  following[last_of_block] = -1
+  starts = np.flatnonzero(writes[order])
   evicting = np.full(total, -1, np.int32)
   if not len(starts):
     return evicting
-  same_block = ordered_blocks[starts][1:] == ordered_blocks[starts][:-1]
-  same = same_block & (ordered_kernels[starts][1:] == ordered_kernels[starts][:-1])
-  run = np.cumsum(np.append(True, ~same)) - 1
-  first = starts[np.append(True, ~same)]
   # Accesses before a block's first write belong to no interval; those of the block before it do
   # not follow its last write within the block, and end at a mark of -1.
-  bounds = np.append(first, total)
-  ends_of_block = np.searchsorted(ordered_blocks, ordered_blocks[first], side='right')
-  pairs = np.stack([first, np.minimum(bounds[1:], ends_of_block)], -1).ravel()
-  longest = np.maximum.reduceat(np.append(following, -1), pairs)[::2]
-  evicting[order[starts]] = longest[run]
+  ends_of_block = (np.flatnonzero(last_of_block) + 1)[
+    np.cumsum(last_of_block)[starts] - last_of_block[starts]
+  ]
+  pairs = np.stack([starts, np.minimum(np.append(starts, total)[1:], ends_of_block)], -1).ravel()
+  longest = np.maximum.reduceat(np.append(following, -1), pairs)[::2].astype(np.int64)
+  # From each write to the end of its kernel's run of writes to the block.
+  owner = np.stack([ordered_blocks[starts], kernels[order[starts]]])
+  run = np.cumsum(np.append(True, (owner[:, 1:] != owner[:, :-1]).any(0)))
+  lift = (run[-1] - run) * (total + 1)
+  evicting[order[starts]] = np.maximum.accumulate((longest + lift)[::-1])[::-1] - lift
   return evicting
 
 

@@ -101,9 +101,12 @@ def test_parts_of_the_model_are_the_whole_without_the_update(table, found):
   update = tuple(row for row in found.rows if row.launch.kind == 'update')
   assert update and parts['forward_backward'] + update == found.rows
   inference = traffic.predict_traffic(table, traffic.GTX_1080_TI, 2)
-  assert [row.launch for row in parts['forward']] == [row.launch for row in inference.rows]
+  layers = [
+    [r.launch for r in rows if r.launch.layer >= 0] for rows in (parts['forward'], inference.rows)
+  ]
+  assert layers[0] == layers[1]
   kinds = {row.launch.kind for row in parts['backward']}
-  assert kinds == {'data_gradient', 'weight_gradient', 'elementwise'}
+  assert kinds == {'data_gradient', 'weight_gradient', 'elementwise_gradient'}
   with pytest.raises(ValueError, match="mode='step'; allowed: inference, training"):
     traffic.part_of(found, 'step')
 
@@ -185,6 +188,6 @@ def test_where_the_model_has_no_dram_accesses_its_own_are_added(table):
   found = traffic.predict_traffic(table, gpu, 1)
   demand = traffic.profile_demand([traffic.LaunchProfile('conv', **COUNTED)], gpu)
   measured = traffic.ProfiledTraffic(demand, found, found)
-  assert found.dram(1 << 30) == (0, 0) and measured.dram(1 << 30) == (60, 30)
+  assert max(found.dram(1 << 30)) < 1e-9 and measured.dram(1 << 30) == (60, 30)
   reads, writes = measured.dram(1 << 16)
-  assert (reads - 60, writes - 30) == found.dram(1 << 16) and reads > 60
+  assert (reads - 60, writes - 30) == pytest.approx(found.dram(1 << 16)) and reads > 60

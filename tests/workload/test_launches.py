@@ -115,7 +115,7 @@ def test_launches_of_a_training_step():
   assert backward == [
     ('weight_gradient', [output, hidden], [('parameter_gradient', 24)]),
     ('data_gradient', [output, ('parameter', 24)], [('gradient', 40)]),
-    ('elementwise', [('gradient', 40), hidden], [('gradient', 40)]),
+    ('elementwise_gradient', [('gradient', 40), hidden], [('gradient', 40)]),
     # The input is data: no gradient of it.
     ('weight_gradient', [('gradient', 40), ('input', 30)], [('parameter_gradient', 48)]),
   ]

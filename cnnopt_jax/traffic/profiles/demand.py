@@ -104,7 +104,7 @@ class ProfiledTraffic(NamedTuple):
 
 
 def _scaled(measured: float, wanted: Any, reference: float) -> Any:
-  if not reference:
+  if reference < 1:  # Less than a sector.
     return measured + wanted
   # Exactly the measured figure where nothing differs: the quotient is 1.
   return measured * (wanted / reference)

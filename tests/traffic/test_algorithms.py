@@ -159,12 +159,12 @@ def test_what_winograd_cannot_compute(changed, why):
 
 def test_other_types_and_little_workspace_leave_the_implicit_product():
   p = problem('forward', 56, 128, 128, 3, 32)
-  assert algorithms.choose(traffic.A100, traffic.PYTORCH, p)[0].startswith('winograd')
+  assert algorithms.choose(traffic.GPUS['a100'], traffic.PYTORCH, p)[0].startswith('winograd')
   for changed in ({'math': 'tf32'}, {'math': 'bfloat16'}):
     library = dataclasses.replace(traffic.PYTORCH, **changed)
-    assert algorithms.choose(traffic.A100, library, p)[0] == 'implicit_gemm'
+    assert algorithms.choose(traffic.GPUS['a100'], library, p)[0] == 'implicit_gemm'
   library = dataclasses.replace(traffic.PYTORCH, workspace_bytes=1 << 20)
-  assert algorithms.choose(traffic.A100, library, p)[0] != 'winograd_nonfused'
+  assert algorithms.choose(traffic.GPUS['a100'], library, p)[0] != 'winograd_nonfused'
 
 
 def test_time_is_the_longest_of_products_l2_and_dram():

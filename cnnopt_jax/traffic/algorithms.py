@@ -49,19 +49,17 @@ class Problem(NamedTuple):
     return self.forward.transposed() if self.kind == 'data_gradient' else self.forward
 
 
-def kernels(gpu: Gpu, library: Library, problem: Problem, algorithm: str) -> tuple[Kernel, ...]:
+def kernels(gpu: Gpu, problem: Problem, algorithm: str) -> tuple[Kernel, ...]:
   """The launches of one algorithm.
 
   Args:
     gpu: the GPU.
-    library: the library.
     problem: what to compute.
     algorithm: one of `ALGORITHMS`, that can compute it.
 
   Returns:
     The kernels in order.
   """
-  del library
   g, kind = problem.geometry, problem.kind
   arrays = problem.source, problem.weight, problem.target
   match algorithm:
@@ -140,7 +138,7 @@ def choose(gpu: Gpu, library: Library, problem: Problem) -> tuple[str, tuple[Ker
   for name in names:
     if refusal(library, problem, name) is not None:
       continue
-    made = kernels(gpu, library, problem, name)
+    made = kernels(gpu, problem, name)
     if _workspace(problem, made) > library.workspace_bytes:
       continue
     seconds = sum(library.seconds(gpu, kernel) for kernel in made)

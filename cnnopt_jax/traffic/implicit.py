@@ -6,7 +6,7 @@ import numpy as np
 
 from cnnopt_jax.traffic.geometry import Geometry, SpatialAxis
 from cnnopt_jax.traffic.gpus import Gpu
-from cnnopt_jax.traffic.kernels import Access, Array, Kernel, Ranges, sweep
+from cnnopt_jax.traffic.kernels import Access, Array, Kernel, Ranges, sweep, within
 from cnnopt_jax.traffic.products import LOADING, STORING, Tiling, panel_misses, tiling
 
 
@@ -63,7 +63,7 @@ def map_product(gpu: Gpu, g: Geometry, source: Array, weight: Array, target: Arr
 
   def weights_read(block_bytes):
     for time, _, _, _, _, (low, high) in waves():
-      yield sweep(weight.share(low, high), _within(time, LOADING), block_bytes)
+      yield sweep(weight.share(low, high), within(time, LOADING), block_bytes)
 
   def targets(block_bytes):
     for time, _, channels, images, rows, _ in waves():
@@ -160,7 +160,7 @@ def weight_product(gpu: Gpu, g: Geometry, source: Array, gradient: Array, target
   def targets(block_bytes):
     for wave, tile, until in waves():
       extent = target.share(tile / tiles, until / tiles)
-      yield sweep(extent, _within(wave, STORING), block_bytes)
+      yield sweep(extent, within(wave, STORING), block_bytes)
 
   used = g.height.span(g.height.target) / g.height.source
   accesses = (
@@ -205,10 +205,6 @@ def source_sectors(
     # What one tap has loaded is gone before the next one needs it.
     sectors *= max(1.0, pixels * g.taps / (rows * columns))
   return sectors
-
-
-def _within(time: float, shares: tuple[float, float]) -> tuple[float, float]:
-  return time + shares[0], time + shares[1]
 
 
 class _Map(NamedTuple):
@@ -264,7 +260,7 @@ def _rows_of_channels(
     end = (image * m.channels + last[:, None]) * m.plane
   else:
     start, end = start + rows[None, :, 0] * m.width, start + rows[None, :, 1] * m.width
-  begin, finish = _within(wave, shares)
+  begin, finish = within(wave, shares)
   time = begin + (finish - begin) * np.arange(len(first)) / len(first)
   keep = (end > start).ravel()
   start, end = (np.asarray(x * m.element_bytes, np.int64).ravel()[keep] for x in (start, end))

@@ -101,6 +101,11 @@ def sweep(extent: tuple[int, int], times: tuple[float, float], block_bytes: int)
   return Ranges(time, edges[:-1], edges[1:])
 
 
+def within(wave: float, shares: tuple[float, float]) -> tuple[float, float]:
+  """Two times of a wave, given as shares of it."""
+  return wave + shares[0], wave + shares[1]
+
+
 def once(
   array: Array,
   write: bool,
@@ -127,6 +132,35 @@ def once(
 
   own = array.bytes / sector_bytes
   return Access(array.tensor, write, own if sectors is None else sectors, array.bytes, pattern)
+
+
+def one_pass(
+  name: str,
+  reads: Sequence[Array],
+  writes: Sequence[Array],
+  sector_bytes: int,
+  *,
+  overlap: float = 1.0,
+  macs: float = 0.0,
+) -> Kernel:
+  """A kernel that goes through all its arrays once, from their starts to their ends.
+
+  Args:
+    name: of the kernel.
+    reads, writes: arrays.
+    sector_bytes: of a transaction.
+    overlap: times that each sector of what is read is asked for.
+    macs: multiply-accumulates.
+
+  Returns:
+    The kernel.
+  """
+  accesses = [
+    once(array, False, sectors=overlap * array.bytes / sector_bytes, sector_bytes=sector_bytes)
+    for array in reads
+  ]
+  accesses += [once(array, True, sector_bytes=sector_bytes) for array in writes]
+  return Kernel(name, tuple(accesses), macs)
 
 
 def run_sectors(length: int, step: int, row: int, element_bytes: float, sector_bytes: int) -> float:

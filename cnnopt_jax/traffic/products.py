@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from cnnopt_jax.traffic.gpus import Gpu
-from cnnopt_jax.traffic.kernels import Access, Array, Kernel, Ranges, sweep
+from cnnopt_jax.traffic.kernels import Access, Array, Kernel, Ranges, sweep, within
 
 # Accumulators and operands of a tile, registers for each of its elements.
 _REGISTERS = 2
@@ -133,7 +133,7 @@ def matrix_product(
       rows = low / cut.row_tiles, high / cut.row_tiles
       for batch in range(first, last):
         extent = left.share((batch + rows[0]) / batches, (batch + rows[1]) / batches)
-        parts.append(sweep(extent, _within(time, LOADING), block_bytes))
+        parts.append(sweep(extent, within(time, LOADING), block_bytes))
     return parts
 
   def right_pattern(block_bytes) -> list[Ranges]:
@@ -142,7 +142,7 @@ def matrix_product(
       columns = low / cut.column_tiles, high / cut.column_tiles
       for batch in range(first, last):
         extent = right.share((batch + columns[0]) / batches, (batch + columns[1]) / batches)
-        parts.append(sweep(extent, _within(time, LOADING), block_bytes))
+        parts.append(sweep(extent, within(time, LOADING), block_bytes))
     return parts
 
   def target_pattern(block_bytes) -> list[Ranges]:
@@ -154,7 +154,7 @@ def matrix_product(
         begin = batch / batches + per_column * (left_column + low / cut.row_tiles)
         share = per_column * ((columns - 1) + (high - low) / cut.row_tiles)
         extent = target.share(begin, min(1.0, begin + share))
-        parts.append(sweep(extent, _within(time, STORING), block_bytes))
+        parts.append(sweep(extent, within(time, STORING), block_bytes))
     return parts
 
   sector = gpu.sector_bytes
@@ -182,10 +182,6 @@ def matrix_product(
     ),
   )
   return Kernel(name, tuple(accesses), macs, shared)
-
-
-def _within(time: float, shares: tuple[float, float]) -> tuple[float, float]:
-  return time + shares[0], time + shares[1]
 
 
 def _waves(gpu: Gpu, cut: Tiling, batches: int, operand_bytes: float):

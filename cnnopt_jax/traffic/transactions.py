@@ -28,9 +28,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cnnopt_jax import workload
-from cnnopt_jax.traffic import algorithms, geometry, passes, stream
+from cnnopt_jax.traffic import algorithms, geometry, stream
 from cnnopt_jax.traffic.gpus import Gpu
-from cnnopt_jax.traffic.kernels import Array, Kernel
+from cnnopt_jax.traffic.kernels import Array, Kernel, one_pass
 from cnnopt_jax.traffic.libraries import PYTORCH, Library
 from cnnopt_jax.traffic.reuse import ReuseHistogram, miss_probability, reuse_histogram
 from cnnopt_jax.traffic.stack import stack_distances
@@ -260,7 +260,7 @@ class _Maker:
     if launch.layer < 0:
       reads, writes = arrays[: len(launch.reads)], arrays[len(launch.reads) :]
       name = launch.operation or launch.kind
-      return (passes.one_pass(name, reads, writes, self.gpu.sector_bytes),)
+      return (one_pass(name, reads, writes, self.gpu.sector_bytes),)
     source, weight, *added, target = arrays
     if launch.kind == 'weight_gradient':
       source, weight = weight, source
@@ -275,7 +275,7 @@ class _Maker:
     name, found = self._computed(launch, problem)
     self.chosen[launch.path, launch.kind] = name
     if added:
-      extra = passes.one_pass(found[-1].name, added, (), self.gpu.sector_bytes)
+      extra = one_pass(found[-1].name, added, (), self.gpu.sector_bytes)
       found = (*found[:-1], found[-1]._replace(accesses=found[-1].accesses + extra.accesses))
     return found
 
@@ -292,7 +292,7 @@ class _Maker:
       return algorithms.choose(self.gpu, self.library, problem)
     if why := algorithms.refusal(self.library, problem, name):
       raise ValueError(f'{launch.path} ({launch.kind}) by {name!r}: {why}')
-    return name, algorithms.kernels(self.gpu, self.library, problem, name)
+    return name, algorithms.kernels(self.gpu, problem, name)
 
 
 def _dram(reuse: Reuse, gpu: Gpu, kernels: int) -> tuple[np.ndarray, np.ndarray]:

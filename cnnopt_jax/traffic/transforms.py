@@ -4,7 +4,7 @@ import math
 
 from cnnopt_jax.traffic.geometry import Geometry
 from cnnopt_jax.traffic.gpus import Gpu
-from cnnopt_jax.traffic.kernels import Array, Kernel, once
+from cnnopt_jax.traffic.kernels import Array, Kernel, one_pass
 from cnnopt_jax.traffic.products import matrix_product, tiling
 
 _FFT_TILE = 32  # Pixels on a side, of which a window's own less one are the neighbours'.
@@ -20,7 +20,7 @@ def explicit(
   windows = Array(workspace, int(rows * depth * g.groups * source.element_bytes))
   cut = tiling(gpu, rows, g.target_channels, depth, g.groups, False)
   return (
-    _pass(gpu, 'im2col', source, windows),
+    one_pass('im2col', [source], [windows], gpu.sector_bytes),
     matrix_product(gpu, 'gemm', cut, windows, weight, target, macs=g.macs, batches=g.groups),
   )
 
@@ -34,7 +34,7 @@ def explicit_data_gradient(
   cut = tiling(gpu, rows, columns, g.target_channels, g.groups, False)
   return (
     matrix_product(gpu, 'gemm', cut, gradient, weight, windows, macs=g.macs, batches=g.groups),
-    _pass(gpu, 'col2im', windows, target),
+    one_pass('col2im', [windows], [target], gpu.sector_bytes),
   )
 
 
@@ -45,7 +45,7 @@ def explicit_weight_gradient(
   windows = Array(workspace, int(g.pixels * g.depth * g.groups * source.element_bytes))
   cut = tiling(gpu, g.target_channels, g.depth, g.pixels, g.groups, True)
   return (
-    _pass(gpu, 'im2col', source, windows),
+    one_pass('im2col', [source], [windows], gpu.sector_bytes),
     matrix_product(gpu, 'gemm', cut, gradient, windows, target, macs=g.macs, batches=g.groups),
   )
 
@@ -86,10 +86,10 @@ def fft(
   cut = tiling(gpu, *shape, _FFT_POINTS, False)
   macs = _COMPLEX_MACS * _FFT_POINTS * math.prod(shape)
   return (
-    _pass(gpu, 'fft_data', source, arrays[0]),
-    _pass(gpu, 'fft_filter', weight, arrays[1]),
+    one_pass('fft_data', [source], [arrays[0]], gpu.sector_bytes),
+    one_pass('fft_filter', [weight], [arrays[1]], gpu.sector_bytes),
     matrix_product(gpu, 'fft_product', cut, left, right, sums, macs=macs, batches=_FFT_POINTS),
-    _pass(gpu, 'fft_inverse', sums, target),
+    one_pass('fft_inverse', [sums], [target], gpu.sector_bytes),
   )
 
 
@@ -102,12 +102,4 @@ def fft_tiles(g: Geometry) -> int:
 
 def direct(gpu: Gpu, g: Geometry, reads: tuple[Array, ...], target: Array) -> tuple[Kernel, ...]:
   """A depth-wise convolution or a gradient of one: neighbours' taps lie in L1."""
-  return (_pass(gpu, 'depthwise', *reads, target, macs=g.macs),)
-
-
-def _pass(gpu: Gpu, name: str, *arrays: Array, macs: float = 0.0) -> Kernel:
-  """Reads all arrays but the last, which it writes."""
-  *reads, target = arrays
-  accesses = [once(array, False, sector_bytes=gpu.sector_bytes) for array in reads]
-  accesses.append(once(target, True, sector_bytes=gpu.sector_bytes))
-  return Kernel(name, tuple(accesses), macs)
+  return (one_pass('depthwise', reads, [target], gpu.sector_bytes, macs=g.macs),)

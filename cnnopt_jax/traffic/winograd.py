@@ -10,7 +10,16 @@ import math
 
 from cnnopt_jax.traffic.geometry import Geometry, SpatialAxis
 from cnnopt_jax.traffic.gpus import Gpu
-from cnnopt_jax.traffic.kernels import Access, Array, Kernel, Ranges, once, run_sectors, sweep
+from cnnopt_jax.traffic.kernels import (
+  Access,
+  Array,
+  Kernel,
+  Ranges,
+  once,
+  one_pass,
+  run_sectors,
+  sweep,
+)
 from cnnopt_jax.traffic.products import matrix_product, tiling
 
 # Outputs of a tile on one axis: cuDNN's F(2x2, 3x3) in the fused kernel, F(4x4) in the other.
@@ -78,8 +87,8 @@ def nonfused(
     gpu, tiles, g.target_channels, g.source_channels, points, False, _product_tiles(tiles, g)
   )
   return (
-    _transform(gpu, 'winograd_data_transform', source, data, _overlap(g)),
-    _transform(gpu, 'winograd_filter_transform', weight, kernel),
+    one_pass('winograd_data_transform', [source], [data], gpu.sector_bytes, overlap=_overlap(g)),
+    one_pass('winograd_filter_transform', [weight], [kernel], gpu.sector_bytes),
     matrix_product(
       gpu,
       'winograd_product',
@@ -90,7 +99,7 @@ def nonfused(
       macs=points * tiles * g.source_channels * g.target_channels,
       batches=points,
     ),
-    _transform(gpu, 'winograd_output_transform', sums, target),
+    one_pass('winograd_output_transform', [sums], [target], gpu.sector_bytes),
   )
 
 
@@ -117,8 +126,8 @@ def nonfused_weight_gradient(
   )
   cut = tiling(gpu, g.target_channels, g.source_channels, tiles, points, False, _PRODUCT_TILES[1:])
   return (
-    _transform(gpu, 'winograd_data_transform', source, data, _overlap(g)),
-    _transform(gpu, 'winograd_delta_transform', gradient, deltas),
+    one_pass('winograd_data_transform', [source], [data], gpu.sector_bytes, overlap=_overlap(g)),
+    one_pass('winograd_delta_transform', [gradient], [deltas], gpu.sector_bytes),
     matrix_product(
       gpu,
       'winograd_product',
@@ -129,7 +138,7 @@ def nonfused_weight_gradient(
       macs=points * tiles * g.source_channels * g.target_channels,
       batches=points,
     ),
-    _transform(gpu, 'winograd_output_transform', sums, target),
+    one_pass('winograd_output_transform', [sums], [target], gpu.sector_bytes),
   )
 
 
@@ -146,17 +155,6 @@ def _workspace(tensor: int, *elements: int) -> list[Array]:
     arrays.append(Array(tensor, 4 * count, 4.0, start))
     start += 4 * count
   return arrays
-
-
-def _transform(gpu: Gpu, name: str, source: Array, target: Array, overlap: float = 1.0) -> Kernel:
-  sector = gpu.sector_bytes
-  return Kernel(
-    name,
-    (
-      once(source, False, sectors=overlap * source.bytes / sector, sector_bytes=sector),
-      once(target, True, sector_bytes=sector),
-    ),
-  )
 
 
 def fused(
@@ -211,6 +209,6 @@ def fused(
   macs = math.ceil(g.height.target / _FUSED) * math.ceil(g.width.target / _FUSED) * g.images
   macs *= points * g.source_channels * g.target_channels
   return (
-    _transform(gpu, 'winograd_filter_transform', weight, kernel),
+    one_pass('winograd_filter_transform', [weight], [kernel], gpu.sector_bytes),
     Kernel('winograd_fused', accesses, macs),
   )

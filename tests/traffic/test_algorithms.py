@@ -43,9 +43,7 @@ def test_sectors_of_runs_by_looking_at_every_element(length, step, row, element,
 def test_nonfused_winograd_by_hand():
   """3x3, 128 to 256 channels at 56x56, 32 images: 14 x 14 tiles of 4 x 4 outputs, 36 points."""
   p = problem('forward', 56, 128, 256, 3, 32)
-  data, filters, product, output = algorithms.kernels(
-    traffic.V100, traffic.PYTORCH, p, 'winograd_nonfused'
-  )
+  data, filters, product, output = algorithms.kernels(traffic.V100, p, 'winograd_nonfused')
   tiles, sectors = 32 * 14 * 14, 4 / 32
   assert data.writes == 36 * tiles * 128 * sectors
   # Windows of 6 x 6 step by 4; one row and one column of padding at each edge are not there.
@@ -63,9 +61,7 @@ def test_nonfused_winograd_by_hand():
 
 def test_a_nonfused_weight_gradient_by_hand():
   p = problem('weight_gradient', 28, 512, 512, 3, 32)
-  data, deltas, product, output = algorithms.kernels(
-    traffic.V100, traffic.PYTORCH, p, 'winograd_nonfused'
-  )
+  data, deltas, product, output = algorithms.kernels(traffic.V100, p, 'winograd_nonfused')
   tiles = 32 * 7 * 7
   assert data.writes == deltas.writes == 36 * tiles * 512 / 8
   # 8 x 8 blocks of 64 x 64 in each of 36 products, each of the whole depth.
@@ -76,7 +72,7 @@ def test_a_nonfused_weight_gradient_by_hand():
 def test_fused_winograd_by_hand():
   """Blocks of 8 x 16 pixels and 32 features read 10 x 18 pixels, four sectors to each row."""
   p = problem('forward', 224, 64, 64, 3, 32)
-  filters, fused = algorithms.kernels(traffic.V100, traffic.PYTORCH, p, 'winograd_fused')
+  filters, fused = algorithms.kernels(traffic.V100, p, 'winograd_fused')
   blocks = 32 * 28 * 14 * 2
   assert fused.reads == blocks * (10 * 4 * 64 + 16 * 64 * 32 / 8)
   assert fused.writes == 32 * 64 * 224 * 224 / 8
@@ -86,9 +82,9 @@ def test_fused_winograd_by_hand():
 
 def test_explicit_products_and_fourier_transforms_by_hand():
   p = problem('forward', 16, 8, 24, 5, 2)
-  lay_out, product = algorithms.kernels(small.GPU, traffic.PYTORCH, p, 'explicit_gemm')
+  lay_out, product = algorithms.kernels(small.GPU, p, 'explicit_gemm')
   assert lay_out.writes == 2 * 256 * 25 * 8 / 8 and product.macs == p.forward.macs
-  data, filters, product, inverse = algorithms.kernels(small.GPU, traffic.PYTORCH, p, 'fft')
+  data, filters, product, inverse = algorithms.kernels(small.GPU, p, 'fft')
   points = 32 * 17
   # One tile of 32 x 32 gives 28 x 28 outputs; complex numbers of 8 B.
   assert data.writes == 2 * points * 8 * 8 / 32 and filters.writes == points * 8 * 24 * 8 / 32
@@ -103,7 +99,7 @@ def test_every_algorithm_reads_its_operands_and_writes_its_result(algorithm, kin
   if why := algorithms.refusal(traffic.PYTORCH, p, algorithm):
     assert (algorithm, kind) == ('winograd_fused', 'weight_gradient'), why
     return
-  made = algorithms.kernels(small.GPU, traffic.PYTORCH, p, algorithm)
+  made = algorithms.kernels(small.GPU, p, algorithm)
   read = {a.tensor for k in made for a in k.accesses if not a.write and a.tensor < 3}
   written = {a.tensor for k in made for a in k.accesses if a.write and a.tensor < 3}
   assert read == {p.source.tensor, p.weight.tensor} and written == {p.target.tensor}

@@ -261,10 +261,10 @@ WORKLOADS = ('alexnet', 'googlenet', 'vgg16', 'resnet18', 'squeezenet1_0')
 @pytest.mark.parametrize('library', [traffic.XLA, traffic.PYTORCH], ids=['fused', 'unfused'])
 @pytest.mark.parametrize('name', [*WORKLOADS, 'ir_resnet8'])
 def test_no_kernel_moves_more_to_dram_than_through_l2(name, library):
-  for training, batch in ((False, 3), (True, 2)):
-    side = 32 if name == 'ir_resnet8' else 224
+  side = 32 if name == 'ir_resnet8' else 224
+  for training, batch, blocks in ((False, 3, (4 << 10, 256 << 10)), (True, 2, (32 << 10,))):
     table = models.layer_table(models.create(name, num_classes=10), (side, side, 3), train=training)
-    for block in (256 << 10, 32 << 10):
+    for block in blocks:
       found = traffic.predict_traffic(
         table, traffic.GTX_1080_TI, batch, training=training, library=library, block_bytes=block
       )
@@ -277,9 +277,10 @@ def test_no_kernel_moves_more_to_dram_than_through_l2(name, library):
 
 @pytest.mark.parametrize('name', WORKLOADS)
 def test_figures_converge_as_blocks_shrink(name):
-  table = models.layer_table(models.create(name, num_classes=10), (224, 224, 3), train=True)
+  training = name not in ('alexnet', 'vgg16')  # Their weights take long.
+  table = models.layer_table(models.create(name, num_classes=10), (224, 224, 3), train=training)
   coarse, fine = (
-    traffic.predict_traffic(table, traffic.V100, 4, training=True, block_bytes=block)
+    traffic.predict_traffic(table, traffic.V100, 4, training=training, block_bytes=block)
     for block in (transactions.BLOCK_BYTES, transactions.BLOCK_BYTES // 4)
   )
   for field in ('dram_reads', 'dram_writes'):

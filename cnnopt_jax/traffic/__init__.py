@@ -7,9 +7,11 @@ Nothing here knows a memory technology: what these accesses cost is `cnnopt_jax.
 """
 
 from cnnopt_jax.traffic.algorithms import ALGORITHMS
-from cnnopt_jax.traffic.gpus import GPUS, GTX_1080_TI, H200, V100, Gpu, make_gpu
+from cnnopt_jax.traffic.checks import check_algorithms
+from cnnopt_jax.traffic.gpus import GPUS, GTX_1080_TI, H200, MATHS, V100, Gpu, make_gpu
 from cnnopt_jax.traffic.libraries import LIBRARIES, PYTORCH, XLA, Library
 from cnnopt_jax.traffic.profiles import COUNTERS as PROFILE_COUNTERS
+from cnnopt_jax.traffic.profiles import KINDS as KERNEL_KINDS
 from cnnopt_jax.traffic.profiles import MODES as PROFILE_MODES
 from cnnopt_jax.traffic.profiles import (
   KernelProfile,
@@ -24,11 +26,14 @@ from cnnopt_jax.traffic.profiles import (
   compare_layers,
   gpu_model,
   group_by_layer,
+  match_layer,
   part_of,
+  profile_algorithms,
   profile_demand,
   read_launches,
   read_layer_ranges,
   read_profile,
+  split_kind,
   total_of,
 )
 from cnnopt_jax.traffic.reuse import ReuseHistogram, reuse_histogram
@@ -40,7 +45,9 @@ __all__ = [
   'GPUS',
   'GTX_1080_TI',
   'H200',
+  'KERNEL_KINDS',
   'LIBRARIES',
+  'MATHS',
   'PYTORCH',
   'V100',
   'XLA',
@@ -58,19 +65,23 @@ __all__ = [
   'ProfiledTraffic',
   'ReuseHistogram',
   'Traffic',
+  'check_algorithms',
   'check_gpu',
   'check_launches',
   'compare_layers',
   'gpu_model',
   'group_by_layer',
   'make_gpu',
+  'match_layer',
   'part_of',
   'predict_traffic',
+  'profile_algorithms',
   'profile_demand',
   'read_launches',
   'read_layer_ranges',
   'read_profile',
   'reuse_histogram',
+  'split_kind',
   'stack_distances',
   'total_of',
 ]

@@ -9,11 +9,13 @@ dram__sectors_read.sum,dram__sectors_write.sum --log-file profile.csv COMMAND
     launches = traffic.read_launches('vgg16.training.32.v100.csv')
     traffic.group_by_layer(launches, by='nvtx')
     traffic.profile_demand(launches, traffic.GPUS['v100'])
+    traffic.profile_algorithms({'conv1_1': launches[:2], 'conv1_2': launches[2:6]})
 
 The layouts that are read stand in `layouts.py`, the metrics in `metrics.py`.
 """
 
-from cnnopt_jax.traffic.profiles.comparison import LayerError, compare_layers
+from cnnopt_jax.traffic.profiles.algorithms import KINDS, profile_algorithms, split_kind
+from cnnopt_jax.traffic.profiles.comparison import LayerError, compare_layers, match_layer
 from cnnopt_jax.traffic.profiles.coverage import (
   MODES,
   check_gpu,
@@ -35,6 +37,7 @@ from cnnopt_jax.traffic.profiles.tables import ProfileError
 
 __all__ = [
   'COUNTERS',
+  'KINDS',
   'METRICS',
   'MODES',
   'KernelProfile',
@@ -49,10 +52,13 @@ __all__ = [
   'compare_layers',
   'gpu_model',
   'group_by_layer',
+  'match_layer',
   'part_of',
+  'profile_algorithms',
   'profile_demand',
   'read_launches',
   'read_layer_ranges',
   'read_profile',
+  'split_kind',
   'total_of',
 ]

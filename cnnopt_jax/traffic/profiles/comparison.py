@@ -1,23 +1,22 @@
 """`compare_layers`: a profile grouped into layers beside the model's rows of the same layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from cnnopt_jax.traffic.profiles.algorithms import KINDS, split_kind
 from cnnopt_jax.traffic.profiles.layers import LayerProfile
-from cnnopt_jax.traffic.profiles.metrics import COUNTERS
+from cnnopt_jax.traffic.profiles.metrics import COUNTERS, SECONDS
 from cnnopt_jax.traffic.transactions import KernelTraffic
-
-_KINDS = ('forward', 'data_gradient', 'weight_gradient')
 
 
 class LayerError(NamedTuple):
-  """A counter of a layer, measured and modelled.
+  """A counter or the time of a layer, measured and modelled.
 
   Attributes:
     path: of the layer as the profile has it.
-    counter: its name.
-    measured: sectors; None where some launch lacks the counter.
-    predicted: sectors; None where the model has no such layer.
+    counter: its name, or 'seconds'.
+    measured: sectors or s; None where some launch lacks the counter.
+    predicted: sectors or s; None where the model has no such layer.
   """
 
   path: str
@@ -49,26 +48,40 @@ def compare_layers(
       hold no other kernels.
 
   Returns:
-    For each layer the four counters.
+    For each layer the four counters, then the seconds.
   """
-  kept = [row for row in rows if not products or row.launch.kind in _KINDS]
+  kept = [row for row in rows if not products or row.launch.kind in KINDS]
   found = []
   for path, layer in measured.items():
     if not path:
       continue
     mine = _rows_of(path, kept)
-    for counter in COUNTERS:
+    for counter in (*COUNTERS, SECONDS):
       predicted = float(sum(getattr(row, counter) for row in mine)) if mine else None
       found.append(LayerError(path, counter, getattr(layer, counter), predicted))
   return tuple(found)
 
 
-def _rows_of(path: str, rows: Sequence[KernelTraffic]) -> list[KernelTraffic]:
-  path, _, kind = path.rpartition(':') if path.endswith(_KINDS) and ':' in path else (path, '', '')
-  chosen = [row for row in rows if not kind or row.launch.kind == kind]
+def match_layer(path: str, names: Collection[str]) -> list[str]:
+  """The modules that a profile or a person means by a path.
+
+  Args:
+    path: such as 'step/conv1_1'.
+    names: of modules.
+
+  Returns:
+    Those at or under 'step/conv1_1', or if there is none those at or under 'conv1_1', in order.
+  """
   parts = path.split('/')
   for i in range(len(parts)):
-    name = '/'.join(parts[i:])
-    if mine := [r for r in chosen if r.launch.path == name or r.launch.path.startswith(name + '/')]:
-      return mine
+    wanted = '/'.join(parts[i:])
+    if found := [name for name in names if name == wanted or name.startswith(wanted + '/')]:
+      return found
   return []
+
+
+def _rows_of(path: str, rows: Sequence[KernelTraffic]) -> list[KernelTraffic]:
+  path, kind = split_kind(path)
+  chosen = [row for row in rows if not kind or row.launch.kind == kind]
+  names = set(match_layer(path, {row.launch.path for row in chosen}))
+  return [row for row in chosen if row.launch.path in names]

@@ -1,6 +1,6 @@
 """A profile in the model's place: what a step asks of L2 and DRAM, as counters say."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,9 @@ from cnnopt_jax.traffic.profiles.launches import LaunchProfile, total_of
 from cnnopt_jax.traffic.profiles.metrics import COUNTERS
 from cnnopt_jax.traffic.profiles.tables import ProfileError
 from cnnopt_jax.traffic.transactions import Traffic
+
+# Sectors: in the tail of a set-associative cache's misses a ratio of two means nothing.
+_NOTHING = 0.5
 
 
 class ProfileDemand(NamedTuple):
@@ -64,7 +67,7 @@ class ProfiledTraffic(NamedTuple):
       dram(capacity) = measured * modelled.dram(capacity) / reference.dram(measured capacity),
 
   reads and writes each, and weights of few bits or virtual maps by the same ratio of L2's accesses.
-  Where the reference has no DRAM accesses, what the model has of them is added instead.
+  Where the reference has not one DRAM access, what the model has of them is added instead.
 
   Attributes:
     demand: measured.
@@ -80,6 +83,11 @@ class ProfiledTraffic(NamedTuple):
   def macs(self) -> int:
     """Multiply-accumulates of the whole batch."""
     return self.modelled.macs
+
+  @property
+  def algorithms(self) -> Mapping[tuple[str, str], str]:
+    """Of the modelled step's layers, `{(path, kind): algorithm}`."""
+    return self.modelled.algorithms
 
   @property
   def l2_reads(self) -> float:
@@ -104,7 +112,7 @@ class ProfiledTraffic(NamedTuple):
 
 
 def _scaled(measured: float, wanted: Any, reference: float) -> Any:
-  if reference < 1:  # Less than a sector.
+  if reference < _NOTHING:
     return measured + wanted
   # Exactly the measured figure where nothing differs: the quotient is 1.
   return measured * (wanted / reference)

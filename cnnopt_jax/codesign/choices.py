@@ -1,7 +1,7 @@
 """What a caller may choose, checked before any long work: each returns a label and a value."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,8 @@ from cnnopt_jax import models, nvm, quant, traffic, vip
 from cnnopt_jax.workload import LayerTable
 
 FLOAT_BITS = quant.IDENTITY_BITS
+
+Algorithms = Mapping[str | tuple[str, str], str]
 
 
 class Network(NamedTuple):
@@ -139,13 +141,27 @@ def bits_of(bits: Any, plan: quant.WeightPlan, training: bool) -> tuple[int | st
   return label, found
 
 
-def gpu_of(gpu: str | traffic.Gpu) -> traffic.Gpu:
-  """A GPU by its key or as it is."""
-  if isinstance(gpu, traffic.Gpu):
-    return gpu
-  if gpu not in traffic.GPUS:
-    raise ValueError(f'gpu={gpu!r}; allowed: a traffic.Gpu, or one of {", ".join(traffic.GPUS)}')
-  return traffic.GPUS[gpu]
+def library_of(library: str | traffic.Library, gpu: traffic.Gpu) -> traffic.Library:
+  """A library by its key or as it is, if the GPU has units for its products."""
+  if not isinstance(library, traffic.Library):
+    if library not in traffic.LIBRARIES:
+      raise ValueError(
+        f'library={library!r}; allowed: a traffic.Library, or one of {", ".join(traffic.LIBRARIES)}'
+      )
+    library = traffic.LIBRARIES[library]
+  gpu.macs(library.math)
+  return library
+
+
+def algorithms_of(
+  algorithms: Algorithms, virtual: Collection[str]
+) -> dict[str | tuple[str, str], str]:
+  """What is asked for, without the virtual layers of a plan."""
+  return {
+    key: name
+    for key, name in algorithms.items()
+    if (key if isinstance(key, str) else key[0]) not in virtual
+  }
 
 
 def batch_of(batch: int) -> tuple[int, int]:

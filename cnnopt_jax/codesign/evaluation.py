@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ def evaluate(
   cache: Cache | list[Cache],
   bits: Any = 32,
   plan: str | tuple[str, ...] | list[str | tuple[str, ...]] = (),
-  gpu: str | traffic.Gpu = 'gtx_1080_ti',
+  gpu: str | traffic.Gpu | Mapping[str, Any] = 'gtx_1080_ti',
   batch: int | list[int] = 4,
   training: bool = False,
   dram: str | nvm.Dram | None | list[str | nvm.Dram | None] = 'gddr5x',
@@ -35,10 +35,13 @@ def evaluate(
   num_classes: int = 1000,
   width_multiplier: float = 1.0,
   measured: Mapping[int, traffic.ProfileDemand] | None = None,
+  library: str | traffic.Library = traffic.PYTORCH,
+  algorithms: choices.Algorithms | None = None,
 ) -> CodesignReport:
   """Says what a network costs: size, multiply-accumulates, traffic, energy, delay, EDP and area.
 
-  Weights are stored in their bits and widened in the kernels; activations have 32. Traffic is that
+  Weights are stored in their bits and widened in the kernels; activations have 32, or 16 where the
+  library's products are of bfloat16. Traffic is that
   of `traffic.predict_traffic` on the GPU with another last-level cache; energy and delay are those
   of `nvm.system_totals`.
 
@@ -56,7 +59,7 @@ def evaluate(
       parameters or a prefix of it, as in `quant.quantize_params`.
     plan: which layers compute virtual maps: 'none', 'all', a key of `vip.PLANS`, or a tuple of
       names: of units of a network of `models`, of paths of convolutions of a table.
-    gpu: a key of `traffic.GPUS`, or a `traffic.Gpu`.
+    gpu: as `traffic.make_gpu` takes it: a key of `traffic.GPUS`, a `traffic.Gpu`, or its fields.
     batch: images.
     training: a training step instead of an inference; `bits` are then 32.
     dram: a key of `nvm.DRAMS`, an `nvm.Dram`, or None to leave DRAM out.
@@ -67,6 +70,9 @@ def evaluate(
     measured: demands of profiles by batch, in place of the model's. They are of `gpu`, of the same
       network, of 32 bits, without virtual maps; other bits, plans and capacities of the cache are
       scaled by the model's ratio, as `traffic.ProfiledTraffic` says.
+    library: a key of `traffic.LIBRARIES`, or a `traffic.Library`.
+    algorithms: of layers, as `chosen` of `traffic.predict_traffic`. Those that a plan makes virtual
+      are other convolutions than the ones that are named: the library chooses theirs.
 
   Returns:
     The report.
@@ -74,7 +80,8 @@ def evaluate(
   Raises:
     ValueError: naming the argument, its value and what is allowed, before anything is computed.
   """
-  gpu = choices.gpu_of(gpu)
+  gpu = traffic.make_gpu(gpu)
+  library = choices.library_of(library, gpu)
   if accounting not in quant.ACCOUNTINGS:
     raise ValueError(f'accounting={accounting!r}; allowed: {", ".join(quant.ACCOUNTINGS)}')
   given = {
@@ -84,16 +91,21 @@ def evaluate(
   source = dict(image_shape=image_shape, num_classes=num_classes, width_multiplier=width_multiplier)
   found, weights, chosen = choices.checked(network, given, gpu, training, quantizer, **source)
   choices.check_measured(measured or {}, [value for _, value in chosen['batch']], gpu)
+  try:
+    traffic.check_algorithms(found.table, library, algorithms or {}, training=training)
+  except ValueError as error:
+    raise ValueError(f'algorithms: {error}') from None
   # All is checked; now the long work: searching caches, predicting traffic.
   values = {name: [value for _, value in entries] for name, entries in chosen.items()}
   caches = [choices.built(entry, gpu) for entry in values['cache']]
-  tables = [with_virtual_maps(found.table, paths) for paths in values['plan']]
   sizes = [quant.model_size(weights, by_path, accounting) for by_path in values['bits']]
-  streams = _all_traffic(tables, gpu, values['bits'], values['batch'], training)
-  _replace_by_profiles(streams, found.table, values['batch'], measured or {}, training)
+  predict = _Predictor(found.table, gpu, training, library, algorithms or {})
+  streams = _all_traffic(predict, values['plan'], values['bits'], values['batch'])
+  _replace_by_profiles(streams, predict, values['batch'], measured or {})
   figures = _accesses(streams, caches)
   figures |= _totals(nvm.Demand(**figures), caches, values['dram'])
-  figures |= {'macs': _along('plan', [table.macs for table in tables]), 'traffic': streams}
+  macs = [with_virtual_maps(found.table, paths).macs for paths in values['plan']]
+  figures |= {'macs': _along('plan', macs), 'traffic': streams}
   terms = {name: _along('bits', column) for name, column in zip(sizes[0]._fields, zip(*sizes))}
   is_axis = [given[name][1] for name in AXES]
   figures = _collapsed(figures | terms, is_axis)
@@ -101,6 +113,7 @@ def evaluate(
   return CodesignReport(
     network=found.label,
     gpu=gpu.name,
+    library=library.name,
     training=training,
     accounting=accounting,
     axes=tuple(name for name in AXES if given[name][1]),
@@ -110,29 +123,50 @@ def evaluate(
   )
 
 
+class _Predictor(NamedTuple):
+  """What every prediction of a grid has in common; fields as the arguments of `evaluate`."""
+
+  table: LayerTable
+  gpu: traffic.Gpu
+  training: bool
+  library: traffic.Library
+  algorithms: choices.Algorithms
+
+  def __call__(
+    self, virtual: Sequence[str], bits: Mapping[str, int] | None, batch: int
+  ) -> traffic.Traffic:
+    """Traffic with the maps of these convolutions virtual; of 32 bits where `bits` is None."""
+    table = with_virtual_maps(self.table, virtual)
+    stored = None if self.training else bits
+    return traffic.predict_traffic(
+      table,
+      self.gpu,
+      batch,
+      training=self.training,
+      library=self.library,
+      chosen=choices.algorithms_of(self.algorithms, virtual),
+      weight_bits=32 if stored is None else choices.weights_read(table, stored),
+    )
+
+
 def _all_traffic(
-  tables: Sequence[LayerTable],
-  gpu: traffic.Gpu,
+  predict: _Predictor,
+  plans: Sequence[list[str]],
   bits: Sequence[dict[str, int]],
   batches: Sequence[int],
-  training: bool,
 ) -> np.ndarray:
   """Traffic of every combination, `[bits, plan, 1, batch, 1]`; each is predicted once."""
-  found = np.empty((len(bits), len(tables), 1, len(batches), 1), object)
+  found = np.empty((len(bits), len(plans), 1, len(batches), 1), object)
   for i, j, _, k, _ in np.ndindex(found.shape):
-    weight_bits = 32 if training else choices.weights_read(tables[j], bits[i])
-    found[i, j, 0, k, 0] = traffic.predict_traffic(
-      tables[j], gpu, batches[k], training=training, weight_bits=weight_bits
-    )
+    found[i, j, 0, k, 0] = predict(plans[j], bits[i], batches[k])
   return found
 
 
 def _replace_by_profiles(
   streams: np.ndarray,
-  table: LayerTable,
+  predict: _Predictor,
   batches: Sequence[int],
   measured: Mapping[int, traffic.ProfileDemand],
-  training: bool,
 ) -> None:
   """Puts measured demands in the place of the model's, `[bits, plan, 1, batch, 1]`."""
   for k, batch in enumerate(batches):
@@ -140,7 +174,7 @@ def _replace_by_profiles(
       continue
     demand = measured[batch]
     # What was measured: weights of 32 bits, no virtual maps.
-    reference = traffic.predict_traffic(table, demand.gpu, batch, training=training)
+    reference = predict((), None, batch)
     for i, j in np.ndindex(streams.shape[:2]):
       streams[i, j, 0, k, 0] = traffic.ProfiledTraffic(demand, reference, streams[i, j, 0, k, 0])
 

@@ -23,6 +23,7 @@ class CodesignReport:
   Attributes:
     network: its name, or 'table'.
     gpu: whose tiles and transactions were assumed.
+    library: that ran the network, and chose the algorithms that were not asked for.
     training: whether a training step was evaluated rather than an inference.
     accounting: what `size` counts, a key of `quant.ACCOUNTINGS`.
     axes: names of the arrays' axes, some of `AXES`.
@@ -44,6 +45,7 @@ class CodesignReport:
 
   network: str
   gpu: str
+  library: str
   training: bool
   accounting: str
   axes: tuple[str, ...]

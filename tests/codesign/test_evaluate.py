@@ -1,5 +1,6 @@
 """One point by hand, grids against points, foreign networks, what is refused before any work."""
 
+import dataclasses
 import itertools
 
 import equinox as eqx
@@ -244,6 +245,18 @@ def test_figures_alone_have_the_capacity_of_the_gpus_cache():
     (dict(cache=['sram', 'missing.cell']), "technology='missing.cell': No such file"),
     (dict(cache=3), 'cache=3; allowed: what nvm.tuned returns'),
     (dict(gpu='gtx'), "gpu='gtx'; allowed: a traffic.Gpu, or one of gtx_1080_ti"),
+    (dict(gpu={'base': 'v100', 'sm': 3}), 'gpu.sm; allowed: base, name'),
+    (dict(library='torch'), "library='torch'; allowed: a traffic.Library, or one of pytorch, xla"),
+    (
+      dict(library=dataclasses.replace(traffic.XLA, math='tf32')),
+      "math='tf32' on a GTX 1080 Ti; allowed: float32",
+    ),
+    (dict(algorithms={'unit9': 'fft'}), "algorithms: 'unit9'; allowed: paths of layers"),
+    (
+      dict(algorithms={'unit1/conv': 'fast'}),
+      "algorithms: unit1/conv by 'fast'; allowed: implicit",
+    ),
+    (dict(algorithms={'unit1/conv': 'depthwise'}), "by 'depthwise': it is not depth-wise"),
     (dict(batch=0), 'batch=0; allowed: an integer of at least 1'),
     (dict(batch=[1, True]), 'batch=True; allowed'),
     (dict(dram='ddr5'), "dram='ddr5'; allowed: None, an nvm.Dram, or one of none, gddr5x, hbm"),
@@ -268,3 +281,27 @@ def test_a_table_has_its_image_already():
   table = models.layer_table(models.create('plain', num_classes=10), (28, 28, 1))
   with pytest.raises(ValueError, match='image_shape=.*of a table; allowed: None'):
     codesign.evaluate(table, cache=CACHE, image_shape=(28, 28, 1))
+
+
+def test_libraries_and_algorithms_with_virtual_maps():
+  model = models.create('plain', num_classes=10, width_multiplier=0.2)
+  table = models.layer_table(model, (28, 28, 1))
+  asked = {'unit1/conv': 'winograd_fused', ('unit3/conv', 'forward'): 'winograd_nonfused'}
+  options = dict(plan=['none', ('unit1',)], cache=CACHE, batch=2, algorithms=asked)
+  for name, library in traffic.LIBRARIES.items():
+    report = codesign.evaluate('plain', library=name, **options, **SMALL)
+    assert report.library == library.name and report.shape == (2,)
+    found = traffic.predict_traffic(table, traffic.GTX_1080_TI, 2, library=library, chosen=asked)
+    assert report.l2_reads[0] == found.l2_reads
+    dense, virtual = (one.algorithms for one in report.traffic)
+    assert dense['unit1/conv', 'forward'] == 'winograd_fused'
+    # At twice the stride there is no Winograd: the library chooses.
+    assert virtual['unit1/conv', 'forward'] == 'implicit_gemm'
+    assert virtual['unit3/conv', 'forward'] == 'winograd_nonfused'
+
+
+def test_a_type_of_sixteen_bits_moves_less():
+  library = dataclasses.replace(traffic.XLA, math='bfloat16')
+  options = dict(cache=CACHE, gpu='a100', **SMALL)
+  half = codesign.evaluate('plain', library=library, **options)
+  assert half.l2_writes < codesign.evaluate('plain', library='xla', **options).l2_writes

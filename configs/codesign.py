@@ -21,7 +21,12 @@ def get_config() -> config_dict.ConfigDict:
   config.technologies = ('sram', 'stt', 'sot')
   config.capacities_mib = (3, 7, 10)
   config.results = ''  # Paths of results.csv files, with commas between.
-  config.gpu = 'gtx_1080_ti'
+  # Or figures of your own: {'base': 'v100', 'l2_bytes': 8 << 20}.
+  config.gpu = config_dict.FieldReference('gtx_1080_ti', field_type=object)
+  config.library = 'pytorch'  # Or 'xla', which fuses what lies between layers.
+  config.math = 'float32'  # 'tf32' or 'bfloat16' where the GPU has units for it.
+  config.algorithms = ''  # The library's choice; 'conv1_1=implicit_gemm'; a profile's: its path.
+  config.layers = ''  # Of a profile that gives algorithms: 'nvtx', 'order', a file of ranges.
   config.dram = 'gddr5x'
   config.profile = ''  # Counters in place of the model's: WORKLOAD.MODE.BATCH.GPU.csv
   config.profile_workload = ''  # What its name does not say; '' and 0: as its name says.

@@ -17,7 +17,12 @@ def get_config() -> config_dict.ConfigDict:
   config.workloads = ('alexnet', 'googlenet', 'vgg16', 'resnet18', 'squeezenet1_0')
   config.inference_batches = (4,)
   config.training_batches = (64,)
-  config.gpu = 'gtx_1080_ti'
+  # Or figures of your own: {'base': 'v100', 'l2_bytes': 8 << 20}.
+  config.gpu = config_dict.FieldReference('gtx_1080_ti', field_type=object)
+  config.library = 'pytorch'  # Or 'xla', which fuses what lies between layers.
+  config.math = 'float32'  # 'tf32' or 'bfloat16' where the GPU has units for it.
+  config.algorithms = ''  # The library's choice; 'conv1_1=implicit_gemm'; a profile's: its path.
+  config.layers = ''  # Of a profile that gives algorithms: 'nvtx', 'order', a file of ranges.
   config.dram = 'gddr5x'
   config.profile = ''  # Counters in place of the model's: WORKLOAD.MODE.BATCH.GPU.csv
   config.profile_workload = ''  # What its name does not say; '' and 0: as its name says.

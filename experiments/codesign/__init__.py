@@ -8,7 +8,9 @@ Accuracies come from finished runs: `results` names their results.csv files, wit
 are averaged. A bitwidth then stands for the networks of that bitwidth in those files, at their
 widths; `plans=()` takes the plans from there too. Energy, delay and EDP are the memory system's,
 last-level cache and DRAM, for one inference of `batch` images; what arithmetic costs is not in
-them. Weights are stored in their bits and widened in the kernels; activations have 32. `profile`
+them. Weights are stored in their bits and widened in the kernels; activations have 32, or with
+`math='bfloat16'` 16. `gpu`, `library`, `math` and `algorithms` are those of `experiments.nvm_eval`;
+the library chooses the algorithms of virtual layers. `profile`
 names a finished profile of this inference, WORKLOAD.inference.BATCH.GPU.csv, whose counters stand
 in for the traffic model: as they are at 32 bits, without virtual maps and with that GPU's L2, and
 scaled by the model's ratio otherwise. Writes `results.csv`, `report.md` and `codesign.png`.
@@ -22,7 +24,7 @@ from ml_collections import config_dict
 from cnnopt_jax.report import to_csv
 from experiments.codesign import plan, report
 from experiments.codesign.plan import COLUMNS, SPEC, all_networks
-from experiments.common import fields, run_folder
+from experiments.common import fields, gpu_traffic, run_folder
 
 __all__ = ['COLUMNS', 'SPEC', 'all_networks', 'run']
 
@@ -32,11 +34,12 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict[str,
   if len(config.image_shape) != 3:
     raise fields.ConfigError(f'config.image_shape={config.image_shape}; allowed: (H, W, C)')
   measured = plan.measured(config)
-  rows = plan.evaluate(config, all_networks(config), measured)
+  gpu_traffic.library_of(config)
+  rows, streams = plan.evaluate(config, all_networks(config), measured)
   plan.mark_pareto(rows)
   base = plan.mark_reductions(rows)
   run_folder.write_atomically(workdir / 'results.csv', to_csv(rows, COLUMNS))
-  report.write(config, workdir, rows, base, measured)
+  report.write(config, workdir, rows, base, measured, streams)
   run_folder.record(workdir, config)
   print((workdir / 'report.md').read_text())
   return rows

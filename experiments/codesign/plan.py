@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnnopt_jax import codesign, models, pareto, traffic, vip
-from experiments.common import caches, fields, profiles
+from experiments.common import caches, fields, gpu_traffic, profiles
 
 SPEC = {
   'model': fields.one_of(*models.MODELS),
@@ -24,7 +24,7 @@ SPEC = {
   'technologies': fields.tuple_of(fields.one_of(*caches.TECHNOLOGIES)),
   'capacities_mib': fields.tuple_of(fields.integer(1, 1024)),
   'results': fields.text('paths of results.csv files, with commas between'),
-  'gpu': fields.one_of(*traffic.GPUS),
+  **gpu_traffic.SPEC,
   'dram': fields.one_of('gddr5x', 'hbm'),
   'profile': profiles.FILES,
   **profiles.SPEC,
@@ -175,10 +175,23 @@ def measured(config) -> dict[int, traffic.ProfileDemand]:
   return {batch: demand for (_, _, batch), demand in found.items()}
 
 
+def algorithms(config) -> dict[tuple[str, str], str]:
+  """`{(path, kind): algorithm}` that the config asks for, checked on the model."""
+  if not config.algorithms:
+    return {}
+  model = models.create(config.model, num_classes=config.num_classes)
+  table = models.layer_table(model, tuple(config.image_shape))
+  paths = [layer.path for layer in table.layers]
+  asked = gpu_traffic.algorithms_of(config, {config.model: paths})[config.model]
+  gpu_traffic.check(config, config.model, table, asked, training=False)
+  return asked
+
+
 def evaluate(
   config, networks: list[Network], demands: dict[int, traffic.ProfileDemand]
-) -> list[dict[str, Any]]:
-  """One row for each network and cache; networks of one width are one grid."""
+) -> tuple[list[dict[str, Any]], list[Any]]:
+  """One row for each network and cache, and what was predicted; one width is one grid."""
+  library, asked = gpu_traffic.library_of(config), algorithms(config)
   wide = next((n for n in networks if n.width_multiplier != 1), None)
   if demands and wide is not None:
     raise fields.ConfigError(
@@ -197,7 +210,9 @@ def evaluate(
       bits=bits,
       plan=[units_of(model, plan) for plan in plans],
       cache=list(tuned.values()),
-      gpu=config.gpu,
+      gpu=gpu_traffic.gpu_of(config),
+      library=library,
+      algorithms=asked,
       batch=config.batch,
       dram=config.dram,
       accounting='weights',
@@ -207,6 +222,8 @@ def evaluate(
       measured=demands,
     )
     reports[width] = grid, bits, plans
+  # Of every bitwidth and plan; caches do not change it.
+  streams = [found for grid, _, _ in reports.values() for found in grid.traffic[:, :, 0].flat]
   rows = []
   for network in networks:
     grid, bits, plans = reports[network.width_multiplier]
@@ -222,7 +239,7 @@ def evaluate(
           **{name: grid.figure(name)[i, j, k].item() for name in FIGURES},
         }
       )
-  return rows
+  return rows, streams
 
 
 def mark_pareto(rows: list[dict[str, Any]]) -> None:

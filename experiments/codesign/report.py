@@ -9,7 +9,7 @@ from matplotlib import figure
 
 from cnnopt_jax import traffic
 from cnnopt_jax.report import to_markdown
-from experiments.common import reports
+from experiments.common import gpu_traffic, reports
 
 _SHOWN = 30  # Rows of the front in the report.
 _COLORS = {'sram': '0.4', 'stt': 'C0', 'sot': 'C1'}
@@ -21,9 +21,10 @@ def write(
   rows: list[dict[str, Any]],
   base: dict[str, Any],
   measured: dict[int, traffic.ProfileDemand],
+  streams: list[Any],
 ) -> None:
   """Writes report.md and codesign.png; `base` is the row that gains are over."""
-  reports.write(workdir, as_report(config, rows, base, measured))
+  reports.write(workdir, as_report(config, rows, base, measured, streams))
   plot(config, rows, workdir / 'codesign.png')
 
 
@@ -63,7 +64,7 @@ def _cells(row: dict[str, Any]) -> list:
   ]
 
 
-def as_report(config, rows, base, measured) -> list[str]:
+def as_report(config, rows, base, measured, streams) -> list[str]:
   """The lines of report.md."""
   if any(r['test_accuracy'] is not None for r in rows):
     criteria = 'By EDP, area and accuracy'
@@ -85,11 +86,13 @@ def as_report(config, rows, base, measured) -> list[str]:
     f'# {config.model}: bits, virtual maps, memory technology and capacity together',
     '',
     f'{len(rows)} combinations, inference of {config.batch} images of '
-    f'{"x".join(map(str, config.image_shape))} on a {config.gpu} with another last-level cache. '
-    'Energy and delay are those of the cache and of DRAM, by models that have not been validated '
-    'on hardware. EDP gain: over '
-    f'{base["bits"]} bits, plan {base["plan"]}, {base["capacity_mib"]} MiB of '
+    f'{"x".join(map(str, config.image_shape))} on a {gpu_traffic.gpu_of(config).name} with '
+    'another last-level cache. Energy and delay are those of the cache and of DRAM, by models. '
+    f'{gpu_traffic.COMPARED} Energy and delay have been compared with no measurement. '
+    f'EDP gain: over {base["bits"]} bits, plan {base["plan"]}, {base["capacity_mib"]} MiB of '
     f'{base["technology"].upper()}.',
+    '',
+    f'{gpu_traffic.described(config)}. {gpu_traffic.counts(streams)}',
     *(line for source in sources for line in ('', source)),
     '',
     f'## The {len(front)} combinations that no other beats',

@@ -21,6 +21,8 @@ class Field(NamedTuple):
     allowed: the words that follow "allowed:" in the error.
     element: for tuples, the `Field` of each element.
     old_names: names that the field had in older configs, still accepted.
+    problem: of a field that may also be a mapping, given as a dict: what is wrong with it ('' for
+      nothing), in words that follow `config.`.
   """
 
   kind: type
@@ -28,6 +30,7 @@ class Field(NamedTuple):
   allowed: str
   element: 'Field | None' = None
   old_names: tuple[str, ...] = ()
+  problem: Callable[[dict[str, Any]], str] | None = None
 
   def formerly(self, *names: str) -> 'Field':
     """The same field, which older configs and command lines know by other names.
@@ -119,6 +122,11 @@ def _with_new_names(config: Mapping[str, Any], spec: Mapping[str, Field]) -> dic
 
 def _checked(name: str, value: Any, field: Field) -> Any:
   error = ConfigError(f'{name}={_show(value)}; allowed: {field.allowed}')
+  if field.problem is not None and isinstance(value, Mapping):
+    given = value.to_dict() if isinstance(value, config_dict.ConfigDict) else dict(value)
+    if problem := field.problem(given):
+      raise ConfigError(f'config.{problem}')
+    return given
   if field.kind is float and type(value) is int:
     value = float(value)
   if type(value) is not field.kind:

@@ -2,8 +2,8 @@
 
 import pathlib
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
 
 from cnnopt_jax import models, traffic
 from experiments.common import fields
@@ -34,7 +34,8 @@ class Profile(NamedTuple):
     workload: a key of `models.MODELS`.
     mode: one of `traffic.PROFILE_MODES`.
     batch: images.
-    gpu: a key of `traffic.GPUS`; '' where neither name, config nor file says it.
+    gpu: a key of `traffic.GPUS`, or the name of the config's own GPU; '' where neither name, config
+      nor file says it.
     launches: what it holds.
   """
 
@@ -60,21 +61,23 @@ def read(config, field: str) -> list[Profile]:
   Raises:
     ConfigError: naming the file, and what is not said, said twice, broken, or does not fit.
   """
+  own = traffic.make_gpu(config.gpu)
+  key = config.gpu if isinstance(config.gpu, str) else own.name
   found: list[Profile] = []
   for path in map(pathlib.Path, filter(None, (p.strip() for p in config[field].split(',')))):
     where = f'config.{field}: {str(path)!r}'
-    workload, mode, batch, gpu = _said(config, path, where)
+    workload, mode, batch, gpu = _said(config, path, where, own, key)
     try:
       launches = traffic.read_launches(path)
     except (OSError, traffic.ProfileError) as error:
       raise fields.ConfigError(f'config.{field}: {error}') from None
-    gpu = gpu or _gpu_of(next((one.device for one in launches if one.device), ''))
-    if gpu and gpu != config.gpu:
+    gpu = gpu or _gpu_of(next((one.device for one in launches if one.device), ''), own, key)
+    if gpu and gpu != key:
       raise fields.ConfigError(
-        f'{where} is of GPU {gpu}, but config.gpu={config.gpu!r}; allowed: --config.gpu={gpu}'
+        f'{where} is of GPU {gpu}, but config.gpu={key!r}; allowed: --config.gpu={gpu}'
       )
     try:
-      traffic.check_launches(launches, mode, traffic.GPUS[config.gpu])
+      traffic.check_launches(launches, mode, own)
     except traffic.ProfileError as error:
       raise fields.ConfigError(f'{where} is said to be {mode}: {error}') from None
     twice = next((one for one in found if one.case == (workload, mode, batch)), None)
@@ -84,7 +87,9 @@ def read(config, field: str) -> list[Profile]:
   return found
 
 
-def _said(config, path: pathlib.Path, where: str) -> tuple[str, str, int, str]:
+def _said(
+  config, path: pathlib.Path, where: str, own: traffic.Gpu, key: str
+) -> tuple[str, str, int, str]:
   """Workload, mode, batch and GPU, by the name of the file or the config."""
   parts = path.name.removesuffix('.csv').split('.')
   named: dict[str, str | int] = {}
@@ -95,17 +100,19 @@ def _said(config, path: pathlib.Path, where: str) -> tuple[str, str, int, str]:
       )
     named = {'workload': parts[0], 'mode': parts[1], 'batch': int(parts[2])}
     if len(parts) == 4:
-      named['gpu'] = _gpu_of(parts[3])
+      named['gpu'] = _gpu_of(parts[3], own, key)
       if not named['gpu']:
         raise fields.ConfigError(f'{where}: GPU {parts[3]!r}; allowed: {", ".join(traffic.GPUS)}')
   said = {}
   for name in ('workload', 'mode', 'batch', 'gpu'):
-    given, own = config[f'profile_{name}'], named.get(name)
-    if given and own and given != own:
+    given, other = config[f'profile_{name}'], named.get(name)
+    if name == 'gpu' and given:
+      given = _gpu_of(given, own, key)
+    if given and other and given != other:
       raise fields.ConfigError(
         f'{where}, but config.profile_{name}={given!r}; allowed: one of them'
       )
-    said[name] = given or own
+    said[name] = given or other
     if not said[name] and name != 'gpu':
       raise fields.ConfigError(
         f'{where}: of which {name}? allowed: {NAME}, or --config.profile_{name}'
@@ -113,10 +120,39 @@ def _said(config, path: pathlib.Path, where: str) -> tuple[str, str, int, str]:
   return said['workload'], said['mode'], said['batch'], said['gpu'] or ''
 
 
-def _gpu_of(name: str) -> str:
-  """The key of a GPU; '' for none of ours."""
+def _gpu_of(name: str, own: traffic.Gpu, key: str) -> str:
+  """The key of a GPU, first of the config's own; '' for none of ours."""
   model = traffic.gpu_model(name)
-  return next((k for k, gpu in traffic.GPUS.items() if traffic.gpu_model(gpu.name) == model), '')
+  known = {key: own, **traffic.GPUS}
+  return next((k for k, gpu in known.items() if traffic.gpu_model(gpu.name) == model), '')
+
+
+def grouped(config, profile: Profile, layers: Collection[str]) -> dict[str, traffic.LayerProfile]:
+  """A profile's launches by layer, as `config.layers` says; '' for NVTX ranges.
+
+  Args:
+    config: with the field `layers`.
+    profile: to group.
+    layers: paths of the network's layers in order of execution.
+
+  Raises:
+    ConfigError: naming the field, the file and what is wrong.
+  """
+  by = config.layers or 'nvtx'
+  by = by if by in ('nvtx', 'order') else 'ranges'
+  options: dict[str, Any] = {}
+  try:
+    if by == 'ranges':
+      options['ranges'] = traffic.read_layer_ranges(config.layers)
+    elif by == 'order':
+      if profile.mode not in ('inference', 'forward'):
+        raise ValueError(f'order is that of a forward pass, but the profile is of {profile.mode}')
+      options['layers'] = list(layers)
+    return traffic.group_by_layer(profile.launches, by, **options)
+  except (OSError, ValueError) as error:
+    raise fields.ConfigError(
+      f'config.layers={config.layers!r}, {str(profile.path)!r}: {error}'
+    ) from None
 
 
 def demands(config, field: str) -> dict[tuple[str, str, int], traffic.ProfileDemand]:
@@ -138,7 +174,7 @@ def demands(config, field: str) -> dict[tuple[str, str, int], traffic.ProfileDem
         f'{where}: of which GPU? allowed: WORKLOAD.MODE.BATCH.GPU.csv, or --config.profile_gpu'
       )
     try:
-      found[one.case] = traffic.profile_demand(one.launches, traffic.GPUS[one.gpu])
+      found[one.case] = traffic.profile_demand(one.launches, traffic.make_gpu(config.gpu))
     except traffic.ProfileError as error:
       raise fields.ConfigError(f'{where}: {error}') from None
   return found

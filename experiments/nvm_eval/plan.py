@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from cnnopt_jax import codesign, models, nvm, traffic
 from cnnopt_jax.nvm import validation
-from experiments.common import caches, fields, profiles
+from experiments.common import caches, fields, gpu_traffic, profiles
 
 TECHNOLOGIES, MIB = caches.TECHNOLOGIES, caches.MIB
 ANALYSES = ('iso_capacity', 'iso_area', 'scaling', 'batch')
@@ -14,7 +14,7 @@ SPEC = {
   'workloads': fields.tuple_of(fields.one_of(*models.MODELS)),
   'inference_batches': _BATCHES,
   'training_batches': _BATCHES,
-  'gpu': fields.one_of(*traffic.GPUS),
+  **gpu_traffic.SPEC,
   'dram': fields.one_of('gddr5x', 'hbm'),
   'baseline_mib': fields.integer(1, 64),
   'capacities_mib': fields.tuple_of(fields.integer(1, 1024)),
@@ -130,15 +130,38 @@ def measured(config) -> dict[Case, traffic.ProfileDemand]:
   return found
 
 
+def algorithms(config) -> dict[str, dict[tuple[str, str], str]]:
+  """`{workload: {(path, kind): algorithm}}` that the config asks for, checked on all workloads."""
+  if not config.algorithms:
+    return {name: {} for name in config.workloads}
+  tables = {
+    name: models.layer_table(
+      models.create(name, num_classes=1000), models.default_image_shape(name), train=True
+    )
+    for name in config.workloads
+  }
+  paths = {name: [layer.path for layer in table.layers] for name, table in tables.items()}
+  asked = gpu_traffic.algorithms_of(config, paths)
+  training = bool(config.training_batches)
+  for name, table in tables.items():
+    gpu_traffic.check(config, name, table, asked[name], training=training)
+  return asked
+
+
 def evaluate(
-  config, compared: list[Cache], demands: dict[Case, traffic.ProfileDemand]
+  config,
+  compared: list[Cache],
+  demands: dict[Case, traffic.ProfileDemand],
+  asked: dict[str, dict[tuple[str, str], str]],
 ) -> dict[tuple[str, str], codesign.CodesignReport]:
   """Reports `[cache, batch, without and with DRAM]` of every workload and mode."""
   return {
     (name, mode): codesign.evaluate(
       name,
       cache=[c.cache for c in compared],
-      gpu=config.gpu,
+      gpu=gpu_traffic.gpu_of(config),
+      library=gpu_traffic.library_of(config),
+      algorithms=asked[name],
       batch=list(batches),
       training=mode == 'training',
       dram=[None, config.dram],

@@ -10,7 +10,7 @@ from matplotlib import figure
 from cnnopt_jax import nvm, traffic
 from cnnopt_jax.nvm import validation
 from cnnopt_jax.report import to_markdown
-from experiments.common import reports
+from experiments.common import gpu_traffic, reports
 from experiments.common.caches import MIB, TECHNOLOGIES
 from experiments.nvm_eval import headlines, plots
 from experiments.nvm_eval.rows import SOURCES, mean, select
@@ -46,7 +46,7 @@ def write(config, workdir: pathlib.Path, rows, compared, demands) -> None:
   lines = [
     f'# {TITLES[config.analysis]}',
     '',
-    *_preamble(config),
+    *_preamble(config, demands),
     *_measured(demands),
     '',
     '## Caches',
@@ -71,17 +71,19 @@ def write(config, workdir: pathlib.Path, rows, compared, demands) -> None:
   reports.write(workdir, lines)
 
 
-def _preamble(config) -> list[str]:
+def _preamble(config, demands) -> list[str]:
   dram = nvm.DRAMS[config.dram]
   return [
     "Every reduction is the SRAM cache's figure over this cache's: above 1 is better. Accesses "
-    f'are those that the traffic model predicts for a {config.gpu}; **the traffic model has not '
-    'been validated on hardware** (`experiments.nvm_profile` does so where a GPU with counters '
-    f'is). Delay charges every access its latency, one after another. DRAM: {dram.access_nj:.3g} '
+    f'are those that the traffic model predicts. {gpu_traffic.COMPARED} '
+    '`experiments.nvm_profile` compares it with further profiles. '
+    f'Delay charges every access its latency, one after another. DRAM: {dram.access_nj:.3g} '
     f'nJ and {dram.access_ns:.3g} ns for an access of 32 B, our own constants. Cells: '
     f'{config.stt_cell}, {config.sot_cell}; tags: {config.tag_cell}; {config.node_nm} nm '
     f'{config.roadmap}, {config.temperature_k} K.'
-    + (' The 16 nm table is our own.' if config.node_nm == 16 else '')
+    + (' The 16 nm table is our own.' if config.node_nm == 16 else ''),
+    '',
+    f'{gpu_traffic.described(config)}. {gpu_traffic.counts(demands.values())}',
   ]
 
 

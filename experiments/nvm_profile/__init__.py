@@ -20,7 +20,16 @@ of the forward pass of a program that fuses nothing between its convolutions; or
 that says which launches are of which layer, lines such as 'conv1_1 0-2' or, of one kind of kernel
 in a training step, 'conv1_1:weight_gradient 278-279'.
 
-Writes `results.csv`, `report.md` and with `layers` also `layers.csv`. A total that the model misses
+`gpu` is a key of `traffic.GPUS` or a dict of figures of your own, with a `base` for the others,
+such as {'base': 'v100', 'l2_bytes': 8388608}. `library` ('pytorch', 'xla') and `math` ('float32',
+'tf32', 'bfloat16') say what ran; what is run here is JAX's, so that `library` has to be 'xla' then.
+`algorithms` gives layers an algorithm, as in
+'conv1_1=implicit_gemm,conv2_1:weight_gradient=winograd_nonfused'; 'profile' gives them those of the
+kernels of the profile that is compared, and the path of another profile those of its own, both
+grouped as `layers` says. '' leaves them to the library.
+
+Time is compared too where the profile has it: of all launches, with the model's roofline. Writes
+`results.csv`, `report.md` and with `layers` also `layers.csv`. A total that the model misses
 by more than a factor of `bound` is a warning on stderr and in the report, and with `strict` such a
 total, or a missing counter, ends in exit code 3.
 """
@@ -30,9 +39,9 @@ import sys
 
 from ml_collections import config_dict
 
-from cnnopt_jax import models, traffic
+from cnnopt_jax import models
 from cnnopt_jax.report import to_csv
-from experiments.common import fields, profiles, reports, run_folder
+from experiments.common import fields, gpu_traffic, profiles, reports, run_folder
 from experiments.nvm_profile import comparison, measuring, report
 from experiments.nvm_profile.comparison import COLUMNS, LAYER_COLUMNS
 from experiments.nvm_profile.measuring import execute
@@ -43,10 +52,9 @@ SPEC = {
   'workloads': fields.tuple_of(fields.one_of(*models.MODELS)),
   'inference_batch': fields.integer(0, 4096),
   'training_batch': fields.integer(0, 4096),
-  'gpu': fields.one_of(*traffic.GPUS),
+  **gpu_traffic.SPEC,
   'profiles': profiles.FILES,
   **profiles.SPEC,
-  'layers': fields.text("'', 'nvtx', 'order' or the path of a file of ranges"),
   'bound': fields.number(1, above=True),
   'strict': fields.boolean(),
 }
@@ -55,6 +63,7 @@ NO_COUNTERS, DISAGREES = 1, 3
 
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
   """Measures or reads profiles, compares, writes the files; returns the exit code."""
+  gpu_traffic.library_of(config)
   try:
     found = (
       profiles.read(config, 'profiles')
@@ -65,15 +74,15 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
     print(f'not measured: {error}', file=sys.stderr)
     return NO_COUNTERS
   # All are checked before the first is predicted, which takes long.
-  sums = [comparison.measured_of(profile) for profile in found]
-  rows, layers = [], []
-  for one, measured in zip(found, sums):
-    table, part = comparison.modelled(config, one)
-    rows += comparison.compare(config, one, measured, part)
-    layers += comparison.compare_layers(config, one, table, part) if config.layers else []
+  prepared = comparison.prepare(config, found)
+  rows, layers, streams = [], [], []
+  for one in prepared:
+    streams.append(comparison.modelled(config, one))
+    rows += comparison.compare(config, one, streams[-1])
+    layers += comparison.compare_layers(config, one, streams[-1]) if config.layers else []
   run_folder.write_atomically(workdir / 'results.csv', to_csv(rows, COLUMNS))
   warnings = report.warnings_of(config, rows)
-  parts = report.as_report(config, found, rows, warnings)
+  parts = report.as_report(config, found, streams, rows, warnings)
   if layers:
     run_folder.write_atomically(workdir / 'layers.csv', to_csv(layers, LAYER_COLUMNS))
     parts += report.by_layer(layers)
@@ -82,4 +91,4 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
   print('\n'.join(parts))
   for warning in warnings:
     print(f'warning: {warning}', file=sys.stderr)
-  return DISAGREES if config.strict and any(r['verdict'] != comparison.WITHIN for r in rows) else 0
+  return DISAGREES if config.strict and any(map(comparison.disagrees, rows)) else 0

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnopt_jax import models, traffic
-from experiments.common import fields, profiles, run_folder
+from experiments.common import fields, gpu_traffic, profiles, run_folder
 
 _METRICS = {
   'ncu': (
@@ -54,9 +54,9 @@ def cases(config):
   ]
 
 
-def command(tool: str, path: pathlib.Path, case: tuple[str, str, int]) -> list[str]:
+def command(tool: str, path: pathlib.Path, case: tuple[str, str, int], math: str) -> list[str]:
   """What profiles a case with a tool, into a file."""
-  program = f'from experiments import nvm_profile; nvm_profile.execute{case!r}'
+  program = f'from experiments import nvm_profile; nvm_profile.execute{(*case, math)!r}'
   metrics = ','.join(_METRICS[tool])
   return [
     tool,
@@ -75,15 +75,24 @@ def measure_all(config, workdir: pathlib.Path) -> list[profiles.Profile]:
   if tool is None:
     raise NoCountersError(
       'neither ncu nor nvprof is on the PATH, so no GPU with counters can be '
-      'used here; the traffic model is not validated on hardware'
+      'used here; allowed without: finished profiles, --config.profiles'
     )
   if not any(device.platform == 'gpu' for device in jax.devices()):
     raise NoCountersError(f'{tool} is here, but JAX sees no GPU')
+  if config.library != 'xla' or config.math == 'bfloat16':
+    raise fields.ConfigError(
+      f'config.library={config.library!r}, config.math={config.math!r}: what is run here is a '
+      "program of JAX in float32; allowed: library 'xla' and math 'float32' or 'tf32', or finished "
+      'profiles'
+    )
   measured = []
   for case in cases(config):
     path = workdir / ('.'.join(map(str, case)) + '.csv')
     done = subprocess.run(
-      command(tool, path, case), cwd=run_folder.REPO_ROOT, capture_output=True, text=True
+      command(tool, path, case, config.math),
+      cwd=run_folder.REPO_ROOT,
+      capture_output=True,
+      text=True,
     )
     try:
       launches = traffic.read_launches(path)
@@ -96,15 +105,22 @@ def measure_all(config, workdir: pathlib.Path) -> list[profiles.Profile]:
       )
       raise NoCountersError(f'{tool}: {why}') from None
     try:
-      traffic.check_gpu(launches, traffic.GPUS[config.gpu])
+      traffic.check_gpu(launches, gpu_traffic.gpu_of(config))
     except traffic.ProfileError as error:
-      raise fields.ConfigError(f'config.gpu={config.gpu!r}: {error}') from None
+      raise fields.ConfigError(f'config.gpu={gpu_traffic.shown(config)}: {error}') from None
     measured.append(profiles.Profile(path, *case, '', launches))
   return measured
 
 
-def execute(name: str, mode: str, batch: int) -> None:
-  """Runs one step, the second one between the profiler's marks."""
+def execute(name: str, mode: str, batch: int, math: str = 'float32') -> None:
+  """Runs one step, the second one between the profiler's marks.
+
+  Args:
+    name, mode, batch: the case.
+    math: type of the products, 'float32' or 'tf32': JAX's default takes TF32 where there is any.
+  """
+  precision = {'float32': 'float32', 'tf32': 'tensorfloat32'}[math]
+  jax.config.update('jax_default_matmul_precision', precision)
   model = models.create(name, num_classes=1000)
   images = jnp.ones((batch, *models.default_image_shape(name)))
   variables = jax.jit(model.init)(jax.random.key(0), images)

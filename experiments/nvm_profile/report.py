@@ -5,8 +5,8 @@ from typing import Any
 
 from cnnopt_jax import traffic
 from cnnopt_jax.report import to_markdown
-from experiments.common import profiles
-from experiments.nvm_profile.comparison import BEYOND, COLUMNS, LAYER_COLUMNS
+from experiments.common import gpu_traffic, profiles
+from experiments.nvm_profile.comparison import BEYOND, COLUMNS, LAYER_COLUMNS, SECONDS
 
 
 def warnings_of(config, rows: list[dict[str, Any]]) -> list[str]:
@@ -20,7 +20,11 @@ def warnings_of(config, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def as_report(
-  config, found: list[profiles.Profile], rows: list[dict[str, Any]], warnings: list[str]
+  config,
+  found: list[profiles.Profile],
+  streams: list[traffic.Traffic],
+  rows: list[dict[str, Any]],
+  warnings: list[str],
 ) -> list[str]:
   """The lines of report.md."""
   shown = [
@@ -37,20 +41,26 @@ def as_report(
     for r in rows
   ]
   about = []
+  name = gpu_traffic.gpu_of(config).name
   for one in found:
     seconds = traffic.total_of(one.launches, 'seconds')
     about.append(
       [
         one.path.name,
         sum(launch.launches for launch in one.launches),
-        one.gpu or f'not said; taken for {config.gpu}',
+        one.gpu or f'not said; taken for {name}',
         'not measured' if seconds is None else f'{1e3 * seconds:.4g}',
       ]
     )
   return [
-    f'# Traffic model beside the counters of a {config.gpu}',
+    f'# Traffic model beside the counters of a {name}',
     '',
-    'Sectors of 32 B; error: of the prediction, relative to the measurement. A profile is compared '
+    f'{gpu_traffic.described(config)}. {gpu_traffic.counts(streams)}',
+    '',
+    f'{gpu_traffic.COMPARED} Here is what your profiles say.',
+    '',
+    'Sectors of 32 B, and seconds of all launches; error: of the prediction, relative to the '
+    'measurement. A profile is compared '
     f'with the same part of the model. Bound: a factor of {config.bound:g} either way.',
     '',
     to_markdown(shown, COLUMNS),
@@ -63,15 +73,16 @@ def by_layer(rows: list[dict[str, Any]]) -> list[str]:
   """The section of the layers: a column a counter, measured, predicted and error of each."""
 
   def cell(row):
+    unit = 1e-3 if row['counter'] == SECONDS else 1e6
     if row['error'] is None:
-      return 'missing' if row['measured'] is None else f'{row["measured"] / 1e6:.4g}, no model'
-    millions = (f'{row[name] / 1e6:.4g}' for name in ('measured', 'predicted'))
-    return f'{" > ".join(millions)} ({100 * row["error"]:+.0f} %)'
+      return 'missing' if row['measured'] is None else f'{row["measured"] / unit:.4g}, no model'
+    figures = (f'{row[name] / unit:.4g}' for name in ('measured', 'predicted'))
+    return f'{" > ".join(figures)} ({100 * row["error"]:+.0f} %)'
 
   lines: dict[tuple, list[str]] = {}
   errors: dict[str, list[float]] = {}
   for row in rows:
-    lines.setdefault(tuple(row[k] for k in LAYER_COLUMNS[:4]), []).append(cell(row))
+    lines.setdefault(tuple(row[k] for k in LAYER_COLUMNS[:5]), []).append(cell(row))
     if row['error'] is not None:
       errors.setdefault(row['counter'], []).append(abs(row['error']))
   medians = ', '.join(f'{n} {100 * statistics.median(v):.0f} %' for n, v in errors.items())
@@ -79,11 +90,11 @@ def by_layer(rows: list[dict[str, Any]]) -> list[str]:
     '',
     '## Layers',
     '',
-    'M sectors, measured > predicted.',
+    'M sectors and ms, measured > predicted, and the algorithms that the model took.',
     '',
     to_markdown(
       [[*key, *cells] for key, cells in lines.items()],
-      [*LAYER_COLUMNS[:4], *traffic.PROFILE_COUNTERS],
+      [*LAYER_COLUMNS[:5], *traffic.PROFILE_COUNTERS, 'ms'],
     ),
     f'Median of the absolute errors: {medians or "nothing to compare"}.',
   ]

@@ -19,10 +19,12 @@ FORWARD, BACKWARD = 'volta_scudnn_128x64_relu', 'wgrad_alg0_engine'
 COUNTERS = traffic.PROFILE_COUNTERS
 
 
-def write(folder, name, *kernels, counts='1000000,200000,16000000,3200000', device=GPU.name):
+def write(
+  folder, name, *kernels, counts='1000000,200000,16000000,3200000', device=GPU.name, ms='2.5'
+):
   """A trace of nvprof: L2 reads, L2 writes, DRAM bytes read and written of each kernel."""
   path = folder / name
-  rows = [f'"{device} (0)","7","{kernel}",2.5,{counts}' for kernel in kernels]
+  rows = [f'"{device} (0)","7","{kernel}",{ms},{counts}' for kernel in kernels]
   path.write_text('\n'.join([HEAD + DRAM, ',,,ms,,,,', *rows, '']))
   return str(path)
 
@@ -39,12 +41,12 @@ def report_of(folder):
   return ' '.join((folder / 'report.md').read_text().split())
 
 
-def predicted(mode, batch):
+def predicted(mode, batch, *names):
   training = mode != 'inference'
   model = models.create('resnet8', num_classes=1000)
   table = models.layer_table(model, models.default_image_shape('resnet8'), train=training)
   found = traffic.predict_traffic(table, GPU, batch, training=training)
-  return [sum(getattr(r, n) for r in traffic.part_of(found, mode)) for n in COUNTERS]
+  return [sum(getattr(r, n) for r in traffic.part_of(found, mode)) for n in names or COUNTERS]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,10 @@ def predicted(mode, batch):
 def test_finished_profiles_are_compared(tmp_path, mode, kernels):
   profile = write(tmp_path, f'resnet8.{mode}.2.gtx_1080_ti.csv', *kernels)
   code, rows = compared(tmp_path, profile)
-  assert code == 0 and [row['counter'] for row in rows] == list(COUNTERS)
+  assert code == 0 and [row['counter'] for row in rows] == [*COUNTERS, 'seconds']
+  time = rows.pop()
+  assert float(time['measured']) == pytest.approx(2.5e-3 * len(kernels))
+  assert float(time['predicted']) == pytest.approx(predicted(mode, 2, 'seconds')[0])
   measured = [len(kernels) * value for value in (1e6, 2e5, 5e5, 1e5)]
   assert [float(row['measured']) for row in rows] == measured
   model = predicted(mode, 2)
@@ -134,8 +139,9 @@ def test_layers_that_do_not_fit_are_refused(tmp_path, layers, mode, message):
 
 def test_large_errors_are_warnings_and_an_exit_code_where_they_count(tmp_path, capsys):
   counts = ','.join(str(round(value)) for value in predicted('inference', 2)[:2])
-  profile = write(tmp_path, 'resnet8.inference.2.csv', FORWARD, counts=f'{counts},32,n/a')
+  profile = write(tmp_path, 'resnet8.inference.2.csv', FORWARD, counts=f'{counts},32,n/a', ms='')
   code, rows = compared(tmp_path, profile)
+  assert rows.pop()['verdict'] == 'missing'
   verdicts = [row['verdict'] for row in rows]
   assert verdicts == ['within the bound', 'within the bound', 'beyond the bound', 'missing']
   assert (rows[3]['measured'], rows[3]['error']) == ('', '') and code == 0
@@ -144,18 +150,19 @@ def test_large_errors_are_warnings_and_an_exit_code_where_they_count(tmp_path, c
   assert error.count('\n') == 1 and error.endswith('beyond a factor of 2\n')
   report = (tmp_path / 'report.md').read_text()
   assert '**Warning**: resnet8.inference.2 dram_reads' in report
-  assert 'missing' in report and 'gtx_1080_ti' in report
+  assert 'missing' in report and 'GTX 1080 Ti' in report
   assert compared(tmp_path, profile, strict=True)[0] == nvm_profile.DISAGREES == 3
   # A counter that is missing is no agreement either; without both there is nothing to complain of.
   assert compared(tmp_path, profile, strict=True, bound=1e9)[0] == 3
-  whole = write(tmp_path, 'resnet8.inference.2.csv', FORWARD)
+  # Without times it is whole: nvprof measures none beside its metrics.
+  whole = write(tmp_path, 'resnet8.inference.2.csv', FORWARD, ms='')
   assert compared(tmp_path, whole, strict=True, bound=1e9)[0] == 0
 
 
 def test_the_command_line_says_so_too(tmp_path):
   profile = write(tmp_path, 'resnet8.inference.2.csv', FORWARD, counts='1,1,32,32')
   code, _, error = runs.run('nvm_profile', tmp_path / 'run', profiles=profile, strict=True)
-  assert code == 3 and error.count('warning: resnet8.inference.2') == 4
+  assert code == 3 and error.count('warning: resnet8.inference.2') == 5
   code, _, error = runs.run('nvm_profile', tmp_path / 'run', profiles=profile, gpu='h200')
   assert code == 2 and error.count('\n') == 1 and 'is of GPU gtx_1080_ti' in error
 
@@ -241,15 +248,18 @@ def test_its_own_profile_keeps_caches_and_fixes_the_clock(tmp_path, monkeypatch)
   monkeypatch.setattr(
     jax, 'devices', lambda: [types.SimpleNamespace(platform='gpu', device_kind='GPU')]
   )
-  options = dict(workloads=('resnet8',), inference_batch=2, training_batch=0)
+  options = dict(workloads=('resnet8',), inference_batch=2, training_batch=0, library='xla')
   assert nvm_profile.run(runs.load_config('nvm_profile', **options), tmp_path) == 0
   given = (tmp_path / 'arguments').read_text()
   for words in ('--cache-control none', '--clock-control base', 'gpu__time_duration.sum,'):
     assert words in given
   assert 'lts__t_sectors_srcunit_tex_op_read.sum,' in given
   with open(tmp_path / 'results.csv', newline='') as file:
-    assert [float(row['measured']) for row in csv.DictReader(file)] == [70, 30, 20, 10]
+    assert [float(row['measured']) for row in csv.DictReader(file)] == [70, 30, 20, 10, 2.5e-6]
   assert '0.0025' in (tmp_path / 'report.md').read_text()
+  assert "execute('resnet8', 'inference', 2, 'float32')" in given
+  with pytest.raises(fields.ConfigError, match="library='pytorch'.*is a program of JAX"):
+    nvm_profile.run(runs.load_config('nvm_profile', **{**options, 'library': 'pytorch'}), tmp_path)
   with pytest.raises(fields.ConfigError, match="config.gpu='h200': .* compute capability 6.1"):
     nvm_profile.run(runs.load_config('nvm_profile', gpu='h200', **options), tmp_path)
 

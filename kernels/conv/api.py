@@ -23,6 +23,7 @@ from jax.interpreters import ad, batching, mlir
 from cnnopt_jax.kernels import sharding
 from cnnopt_jax.kernels.conv import faces
 from cnnopt_jax.kernels.conv.batching import batched
+from cnnopt_jax.kernels.conv.padding import without_negative
 from cnnopt_jax.kernels.conv.rule import current_forms, current_rule
 
 # For each target, the two operands that the primitive takes, in order.
@@ -52,23 +53,9 @@ def conv_general_dilated(
   the members run one after the other (the default on a CPU: bit for bit as without `vmap`) or as
   one grouped convolution (the default elsewhere). `batching_rule` asks for another rule. On a CPU
   the convolution and its derivatives are computed as `face_form` says; `forms('xla')` asks for
-  lax's alone.
+  lax's alone. Negative padding cuts the image before it is read (`padding.py`).
   """
   rule = current_rule()
-  if rule == 'lax':
-    return lax.conv_general_dilated(
-      lhs,
-      rhs,
-      window_strides,
-      padding,
-      lhs_dilation,
-      rhs_dilation,
-      dimension_numbers,
-      feature_group_count,
-      batch_group_count,
-      precision,
-      preferred_element_type,
-    )
   dimension_numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
   spatial = len(window_strides)
   lhs_dilation = tuple(lhs_dilation or (1,) * spatial)
@@ -80,10 +67,11 @@ def conv_general_dilated(
     if isinstance(padding, str)
     else padding
   )
+  lhs, pads = without_negative(lhs, pads, dimension_numbers.lhs_spec[2:], lhs_dilation)
   # Operands of unlike dtype, for one, are refused here, in lax's own words.
   params = dict(
     window_strides=tuple(window_strides),
-    padding=tuple((low, high) for low, high in pads),
+    padding=pads,
     lhs_dilation=lhs_dilation,
     rhs_dilation=rhs_dilation,
     dimension_numbers=dimension_numbers,
@@ -92,6 +80,8 @@ def conv_general_dilated(
     precision=lax.Precision(precision) if isinstance(precision, str) else precision,
     preferred_element_type=preferred_element_type,
   )
+  if rule == 'lax':
+    return lax.conv_general_dilated(lhs, rhs, **params)
   lhs, rhs = sharding.alike(lhs, rhs)
   return conv_p.bind(
     lhs,

@@ -33,7 +33,10 @@ from jax import lax
 
 from cnnopt_jax.kernels import sharding
 from cnnopt_jax.kernels.conv import depthwise
-from cnnopt_jax.kernels.conv.canonical import with_canonical_convolutions
+from cnnopt_jax.kernels.conv.canonical import (
+  with_canonical_convolutions,
+  with_padded_convolutions,
+)
 
 FACE_FORMS = {
   'out': ('xla', 'padded', 'wide', 'patches', 'rows', 'product', 'shifts'),
@@ -197,8 +200,12 @@ def compute_face(
   return _FACES[target, form](x, y, lhs_type.shape, rhs_type.shape, strides, padding)
 
 
-def lax_face(target: str, x: jax.Array, y: jax.Array, lhs_type, rhs_type, **options) -> jax.Array:
+def lax_face(target: str, x: jax.Array, y: jax.Array, *types, **options) -> jax.Array:
   """A face in terms of lax's convolution, with all of its options; arguments as `compute_face`."""
+  return with_padded_convolutions(lambda x, y: _lax_face(target, x, y, *types, **options), x, y)
+
+
+def _lax_face(target, x, y, lhs_type, rhs_type, **options) -> jax.Array:
   conv: Callable[..., jax.Array] = functools.partial(lax.conv_general_dilated, **options)
   if target == 'out':
     return conv(x, y)
@@ -212,7 +219,7 @@ def lax_face(target: str, x: jax.Array, y: jax.Array, lhs_type, rhs_type, **opti
 
 def canonical_face(target: str, x: jax.Array, y: jax.Array, *types, **options) -> jax.Array:
   """`lax_face` for a CPU: fast inside loops and branches too."""
-  return with_canonical_convolutions(lambda x, y: lax_face(target, x, y, *types, **options), x, y)
+  return with_canonical_convolutions(lambda x, y: _lax_face(target, x, y, *types, **options), x, y)
 
 
 def _check(target: str) -> None:

@@ -9,7 +9,8 @@
 XLA's CPU backend has no fast grouped convolution: unrolled, the members take a training step
 several times as fast there (`conv_rule_vs_plain_vmap` of experiments/sweep_bench), and each is
 computed to the last bit as without `jax.vmap`. Elsewhere nothing has been measured, so the default
-is what JAX does without this library.
+is what JAX does without this library. Derivatives taken after a convolution was grouped, and all
+of 'lax', are lax's own, whose padding may be negative, where XLA's CPU backend errs (`padding.py`).
 """
 
 import contextlib

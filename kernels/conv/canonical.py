@@ -1,9 +1,10 @@
-"""Convolutions laid out as XLA computes them: soundly, and on a CPU fast.
+"""Convolutions laid out as XLA computes them: without negative padding, and on a CPU fast.
 
-Soundly is without negative padding (`padding.py`), fast on its CPU backend are images [N, spatial, C] with kernels [spatial, Cin, Cout]. XLA brings others into that form
-itself, but only outside loops and branches (JAX 0.10.2 and 0.12.0.1): inside `jax.lax.scan`,
-`while_loop` or `cond` the gradients of a convolution fall to its slow path. Kernel gradients of
-grouped convolutions XLA lays out anew in any case.
+Negative padding is sliced off before (`padding.py`). Fast are images [N, spatial, C] with kernels
+[spatial, Cin, Cout]. XLA brings others into that form itself, but only outside loops and branches
+(JAX 0.10.2 and 0.12.0.1): inside `jax.lax.scan`, `while_loop` or `cond` the gradients of a
+convolution fall to its slow path. Kernel gradients of grouped convolutions XLA lays out anew in any
+case.
 """
 
 from collections.abc import Callable

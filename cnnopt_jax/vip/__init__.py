@@ -6,7 +6,7 @@ is written only where nothing else will do.
 """
 
 from cnnopt_jax.vip.convolution import FORMS, conv, conv_form, conv_forms
-from cnnopt_jax.vip.elementwise import add, add_relu, on_samples, relu
+from cnnopt_jax.vip.elementwise import add, add_relu, concatenate, multiply, on_samples, relu
 from cnnopt_jax.vip.folding import (
   FoldedKernel,
   WinogradKernel,
@@ -49,6 +49,7 @@ __all__ = [
   'add',
   'add_relu',
   'avg_pool',
+  'concatenate',
   'conv',
   'conv_form',
   'conv_forms',
@@ -60,6 +61,7 @@ __all__ = [
   'mask_variables',
   'materialize',
   'max_pool',
+  'multiply',
   'on_samples',
   'order_units',
   'paired_difference',

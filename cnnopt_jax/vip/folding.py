@@ -1,5 +1,6 @@
 """Kernels prepared once for reading virtual maps."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,17 +10,21 @@ import jax.numpy as jnp
 from flax import struct
 
 from cnnopt_jax.kernels import platforms, winograd
+from cnnopt_jax.kernels.taps import widen
+from cnnopt_jax.vip.arguments import floating
 from cnnopt_jax.vip.reading import fold_taps
+from cnnopt_jax.workload import Prepared
 
 # With fewer channels the sums around the products outweigh what they save. Measured on 2 CPU cores;
 # on other platforms nothing has been, and XLA's convolution there has fast forms of its own.
 _TRANSFORMED_FROM_CHANNELS = 32
 
 
-class _Prepared:
+class _Prepared(Prepared):
   """Shape and type are those of the kernel that was prepared."""
 
   taps: jax.Array
+  transformed: jax.Array | None
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -28,6 +33,13 @@ class _Prepared:
   @property
   def dtype(self):
     return self.taps.dtype
+
+  def astype(self, dtype):
+    """The same with taps of another type; the transform stays in float32 at least."""
+    transformed = self.transformed
+    if transformed is not None:
+      transformed = transformed.astype(jnp.promote_types(dtype, jnp.float32))
+    return dataclasses.replace(self, taps=self.taps.astype(dtype), transformed=transformed)  # type: ignore[type-var]
 
 
 @struct.dataclass
@@ -43,7 +55,8 @@ class FoldedKernel(_Prepared):
 
   Attributes:
     taps: [3, 3, Cin / groups, Cout].
-    transformed: [4, 4, Cin, Cout], the taps as `kernels.winograd` multiplies them, or None.
+    transformed: [4, 4, Cin, Cout], the taps as `kernels.winograd` multiplies them, in float32 at
+      least, or None.
     reads: what it was prepared for. Static, to tell the two classes apart: JAX compares dataclasses
       in trees by their static fields, not by class (`tests/test_pytrees.py`).
   """
@@ -54,11 +67,11 @@ class FoldedKernel(_Prepared):
 
   def unfold(self) -> jax.Array:
     """The kernel that was folded, up to rounding."""
-    w = self.taps
+    w = widen(self.taps)
     for axis in (0, 1):
       a, b, c = (jax.lax.index_in_dim(w, i, axis) for i in range(3))
       w = jnp.concatenate([2 * a, b - a - c, 2 * c], axis)
-    return w
+    return w.astype(self.dtype)
 
 
 @struct.dataclass
@@ -67,13 +80,31 @@ class WinogradKernel(_Prepared):
 
   Attributes:
     taps: [3, 3, Cin, Cout], the kernel.
-    transformed: [4, 4, Cin, Cout], as `kernels.winograd` multiplies it.
+    transformed: [4, 4, Cin, Cout], as `kernels.winograd` multiplies it, in float32 at least.
     reads: as in `FoldedKernel`.
   """
 
   taps: jax.Array
   transformed: jax.Array
   reads: str = struct.field(pytree_node=False, default='arrays')
+
+
+@jax.custom_jvp
+def constant(kernel: FoldedKernel | WinogradKernel) -> FoldedKernel | WinogradKernel:
+  """A prepared kernel as it is used: it has no derivative, and to ask for one is an error.
+
+  Its arrays are made from one kernel. A step along their own gradients would leave taps and
+  transform, which different forms read, those of two.
+  """
+  return kernel
+
+
+@constant.defjvp
+def _constant_jvp(primals, tangents):
+  raise ValueError(
+    f'derivative by a prepared kernel, a {type(primals[0]).__name__}; allowed: by the kernel that '
+    'it was prepared from: train the trained parameters, then prepare'
+  )
 
 
 def fold_kernel(kernel: jax.Array, *, platform: str | None = None) -> FoldedKernel:
@@ -88,14 +119,13 @@ def fold_kernel(kernel: jax.Array, *, platform: str | None = None) -> FoldedKern
     The folded kernel.
 
   Raises:
-    ValueError: if the kernel is not 3x3, or the platform unknown.
+    ValueError: if the kernel is not 3x3 or of no floating type, or the platform unknown.
   """
   if tuple(kernel.shape[:2]) != (3, 3):
     raise ValueError(f'kernel of shape {tuple(kernel.shape)}; allowed: [3, 3, Cin / groups, Cout]')
-  taps = fold_taps(fold_taps(kernel, 0, 1), 1, 1)
-  return FoldedKernel(
-    taps, winograd.transform_kernel(taps) if _may_serve(kernel, platform) else None
-  )
+  taps = fold_taps(fold_taps(widen(floating('kernel', kernel)), 0, 1), 1, 1)
+  transformed = winograd.transform_kernel(taps) if _may_serve(kernel, platform) else None
+  return FoldedKernel(taps.astype(kernel.dtype), transformed)
 
 
 def winograd_kernel(
@@ -113,7 +143,8 @@ def winograd_kernel(
   Raises:
     ValueError: if the platform is unknown.
   """
-  if not _may_serve(kernel, platform) or tuple(kernel.shape[:2]) != (3, 3):
+  serves = _may_serve(kernel, platform) and jnp.issubdtype(kernel.dtype, jnp.floating)
+  if not serves or tuple(kernel.shape[:2]) != (3, 3):
     return kernel
   return WinogradKernel(kernel, winograd.transform_kernel(kernel))
 
@@ -126,26 +157,27 @@ def fold(params: Any, plan: Iterable[str], *, platform: str | None = None) -> An
   """Turns trained parameters into inference parameters: kernels that read virtual maps are folded.
 
   The result goes where the parameters went and computes the same, without folding at every call.
-  Kernels that are not 3x3 stay as they are.
+  Kernels that are not 3x3 stay as they are. It is for inference alone: its kernels have no
+  derivative and are not quantized.
 
   Args:
     params: a nested dict.
     plan: names of the units to fold, such as 'stage1_block0/unit1': those whose *input* is a
-      virtual map (`models.virtual_inputs` lists them). Others compute the same, but unfold at every
-      call.
+      virtual map (`models.virtual_inputs` lists them). Networks of `models` refuse others.
     platform: as in `fold_kernel`.
 
   Returns:
     A new tree; everything else in it is shared with `params`.
 
   Raises:
-    ValueError: if a name leads to no kernel, or the platform is unknown.
+    ValueError: if a name leads to no kernel or to one that was prepared for arrays, or the platform
+      is unknown.
   """
 
   def fold_3x3(kernel):
     return fold_kernel(kernel, platform=platform) if tuple(kernel.shape[:2]) == (3, 3) else kernel
 
-  return _prepare(params, plan, fold_3x3)
+  return _prepare(params, plan, FoldedKernel, fold_3x3)
 
 
 def winograd_transform(params: Any, names: Iterable[str], *, platform: str | None = None) -> Any:
@@ -160,29 +192,37 @@ def winograd_transform(params: Any, names: Iterable[str], *, platform: str | Non
     A new tree; everything else in it is shared with `params`.
 
   Raises:
-    ValueError: if a name leads to no kernel, or the platform is unknown.
+    ValueError: if a name leads to no kernel or to one that was folded, or the platform is unknown.
   """
-  return _prepare(params, names, functools.partial(winograd_kernel, platform=platform))
+  transform = functools.partial(winograd_kernel, platform=platform)
+  return _prepare(params, names, WinogradKernel, transform)
 
 
-def _prepare(params: Any, names: Iterable[str], function: Callable[[jax.Array], Any]) -> Any:
-  """`params` with `function` of the kernel of each named unit; prepared kernels stay."""
+def _prepare(
+  params: Any, names: Iterable[str], kind: type, function: Callable[[jax.Array], Any]
+) -> Any:
+  """`params` with `function` of the kernel of each named unit; kernels of the kind stay."""
   for name in names:
-    params = _prepare_at(params, name.split('/'), name, function)
+    params = _prepare_at(params, name.split('/'), name, kind, function)
   return params
 
 
-def _prepare_at(tree: Any, path: list[str], name: str, function) -> Any:
+def _prepare_at(tree: Any, path: list[str], name: str, kind: type, function) -> Any:
   if not isinstance(tree, Mapping) or (path and path[0] not in tree):
     raise ValueError(
       f'plan: {name!r} is no unit of these parameters; allowed: names of units with a kernel'
     )
   if path:
-    return {**tree, path[0]: _prepare_at(tree[path[0]], path[1:], name, function)}
+    return {**tree, path[0]: _prepare_at(tree[path[0]], path[1:], name, kind, function)}
   for leaf in ('conv', 'kernel'):
     if leaf in tree:
       value = tree[leaf]
       if isinstance(value, Mapping):
-        return {**tree, leaf: _prepare_at(value, [], name, function)}
+        return {**tree, leaf: _prepare_at(value, [], name, kind, function)}
+      if isinstance(value, _Prepared) and not isinstance(value, kind):
+        raise ValueError(
+          f'plan: the kernel of {name!r} is a {type(value).__name__}, prepared for another way to '
+          'read; allowed: the trained parameters'
+        )
       return tree if isinstance(value, _Prepared) else {**tree, leaf: function(value)}
   raise ValueError(f'plan: {name!r} has no kernel; allowed: names of units with a kernel')

@@ -5,22 +5,25 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
 from cnnopt_jax.kernels.interp2x_max_pool import interp2x_max_pool
+from cnnopt_jax.kernels.taps import widen
 from cnnopt_jax.vip import reading
-from cnnopt_jax.vip.virtual_map import VirtualMap, validate
+from cnnopt_jax.vip.arguments import Int, Padding, PaddingLike, Pair, as_map, padding_pairs, pair
+from cnnopt_jax.vip.virtual_map import VirtualMap, materialize
 
 _NO_PADDING = ((0, 0), (0, 0))
 
 
 def max_pool(
   x: jax.Array | VirtualMap,
-  window: int | tuple[int, int],
-  stride: int | tuple[int, int],
+  window: Int | Sequence[Int],
+  stride: Int | Sequence[Int],
   *,
-  padding: Sequence[Sequence[int]] = _NO_PADDING,
+  padding: PaddingLike = _NO_PADDING,
 ) -> jax.Array:
   """Max-pool of the full map; what lies outside the map never wins.
 
@@ -32,21 +35,19 @@ def max_pool(
     x: [N, H, W, C], or a virtual map of that shape.
     window: height and width of the window, or one number for both.
     stride: the same.
-    padding: ((top, bottom), (left, right)).
+    padding: as in `conv`, smaller than the window.
 
   Returns:
     [N, H', W', C].
 
   Raises:
-    ValueError: if no window fits.
+    ValueError: if no window fits, or what should be an integer is none.
   """
-  window, stride, padding = _pair(window), _pair(stride), reading.padding_pairs(padding)
-  out = _output_size(x, window, stride, padding)
-  if not isinstance(x, VirtualMap):
+  x = as_map('x', x)
+  window, stride, padding, out = _geometry(x, window, stride, padding)
+  if not isinstance(x, VirtualMap) or any(step % 2 for step in stride):
+    x, padding = _cut(materialize(x), padding)
     return nn.max_pool(x, window, stride, padding)
-  validate(x)
-  if any(step % 2 for step in stride):
-    return nn.max_pool(x.materialize(), window, stride, padding)
   if (window, stride, padding) == ((2, 2), (2, 2), _NO_PADDING):
     return interp2x_max_pool(x.samples, x.size)
   offsets = [_candidates(k, low) for k, (low, _) in zip(window, padding)]
@@ -73,8 +74,8 @@ def _phases(x: VirtualMap) -> list[list[jax.Array]]:
 
   def means(s, axis):
     n = s.shape[axis]
-    here = lax.slice_in_dim(s, 0, n - 1, axis=axis)
-    mean = (here + lax.slice_in_dim(s, 1, n, axis=axis)) / 2
+    here = widen(lax.slice_in_dim(s, 0, n - 1, axis=axis))
+    mean = ((here + lax.slice_in_dim(s, 1, n, axis=axis)) / 2).astype(s.dtype)
     last = lax.slice_in_dim(s, n - 1, n, axis=axis)
     if x.size[axis - 1] % 2:
       last = jnp.full_like(last, -jnp.inf)
@@ -97,9 +98,14 @@ def _view(
 
 
 def avg_pool(
-  x: jax.Array | VirtualMap, window: int | tuple[int, int], stride: int | tuple[int, int]
+  x: jax.Array | VirtualMap,
+  window: Int | Sequence[Int],
+  stride: Int | Sequence[Int],
+  *,
+  padding: PaddingLike = _NO_PADDING,
+  count_include_pad: bool = True,
 ) -> jax.Array:
-  """Average-pool of the full map, without padding.
+  """Average-pool of the full map.
 
   At an even stride it is a weighted sum of a virtual map's samples; at an odd stride the map is
   written first.
@@ -108,36 +114,41 @@ def avg_pool(
     x: [N, H, W, C], or a virtual map of that shape.
     window: height and width of the window, or one number for both.
     stride: the same.
+    padding: as in `conv`, smaller than the window.
+    count_include_pad: whether a window at the border is divided by its size, or by the number of
+      its pixels in the map, as in `flax.linen.avg_pool`.
 
   Returns:
     [N, H', W', C].
 
   Raises:
-    ValueError: if no window fits.
+    ValueError: if no window fits, or what should be an integer is none.
   """
-  window, stride = _pair(window), _pair(stride)
-  out = _output_size(x, window, stride, _NO_PADDING)
-  if not isinstance(x, VirtualMap):
-    return nn.avg_pool(x, window, stride)
-  validate(x)
-  if any(step % 2 for step in stride):
-    return nn.avg_pool(x.materialize(), window, stride)
-  y = x.samples
-  for axis in (1, 2):
-    y = _averaged(
-      y,
-      axis,
-      reading.WindowAxis(
-        y.shape[axis], x.size[axis - 1], window[axis - 1], stride[axis - 1], 0, out[axis - 1]
-      ),
-    )
-  return y
+  x = as_map('x', x)
+  window, stride, padding, out = _geometry(x, window, stride, padding)
+  if not isinstance(x, VirtualMap) or any(step % 2 for step in stride):
+    x, padding = _cut(materialize(x), padding)
+    return nn.avg_pool(widen(x), window, stride, padding, count_include_pad).astype(x.dtype)
+  y = widen(x.samples)
+  axes = reading.window_axes((y.shape[1], y.shape[2]), x.size, window, stride, padding, out)
+  for axis, geometry in enumerate(axes, 1):
+    y = _averaged(y, axis, geometry)
+    if not count_include_pad:
+      shares = geometry.taps / _pixels_inside(geometry)
+      y *= jnp.asarray(np.expand_dims(shares, [a for a in range(4) if a != axis]), y.dtype)
+  return y.astype(x.dtype)
+
+
+def _pixels_inside(geometry: reading.WindowAxis) -> np.ndarray:
+  """Pixels of each window that lie in the map, [windows]."""
+  first = geometry.stride * np.arange(geometry.out) - geometry.low
+  return np.minimum(first + geometry.taps, geometry.size) - np.maximum(first, 0)
 
 
 def _averaged(s: jax.Array, axis: int, geometry: reading.WindowAxis) -> jax.Array:
   """Mean over windows of one interpolated axis."""
   k, stride, out = geometry.taps, geometry.stride // 2, geometry.out
-  taps = reading.fold_taps(jnp.full(k, 1 / k, s.dtype), 0, 0)
+  taps = reading.fold_taps(jnp.full(k, 1 / k, s.dtype), 0, geometry.low)
   low, high = geometry.folded_padding
   pads = [(0, 0, 0)] * 4
   pads[axis] = low, high, 0
@@ -156,14 +167,14 @@ def _averaged(s: jax.Array, axis: int, geometry: reading.WindowAxis) -> jax.Arra
 
 def global_mean(x: jax.Array | VirtualMap) -> jax.Array:
   """Mean over the full map, [N, C]; of a virtual map, a weighted sum of its samples."""
+  x = as_map('x', x)
   if not isinstance(x, VirtualMap):
     return x.mean((1, 2))
-  validate(x)
-  y = x.samples
+  y = widen(x.samples)
   for axis, size in ((1, x.size[0]), (2, x.size[1])):
     weights = jnp.asarray(_mean_weights(y.shape[axis], size), y.dtype) / size
     y *= jnp.expand_dims(weights, tuple(a for a in range(4) if a != axis))
-  return y.sum((1, 2))
+  return y.sum((1, 2)).astype(x.dtype)
 
 
 def _mean_weights(samples: int, size: int) -> list[float]:
@@ -173,21 +184,23 @@ def _mean_weights(samples: int, size: int) -> list[float]:
   return [1.5] + [2.0] * (samples - 2) + [2.5 if size % 2 == 0 else 1.5]
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-  height, width = (size, size) if isinstance(size, int) else size
-  return height, width
-
-
-def _output_size(x, window, stride, padding) -> tuple[int, int]:
-  for name, pair in (('window', window), ('stride', stride)):
-    if len(pair) != 2 or min(pair) < 1:
-      raise ValueError(f'{name}={pair}; allowed: one or two integers of at least 1')
-  out = tuple(
+def _geometry(x, window, stride, padding) -> tuple[Pair, Pair, Padding, Pair]:
+  """Window, stride and padding in pairs, and the number of windows."""
+  window, stride = pair('window', window), pair('stride', stride)
+  padding = padding_pairs(padding, x.shape[1:3], window, stride)
+  height, width = (
     (n + sum(pad) - k) // step + 1 for n, pad, k, step in zip(x.shape[1:3], padding, window, stride)
   )
-  if min(out) < 1 or any(p >= k for pad, k in zip(padding, window) for p in pad):
+  if min(height, width) < 1 or any(p >= k for pad, k in zip(padding, window) for p in pad):
     raise ValueError(
       f'window={window} with padding={padding} on a map of {tuple(x.shape[1:3])}; '
       'allowed: a window that fits, and padding smaller than the window'
     )
-  return out
+  return window, stride, padding, (height, width)
+
+
+def _cut(x: jax.Array, padding: Padding) -> tuple[jax.Array, Padding]:
+  """The map without what negative padding cuts off, and the padding that is left."""
+  (top, bottom), (left, right) = ((max(-low, 0), max(-high, 0)) for low, high in padding)
+  rows, columns = ((max(low, 0), max(high, 0)) for low, high in padding)
+  return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right], (rows, columns)

@@ -18,13 +18,12 @@ window of folded taps at stride S/2 over the samples,
 and a few single products at the ends. Both axes of an image are read so, one after the other.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
+from cnnopt_jax.vip.arguments import Padding, Pair
 
 
 class EdgeTerm(NamedTuple):
@@ -57,7 +56,10 @@ class WindowAxis(NamedTuple):
 
   @property
   def folded_padding(self) -> tuple[int, int]:
-    """Zeros around the samples for the folded window; negative numbers cut samples off."""
+    """Zeros around the samples for the folded window; negative numbers cut samples off.
+
+    XLA's convolution does not take those on a CPU; `kernels.conv` cuts before.
+    """
     before = first_folded_tap(self.low)
     after = (self.taps - self.low) // 2
     return -before, (self.out - 1) * (self.stride // 2) + after - (self.samples - 1)
@@ -107,29 +109,16 @@ def fold_taps(taps: jax.Array, axis: int, low: int) -> jax.Array:
 
 
 def window_axes(
-  samples: tuple[int, int],
-  size: tuple[int, int],
-  window: tuple[int, int],
-  stride: int,
+  samples: Pair,
+  size: Pair,
+  window: Pair,
+  stride: Pair,
   padding: Padding,
-  out: tuple[int, int],
+  out: Pair,
 ) -> tuple[WindowAxis, WindowAxis]:
   """A window's way over both axes of an image, from pairs of what `WindowAxis` holds."""
   rows, columns = (
-    WindowAxis(n, h, k, stride, low, o)
-    for n, h, k, (low, _), o in zip(samples, size, window, padding, out)
+    WindowAxis(n, h, k, step, low, o)
+    for n, h, k, step, (low, _), o in zip(samples, size, window, stride, padding, out)
   )
   return rows, columns
-
-
-def padding_pairs(padding: Sequence[Sequence[int]]) -> Padding:
-  """Padding as ((top, bottom), (left, right)).
-
-  Raises:
-    ValueError: if it is anything else, such as 'SAME', which depends on the stride.
-  """
-  try:
-    (top, bottom), (left, right) = padding
-    return (int(top), int(bottom)), (int(left), int(right))
-  except (TypeError, ValueError):
-    raise ValueError(f'padding={padding!r}; allowed: ((top, bottom), (left, right))') from None

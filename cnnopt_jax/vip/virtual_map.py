@@ -1,9 +1,11 @@
 """The feature map that is known at every other position."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 from cnnopt_jax.kernels.interp2x import interp2x
@@ -37,6 +39,28 @@ class VirtualMap:
     """Shape of the map that is meant, [N, H, W, C]."""
     return (self.samples.shape[0], *self.size, self.samples.shape[3])
 
+  @property
+  def ndim(self) -> int:
+    """Rank of the map that is meant, 4."""
+    return self.samples.ndim
+
+  @property
+  def dtype(self):
+    """Type of the samples, and of the map that is meant."""
+    return self.samples.dtype
+
+  def astype(self, dtype) -> 'VirtualMap':
+    """The map that samples of another floating type stand for.
+
+    A narrower type rounds the samples and not the means between them, which are rounded anew.
+
+    Raises:
+      ValueError: if the type is not floating: means of integers are none.
+    """
+    if not jnp.issubdtype(dtype, jnp.floating):
+      raise ValueError(f'dtype={dtype}; allowed: floating types, or materialize() before astype')
+    return VirtualMap(self.samples.astype(dtype), self.size)
+
   def materialize(self) -> jax.Array:
     """Writes the map, [N, H, W, C], in the samples' dtype."""
     validate(self)
@@ -55,15 +79,23 @@ def validate(x: VirtualMap) -> None:
   """
   shape = tuple(x.samples.shape)
   allowed = '[N, ceil(H / 2), ceil(W / 2), C]'
-  if len(shape) != 4 or min(x.size) < 1:
+  if len(shape) != 4 or not _is_size(x.size):
     raise ValueError(
-      f'samples of shape {shape} and size={x.size}; allowed: {allowed} and a size '
-      'of at least (1, 1)'
+      f'samples of shape {shape} and size={x.size}; allowed: {allowed} and a size of two integers, '
+      'at least (1, 1)'
     )
   if shape[1:3] != tuple(-(-n // 2) for n in x.size):
     raise ValueError(
       f'samples of shape {shape} do not make a map of size {x.size}; allowed: {allowed}'
     )
+
+
+def _is_size(size: Any) -> bool:
+  try:
+    height, width = map(operator.index, size)
+  except (TypeError, ValueError):
+    return False
+  return min(height, width) >= 1
 
 
 def materialize(x: jax.Array | VirtualMap) -> jax.Array:

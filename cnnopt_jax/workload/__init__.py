@@ -3,6 +3,7 @@
 from cnnopt_jax.workload.dataflow import Dataflow, FusedKernel, Tensor
 from cnnopt_jax.workload.launches import KernelLaunch, Schedule
 from cnnopt_jax.workload.paths import path_string
+from cnnopt_jax.workload.prepared import Prepared, refuse_prepared
 from cnnopt_jax.workload.provenance import AmbiguousWeightError
 from cnnopt_jax.workload.schedules import schedule
 from cnnopt_jax.workload.table import Layer, LayerTable, Parameter
@@ -18,11 +19,13 @@ __all__ = [
   'Layer',
   'LayerTable',
   'Parameter',
+  'Prepared',
   'Schedule',
   'Tensor',
   'UnboundedLoopError',
   'UnknownPrimitiveError',
   'path_string',
+  'refuse_prepared',
   'schedule',
   'trace_layers',
   'with_virtual_maps',

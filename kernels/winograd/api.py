@@ -6,14 +6,21 @@ Two neighbouring outputs of three taps g over four inputs d cost four products i
     y = m0 + m1 + m2,  m1 - m2 - m3,
 
 and so in both directions 2x2 outputs cost 16 products instead of 36 (Lavin and Gray, CVPR 2016,
-arXiv 1509.09308). All coefficients are 0, 1 and 1/2, so what is lost is rounding of the size that a
-direct sum loses. Tiles of 4x4 outputs save more products, but their coefficients reach 8, and with
-them the rounding grows.
+arXiv 1509.09308). All coefficients are 0, 1 and 1/2, so what is lost in float32 is rounding of the
+size that a direct sum loses. Rounded to fewer bits between the sums it would be two to four times
+that, and sums of numbers that float16 holds may be none that it holds: narrower types are
+transformed and multiplied in float32, and the result is rounded once. An infinity or a NaN spreads
+to the 2x2 outputs of every tile that reads it, and inf - inf is NaN. Tiles of 4x4 outputs save more
+products, but their coefficients reach 8, and with them the rounding grows.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from cnnopt_jax.kernels.taps import widen
 
 
 def transform_kernel(kernel: jax.Array) -> jax.Array:
@@ -23,13 +30,14 @@ def transform_kernel(kernel: jax.Array) -> jax.Array:
     kernel: [3, 3, C, F].
 
   Returns:
-    [4, 4, C, F].
+    [4, 4, C, F], in float32 at least.
 
   Raises:
     ValueError: if the kernel is not 3x3.
   """
   if kernel.ndim != 4 or tuple(kernel.shape[:2]) != (3, 3):
     raise ValueError(f'kernel of shape {tuple(kernel.shape)}; allowed: [3, 3, C, F]')
+  kernel = widen(kernel)
   for axis in (0, 1):
     first, centre, last = (lax.index_in_dim(kernel, i, axis) for i in range(3))
     outer, half = (first + last) / 2, centre / 2
@@ -45,27 +53,30 @@ def conv3x3(padded: jax.Array, transformed: jax.Array) -> jax.Array:
     transformed: [4, 4, C, F], of `transform_kernel`.
 
   Returns:
-    [N, H, W, F].
+    [N, H, W, F], of the type of `padded`.
   """
-  n, height, width, channels = padded.shape
+  n, height, width, _ = padded.shape
+  features = transformed.shape[3]
   size = height - 2, width - 2
   tiles = tuple(-(-side // 2) for side in size)
   odd = [(0, side % 2) for side in size]
-  padded = jnp.pad(padded, ((0, 0), *odd, (0, 0)))
+  dtype = padded.dtype
+  padded, transformed = widen(jnp.pad(padded, ((0, 0), *odd, (0, 0)))), widen(transformed)
   # A product of matrices each: XLA's CPU backend takes longer over one of a batch of sixteen.
   products = [
     [_matrix(d) @ g for d, g in zip(_inputs(row, 2), factors)]
     for row, factors in zip(_inputs(padded, 1), transformed)
   ]
   rows = zip(*(_outputs(*row) for row in products))
-  quarters = [[y.reshape(n, *tiles, -1) for y in _outputs(*column)] for column in rows]
+  quarters = [[y.reshape(n, *tiles, features) for y in _outputs(*column)] for column in rows]
   # quarters[j][i] holds rows of parity i and columns of parity j.
   full = jnp.stack([jnp.stack(parity, 3) for parity in zip(*quarters)], 2)
-  return full.reshape(n, 2 * tiles[0], 2 * tiles[1], -1)[:, : size[0], : size[1]]
+  full = full.reshape(n, 2 * tiles[0], 2 * tiles[1], features).astype(dtype)
+  return full[:, : size[0], : size[1]]
 
 
 def _matrix(x):
-  return x.reshape(-1, x.shape[-1])
+  return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _inputs(x, axis):

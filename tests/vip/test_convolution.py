@@ -215,7 +215,7 @@ def test_what_is_prepared_depends_on_the_platform_that_is_named(platform):
 
   params = {name: {'conv': {'kernel': kernel}} for name in ('virtual', 'dense')}
   folded = vip.fold(params, ('virtual',), platform=platform)
-  prepared = vip.winograd_transform(folded, ('virtual', 'dense'), platform=platform)
+  prepared = vip.winograd_transform(folded, ('dense',), platform=platform)
   assert (prepared['virtual']['conv']['kernel'].transformed is not None) == on_cpu
   assert isinstance(prepared['dense']['conv']['kernel'], vip.WinogradKernel) == on_cpu
 
@@ -277,9 +277,17 @@ def test_vmap_over_maps_and_kernels():
   [
     (dict(form='phases'), "form='phases'; allowed here: materialized, strips, padded, patches"),
     (dict(stride=0), 'stride=0; allowed'),
+    (dict(stride=1.5), 'stride=1.5; allowed: one or two integers'),
+    (dict(stride=(2, 2, 2)), r'stride=\(2, 2, 2\); allowed'),
+    (dict(dilation=(1, 0)), r'dilation=\(1, 0\); allowed: one or two integers of at least 1'),
     (dict(groups=3), r'groups=3; allowed: \[N, H, W, Cin\]'),
+    (dict(groups=1.0), 'groups=1.0; allowed: an integer'),
+    (dict(groups=4), r'groups=4; allowed: \[N, H, W, Cin\]'),
     (dict(padding=((0, 0), (0, 0))), 'does not fit into a map'),
-    (dict(padding='SAME'), r"padding='SAME'; allowed: \(\(top, bottom\), \(left, right\)\)"),
+    (dict(padding=0.7), r'padding=0.7; allowed: \(\(top, bottom\), \(left, right\)\)'),
+    (dict(padding=((0.7, 1), (1, 1))), r'padding=\(\(0.7, 1\), \(1, 1\)\); allowed'),
+    (dict(padding='CIRCULAR'), "padding='CIRCULAR'; allowed: .*'SAME', 'SAME_LOWER', 'VALID'"),
+    (dict(padding=(1, 2, 3)), r'padding=\(1, 2, 3\); allowed'),
   ],
 )
 def test_wrong_arguments_are_named(kwargs, words):
@@ -293,12 +301,19 @@ def test_transform_leaves_everything_else_alone():
     'a': {'conv': {'kernel': random((3, 3, 32, 32)), 'bias': random((32,))}},
     'b': {'conv': {'kernel': random((3, 3, 4, 4))}},
   }
-  transformed = vip.winograd_transform(vip.fold(params, ('b',)), ('a', 'b'), platform='cpu')
+  transformed = vip.winograd_transform(vip.fold(params, ('b',)), ('a',), platform='cpu')
   assert isinstance(transformed['a']['conv']['kernel'], vip.WinogradKernel)
   assert transformed['a']['conv']['bias'] is params['a']['conv']['bias']
   assert isinstance(transformed['b']['conv']['kernel'], vip.FoldedKernel)
   with pytest.raises(ValueError, match="'c' is no unit"):
     vip.winograd_transform(params, ('c',))
+  again = vip.winograd_transform(transformed, ('a',), platform='cpu')
+  assert again['a']['conv']['kernel'] is transformed['a']['conv']['kernel']
+  # What was prepared for one way to read is not silently left at that for the other.
+  with pytest.raises(ValueError, match="kernel of 'b' is a FoldedKernel.*the trained parameters"):
+    vip.winograd_transform(transformed, ('b',))
+  with pytest.raises(ValueError, match="kernel of 'a' is a WinogradKernel.*the trained parameters"):
+    vip.fold(transformed, ('a',))
 
 
 def test_fold_leaves_everything_else_alone():

@@ -8,13 +8,13 @@ from jax import lax
 
 from cnnopt_jax.kernels.border_pad import border_pad
 from cnnopt_jax.vip import reading
-from cnnopt_jax.vip.convolution.taps import EdgeTaps, convolve, folded, raw
+from cnnopt_jax.vip.convolution.taps import EdgeTaps, convolve, folded, raw, spanned
 
 
-def ring(x, kernel, stride, padding, out, groups):
+def ring(x, kernel, stride, padding, dilation, out, groups):
   """Zeros around the samples in the convolution; what should stand there, apart."""
   taps = folded(kernel, padding)
-  y = convolve(x.samples, taps, 1, padding, groups)
+  y = convolve(x.samples, taps, (1, 1), padding, groups)
   around = border_pad(x.samples, x.size)
   # The corners go with the rows.
   rows = jnp.stack([around[:, 0], around[:, -1]])
@@ -37,8 +37,9 @@ def _read_lines(lines: jax.Array, taps: jax.Array) -> jax.Array:
   """Convolves pairs of lines [2, N, L + 2, C] with pairs of kernels [2, 3, C, F]: [2, N, L, F]."""
   _, n, length, _ = lines.shape
   windows = jnp.concatenate([lines[:, :, i : i + length - 2] for i in range(3)], -1)
-  y = windows.reshape(2, -1, windows.shape[-1]) @ taps.reshape(2, -1, taps.shape[-1])
-  return y.reshape(2, n, length - 2, -1)
+  depth = windows.shape[-1]
+  y = windows.reshape(2, n * (length - 2), depth) @ taps.reshape(2, depth, taps.shape[-1])
+  return y.reshape(2, n, length - 2, taps.shape[-1])
 
 
 def _place(strip: jax.Array, start: Sequence[int], out: Sequence[int]) -> jax.Array:
@@ -49,17 +50,18 @@ def _place(strip: jax.Array, start: Sequence[int], out: Sequence[int]) -> jax.Ar
   return lax.pad(strip, jnp.zeros((), strip.dtype), ((0, 0, 0), *around, (0, 0, 0)))
 
 
-def strips(x, kernel, stride, padding, out, groups):
+def strips(x, kernel, stride, padding, dilation, out, groups):
   """(E_h + D_h) x (E_w + D_w): all of E x E at once, then rows at D_h, columns at D_w, corners."""
-  samples = x.samples
+  samples, kernel = x.samples, spanned(kernel, dilation)
   rows, columns = reading.window_axes(
     samples.shape[1:3], x.size, kernel.shape[:2], stride, padding, out
   )
+  step = stride[0] // 2, stride[1] // 2
   taps = EdgeTaps(kernel, padding)
   pad_h, pad_w, line = rows.folded_padding, columns.folded_padding, (0, 0)
 
   def read(part, part_taps, pad_rows, pad_columns):
-    return convolve(part, part_taps, stride // 2, (pad_rows, pad_columns), groups)
+    return convolve(part, part_taps, step, (pad_rows, pad_columns), groups)
 
   y = read(samples, taps.interior(), pad_h, pad_w)
   for i in rows.edges:
@@ -75,25 +77,30 @@ def strips(x, kernel, stride, padding, out, groups):
   return y
 
 
-def phases(x, kernel, stride, padding, out, groups):
-  """Output rows and columns of one parity read the map at an even stride."""
-  kernel = raw(kernel)
+def phases(x, kernel, stride, padding, dilation, out, groups):
+  """Output rows of one parity read the map at an even stride; columns likewise, where it is odd."""
+  kernel = spanned(raw(kernel), dilation)
   (top, _), (left, _) = padding
+  apart = [1 + step % 2 for step in stride]
+  doubled = [step * n for step, n in zip(stride, apart)]
   result = None
-  for i in range(min(2, out[0])):
-    for j in range(min(2, out[1])):
-      size = (out[0] + 1 - i) // 2, (out[1] + 1 - j) // 2
-      pad = (top - stride * i, 0), (left - stride * j, 0)
-      y = _interleave(strips(x, kernel, 2 * stride, pad, size, groups), (i, j), out)
-      # Zeros between the pixels of each: the sum of the four phases is the whole map.
+  for i in range(min(apart[0], out[0])):
+    for j in range(min(apart[1], out[1])):
+      size = [-(-(length - first) // n) for length, first, n in zip(out, (i, j), apart)]
+      pad = (top - stride[0] * i, 0), (left - stride[1] * j, 0)
+      phase = strips(x, kernel, doubled, pad, (1, 1), size, groups)
+      y = _interleave(phase, (i, j), apart, out)
+      # Zeros between the pixels of each: the sum of the phases is the whole map.
       result = y if result is None else result + y
   return result
 
 
-def _interleave(phase: jax.Array, parity: Sequence[int], out: Sequence[int]) -> jax.Array:
-  """A phase [N, rows, columns, C] at every other row and column of a map of zeros of size `out`."""
+def _interleave(
+  phase: jax.Array, start: Sequence[int], apart: Sequence[int], out: Sequence[int]
+) -> jax.Array:
+  """A phase [N, rows, columns, C] spread out from `start` on in a map of zeros of size `out`."""
   around = [
-    (first, size - first - (2 * length - 1), 1)
-    for first, size, length in zip(parity, out, phase.shape[1:3])
+    (first, size - first - (n * (length - 1) + 1), n - 1)
+    for first, size, length, n in zip(start, out, phase.shape[1:3], apart)
   ]
   return lax.pad(phase, jnp.zeros((), phase.dtype), ((0, 0, 0), *around, (0, 0, 0)))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 
 from cnnopt_jax.kernels import platforms
-from cnnopt_jax.vip.reading import Padding
+from cnnopt_jax.vip.arguments import Int, Padding, pair
 from cnnopt_jax.vip.virtual_map import VirtualMap
 
 FORMS = (
@@ -42,16 +42,23 @@ _WINOGRAD_MANY_CHANNELS = 160  # Harmonic mean; from there the products outweigh
 
 
 def conv_forms(
-  x: jax.Array | VirtualMap, kernel_shape: Sequence[int], stride: int, padding: Padding, groups: int
+  x: jax.Array | VirtualMap,
+  kernel_shape: Sequence[int],
+  stride: Int | Sequence[Int],
+  padding: Padding,
+  groups: int,
+  *,
+  dilated: bool = False,
 ) -> tuple[str, ...]:
   """The forms that can compute a convolution.
 
   Args:
     x: as in `conv`; only shapes are read.
-    kernel_shape: of the kernel.
-    stride: already doubled, for a virtual result.
-    padding: as in `conv`.
+    kernel_shape: of the kernel; of a dilated one with its gaps.
+    stride: as in `conv`, but already doubled for a virtual result.
+    padding: ((top, bottom), (left, right)).
     groups: of channels.
+    dilated: whether the kernel has gaps.
 
   Returns:
     Some of `FORMS`:
@@ -63,19 +70,20 @@ def conv_forms(
         pixels on the border; 3x3 kernels with one position of padding at stride 2, one group.
       'padded': the same after a padding that leaves nothing to add; groups too.
       'strips': the same for every kernel and padding at even strides, border by border.
-      'phases': for odd strides, 'strips' for each parity of row and column.
+      'phases': for odd strides, 'strips' for each parity of row, of column or of both.
       'pointwise': 1x1 kernels at stride 1 commute with the interpolation.
       'materialized': writes the map first.
   """
-  three = tuple(kernel_shape[:2]) == (3, 3)
+  stride = pair('stride', stride)
+  three = tuple(kernel_shape[:2]) == (3, 3) and not dilated
   if not isinstance(x, VirtualMap):
-    if groups > 1:
+    if groups > 1 or dilated:
       return ('direct',)
-    return ('direct', 'patches') + ('winograd',) * (three and stride == 1)
+    return ('direct', 'patches') + ('winograd',) * (three and stride == (1, 1))
   allowed = ['materialized']
-  if stride % 2 == 0:
+  if not any(step % 2 for step in stride):
     allowed.append('strips')
-    if three and stride == 2 and padding == ((1, 1), (1, 1)):
+    if three and stride == (2, 2) and padding == ((1, 1), (1, 1)):
       allowed += ['padded'] + ['patches', 'ring', 'winograd'] * (groups == 1)
   else:
     allowed.append('phases')
@@ -85,17 +93,18 @@ def conv_forms(
 
 
 def _is_pointwise(kernel_shape, stride, padding) -> bool:
-  return tuple(kernel_shape[:2]) == (1, 1) and stride == 1 and padding == ((0, 0), (0, 0))
+  return tuple(kernel_shape[:2]) == (1, 1) and stride == (1, 1) and padding == ((0, 0), (0, 0))
 
 
 def conv_form(
   x: jax.Array | VirtualMap,
   kernel_shape: Sequence[int],
-  stride: int,
+  stride: Int | Sequence[Int],
   padding: Padding,
   groups: int,
   virtual: bool = False,
   *,
+  dilated: bool = False,
   transformed: bool = False,
   platform: str | None = None,
 ) -> str:
@@ -103,11 +112,12 @@ def conv_form(
 
   Args:
     x: as in `conv`; only shapes are read.
-    kernel_shape: of the kernel.
-    stride: already doubled, for a virtual result.
-    padding: as in `conv`.
+    kernel_shape: as in `conv_forms`.
+    stride: as in `conv_forms`.
+    padding: ((top, bottom), (left, right)).
     groups: of channels.
     virtual: as in `conv`. Dense layers stay convolutions.
+    dilated: as in `conv_forms`. At odd strides the map is then written: nothing was measured.
     transformed: the kernel was prepared for 'winograd', which is not chosen otherwise.
     platform: that the form is for, as in `conv`. 'winograd', 'patches' and 'ring' are chosen for
       CPUs only.
@@ -119,18 +129,20 @@ def conv_form(
     ValueError: if the platform is unknown.
   """
   on_cpu = platforms.is_cpu(platform)
-  allowed = conv_forms(x, kernel_shape, stride, padding, groups)
+  stride = pair('stride', stride)
+  allowed = conv_forms(x, kernel_shape, stride, padding, groups, dilated=dilated)
   if transformed and on_cpu and 'winograd' in allowed and _fewer_products_pay(x, kernel_shape):
     return 'winograd'
   if not isinstance(x, VirtualMap):
-    channels, sides = kernel_shape[2], [-(-n // stride) for n in x.shape[1:3]]
+    channels, sides = kernel_shape[2], [-(-n // step) for n, step in zip(x.shape[1:3], stride)]
     short = virtual and on_cpu and _is_short(x.shape[0], sides, channels)
     return 'patches' if short and 'patches' in allowed else 'direct'
   batch, *sides, channels = x.samples.shape
   if 'pointwise' in allowed:
     return 'pointwise'
   if 'phases' in allowed:
-    return 'phases' if min(sides) in _PHASES_SIDES and groups == 1 else 'materialized'
+    plain = groups == 1 and not dilated
+    return 'phases' if plain and min(sides) in _PHASES_SIDES else 'materialized'
   if 'ring' in allowed and on_cpu:
     if _is_short(batch, sides, channels):
       return 'patches'

@@ -1,10 +1,13 @@
 """The forms of a convolution: every way to compute it, all of them exact.
 
-Each is a function of (x, kernel, stride, padding, out, groups): the map or virtual map; the kernel,
-raw or prepared; the stride, doubled for a virtual result; ((top, bottom), (left, right)); the
-number of rows and columns to compute; groups of channels. It gives the array [N, *out, Cout].
+Each is a function of (x, kernel, stride, padding, dilation, out, groups): the map or virtual map;
+the kernel, raw or prepared; the strides, doubled for a virtual result; ((top, bottom), (left,
+right)); the kernel's dilations; the number of rows and columns to compute; groups of channels. It
+gives the array [N, *out, Cout]. Empty maps give empty results.
 `choice.conv_forms` says which form takes which of them; nothing is checked here.
 """
+
+import math
 
 import jax.numpy as jnp
 from jax import lax
@@ -16,19 +19,19 @@ from cnnopt_jax.vip.convolution.taps import convolve, folded, raw, transformed
 from cnnopt_jax.vip.virtual_map import VirtualMap
 
 
-def _direct(x, kernel, stride, padding, out, groups):
-  return convolve(x, raw(kernel), stride, padding, groups)
+def _direct(x, kernel, stride, padding, dilation, out, groups):
+  return convolve(x, raw(kernel), stride, padding, groups, dilation)
 
 
-def _materialized(x, kernel, stride, padding, out, groups):
-  return convolve(x.materialize(), raw(kernel), stride, padding, groups)
+def _materialized(x, kernel, stride, padding, dilation, out, groups):
+  return convolve(x.materialize(), raw(kernel), stride, padding, groups, dilation)
 
 
-def _pointwise(x, kernel, stride, padding, out, groups):
-  return VirtualMap(convolve(x.samples, kernel, 1, padding, groups), x.size).materialize()
+def _pointwise(x, kernel, stride, padding, dilation, out, groups):
+  return VirtualMap(convolve(x.samples, kernel, stride, padding, groups), x.size).materialize()
 
 
-def _winograd(x, kernel, stride, padding, out, groups):
+def _winograd(x, kernel, stride, padding, dilation, out, groups):
   factors = transformed(x, kernel)
   if factors is None:
     taps = folded(kernel, padding) if isinstance(x, VirtualMap) else raw(kernel)
@@ -36,25 +39,26 @@ def _winograd(x, kernel, stride, padding, out, groups):
   return winograd.conv3x3(_surrounded(x, padding), factors)
 
 
-def _padded(x, kernel, stride, padding, out, groups):
-  return convolve(_surrounded(x, padding), folded(kernel, padding), 1, ((0, 0), (0, 0)), groups)
+def _padded(x, kernel, stride, padding, dilation, out, groups):
+  taps = folded(kernel, padding)
+  return convolve(_surrounded(x, padding), taps, (1, 1), ((0, 0), (0, 0)), groups)
 
 
-def _patches(x, kernel, stride, padding, out, groups):
+def _patches(x, kernel, stride, padding, dilation, out, groups):
   if isinstance(x, VirtualMap):
-    kernel, stride = folded(kernel, padding), 1
+    kernel, stride = folded(kernel, padding), (1, 1)
   else:
     kernel = raw(kernel)
   padded = _surrounded(x, padding)
-  rows, columns = (stride * (n - 1) + 1 for n in out)
+  rows, columns = (step * (n - 1) + 1 for step, n in zip(stride, out))
   windows = [
-    padded[:, i : i + rows : stride, j : j + columns : stride]
+    padded[:, i : i + rows : stride[0], j : j + columns : stride[1]]
     for i in range(kernel.shape[0])
     for j in range(kernel.shape[1])
   ]
   # A product of matrices: XLA's CPU backend takes half as long again over a four-dimensional one.
   y = _as_matrix(jnp.concatenate(windows, -1)) @ _as_matrix(kernel)
-  return y.reshape(x.shape[0], *out, -1)
+  return y.reshape(x.shape[0], *out, kernel.shape[3])
 
 
 def _surrounded(x, padding):
@@ -66,7 +70,7 @@ def _surrounded(x, padding):
 
 
 def _as_matrix(x):
-  return x.reshape(-1, x.shape[-1])
+  return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 # A function for each of `choice.FORMS`.

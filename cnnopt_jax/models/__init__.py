@@ -8,6 +8,7 @@ from cnnopt_jax.models.folding import fold_steps
 from cnnopt_jax.models.googlenet import GoogLeNet
 from cnnopt_jax.models.layers import Classifier, ConvUnit, same_padding, scaled
 from cnnopt_jax.models.mobilenet import InvertedResNet, MobileNetV2
+from cnnopt_jax.models.network import Network, unit_names, virtual_inputs, with_plan
 from cnnopt_jax.models.plain import PlainNet
 from cnnopt_jax.models.pretrained import (
   PIXEL_MEAN,
@@ -24,10 +25,7 @@ from cnnopt_jax.models.units import (
   abstract_variables,
   inference_params,
   layer_table,
-  unit_names,
-  virtual_inputs,
   weight_plan,
-  with_plan,
 )
 from cnnopt_jax.models.vgg import THINET_STAGES, VGG, VGG16_STAGES, VGGHead
 
@@ -47,6 +45,7 @@ __all__ = [
   'InvertedResNet',
   'MissingExtraError',
   'MobileNetV2',
+  'Network',
   'PlainNet',
   'ResNet',
   'SmallResNet',

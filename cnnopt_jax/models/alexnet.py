@@ -5,6 +5,7 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.layers import ConvUnit, Map, scaled
+from cnnopt_jax.models.network import Network
 from cnnopt_jax.models.pooling import ceil_max_pool
 
 # Channels, kernel, stride, padding, groups; of images of 227x227.
@@ -29,7 +30,7 @@ def local_response_norm(
   return x / (1 + alpha / size * sums) ** beta
 
 
-class AlexNet(nn.Module):
+class AlexNet(Network):
   """Five convolutions and three dense layers, without dropout; 60,965,224 parameters.
 
   These are Caffe's bvlc_alexnet, at 227x227 pixels. Smaller images shrink the first dense layer.

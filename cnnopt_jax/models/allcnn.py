@@ -5,6 +5,7 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.layers import ConvUnit, Map, scaled
+from cnnopt_jax.models.network import Network
 
 # Table 1 of the paper: channels, kernel side, stride, and padding of each unit. The last 3x3 unit
 # has no padding, and the unit after the last gives one channel a class.
@@ -20,7 +21,7 @@ UNITS = (
 )
 
 
-class AllCNN(nn.Module):
+class AllCNN(Network):
   """Nine conv units and the mean over the last map; no pooling, no dense layer.
 
   Attributes:

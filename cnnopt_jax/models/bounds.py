@@ -16,6 +16,7 @@ from cnnopt_jax.models.layers import ConvUnit
 from cnnopt_jax.models.registry import with_plan
 from cnnopt_jax.models.vgg import VGG
 from cnnopt_jax.vip import bounds
+from cnnopt_jax.workload import refuse_prepared
 
 # An activation of a unit, as the bound names it.
 _NAMES: dict[Any, str] = {nn.relu: 'relu', nn.relu6: 'relu6', None: 'identity'}
@@ -35,7 +36,11 @@ def bounded_layers(
 
   Yields:
     The units, in the network's order: what `vip.bounds.bound_report` takes.
+
+  Raises:
+    ValueError: if the parameters are prepared for inference.
   """
+  refuse_prepared(variables.get('params', {}), 'bound these')
   calls = []
 
   def record(call, args, kwargs, context):

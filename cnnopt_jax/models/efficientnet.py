@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.layers import Classifier, ConvUnit, Map, same_padding, scaled
+from cnnopt_jax.models.network import Network
 
 
 class Stage(NamedTuple):
@@ -92,7 +93,7 @@ class InvertedBottleneck(nn.Module):
     return vip.add(x, y) if self.stride == 1 and x.shape == y.shape else y
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Network):
   """EfficientNet-lite0; the width multiplier scales every channel count.
 
   Attributes:

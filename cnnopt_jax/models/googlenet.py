@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.layers import Classifier, ConvUnit, Map, scaled
+from cnnopt_jax.models.network import Network
 from cnnopt_jax.models.pooling import ceil_max_pool
 
 # Table 1 of the paper: 1x1; 1x1 and 3x3; 1x1 and 5x5; 1x1 after the pool. One tuple a stage.
@@ -50,7 +51,7 @@ class Inception(nn.Module):
     return jnp.concatenate(list(map(vip.materialize, branches)), axis=-1)
 
 
-class GoogLeNet(nn.Module):
+class GoogLeNet(Network):
   """GoogLeNet: 7,005,832 parameters; 6,624,904 with torchvision's 3x3 kernels for the 5x5.
 
   A bias for each norm's scale and shift would make the first 6,998,552, as in Caffe.

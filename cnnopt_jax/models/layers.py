@@ -96,8 +96,9 @@ class ConvUnit(nn.Module):
     shape = side, side, x.shape[-1] // self.groups, self.features
     kernel, bias = ConvParameters(shape, use_bias=not self.norm, name='conv')()
     dtype = jnp.result_type(jax.tree.leaves(x)[0], kernel.dtype)
-    x, kernel = jax.tree.map(lambda leaf: leaf.astype(dtype), (x, kernel))
+    x, kernel = x.astype(dtype), kernel.astype(dtype)
     padding = self.padding or ((side // 2, side // 2),) * 2
+    self._check_prepared(kernel, x)
     y = vip.conv(
       x, kernel, stride=self.stride, padding=padding, groups=self.groups, virtual=self.virtual
     )
@@ -119,6 +120,21 @@ class ConvUnit(nn.Module):
     _, height, width, _ = y.shape
     restored = vip.VirtualMap(y[:, ::2, ::2], (height, width)).materialize()
     return jnp.where(mask != 0, restored, y)
+
+  def _check_prepared(self, kernel, x: Map) -> None:
+    """Refuses a kernel that was prepared for another input than it gets."""
+    if not isinstance(kernel, vip.FoldedKernel | vip.WinogradKernel):
+      return
+    prepared_for, read = (
+      'a virtual map' if virtual else 'an array'
+      for virtual in (isinstance(kernel, vip.FoldedKernel), isinstance(x, vip.VirtualMap))
+    )
+    if prepared_for != read:
+      raise ValueError(
+        f'params: the kernel of {"/".join(self.path)!r} is prepared for {prepared_for} and reads '
+        f'{read}; allowed: inference_params of the trained parameters for this plan and size of '
+        'images'
+      )
 
 
 class Classifier(nn.Module):

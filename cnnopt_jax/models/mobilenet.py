@@ -5,6 +5,7 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.layers import Classifier, ConvUnit, Map, scaled
+from cnnopt_jax.models.network import Network
 
 # Table 2 of the paper: expansion, channels, blocks, stride of the first block.
 STAGES = (
@@ -44,7 +45,7 @@ class InvertedResidual(nn.Module):
     return vip.add(x, y) if x.shape == y.shape else y
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Network):
   """MobileNetV2; the width multiplier scales every channel count, the last layer's too.
 
   Attributes:
@@ -89,7 +90,7 @@ class MobileNetV2(nn.Module):
     return Classifier(self.num_classes, name='head')(x)
 
 
-class InvertedResNet(nn.Module):
+class InvertedResNet(Network):
   """The ResNet-(6n+2) for small images with MobileNetV2's block in place of the basic one.
 
   A stem and three stages of n inverted residuals with 16, 32 and 64 channels, of which the second

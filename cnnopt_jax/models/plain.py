@@ -5,9 +5,10 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.layers import Classifier, ConvUnit, Map, scaled
+from cnnopt_jax.models.network import Network
 
 
-class PlainNet(nn.Module):
+class PlainNet(Network):
   """A chain of 3x3 conv units and a classifier.
 
   Attributes:

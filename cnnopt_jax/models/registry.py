@@ -10,10 +10,10 @@ from cnnopt_jax.models.allcnn import AllCNN
 from cnnopt_jax.models.efficientnet import EfficientNetLite0
 from cnnopt_jax.models.googlenet import GoogLeNet
 from cnnopt_jax.models.mobilenet import InvertedResNet, MobileNetV2
+from cnnopt_jax.models.network import with_plan
 from cnnopt_jax.models.plain import PlainNet
 from cnnopt_jax.models.resnet import ResNet, SmallResNet
 from cnnopt_jax.models.squeezenet import SqueezeNet
-from cnnopt_jax.models.units import with_plan
 from cnnopt_jax.models.vgg import THINET_STAGES, VGG, VGG8_STAGES, VGG16_STAGES
 
 MODELS: dict[str, Callable[..., nn.Module]] = {

@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.layers import Classifier, ConvUnit, Map, scaled
+from cnnopt_jax.models.network import Network
 
 
 class BasicBlock(nn.Module):
@@ -84,7 +85,7 @@ def _every(x: Map, stride: int) -> Map:
   return vip.materialize(x)[:, ::stride, ::stride]
 
 
-class SmallResNet(nn.Module):
+class SmallResNet(Network):
   """ResNet-(6n+2): a stem and three stages of n blocks with 16, 32 and 64 channels.
 
   Attributes:
@@ -117,7 +118,7 @@ class SmallResNet(nn.Module):
     return Classifier(self.num_classes, name='head')(x)
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
   """ResNet for large images: a 7x7 stem, a max-pool, and four stages of 64 to 512 channels.
 
   Attributes:

@@ -6,6 +6,7 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.layers import ConvUnit, Map, scaled
+from cnnopt_jax.models.network import Network
 from cnnopt_jax.models.pooling import ceil_max_pool
 
 # Table 1 of the paper: squeeze channels, and channels of each of the two expansions.
@@ -46,7 +47,7 @@ class Fire(nn.Module):
     )
 
 
-class SqueezeNet(nn.Module):
+class SqueezeNet(Network):
   """SqueezeNet, without dropout: 1,248,424 parameters in version 1.0, 1,235,496 in 1.1.
 
   Attributes:

@@ -1,9 +1,8 @@
-"""A network's conv units: their names, how they read under a plan, their parameters and layers."""
+"""A network's parameters and layers: prepared for inference, traced, planned for quantization."""
 
 import dataclasses
 import functools
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,76 +10,9 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.folding import norm_after
-from cnnopt_jax.models.layers import ConvUnit
+from cnnopt_jax.models.network import unit_readings, virtual_inputs
 from cnnopt_jax.quant import Quantizer, WeightPlan, plan_weights
-from cnnopt_jax.workload import LayerTable, trace_layers
-
-# Names of units depend neither on the size of the images nor on their channels.
-_ANY_IMAGE = (64, 64, 3)
-
-
-def with_plan(model: nn.Module, plan: str | Iterable[str]) -> nn.Module:
-  """The same network with other virtual units; its variables fit both.
-
-  Args:
-    model: a module of this package.
-    plan: as in `create`.
-
-  Returns:
-    A module.
-
-  Raises:
-    ValueError: if a unit of the plan is unknown.
-  """
-  return model.clone(plan=vip.resolve_plan(plan, unit_names(model)))
-
-
-class _Reading(NamedTuple):
-  """How a conv unit reads its input: a virtual map or an array, and at what it steps over it."""
-
-  virtual: bool
-  stride: int
-  groups: int
-
-
-@functools.cache
-def _units(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, _Reading]:
-  """The conv units of a network in its order."""
-  found = {}
-
-  def record(call, args, kwargs, context):
-    unit = context.module
-    if isinstance(unit, ConvUnit) and context.method_name == '__call__':
-      found['/'.join(unit.path)] = _Reading(
-        isinstance(args[0], vip.VirtualMap), unit.stride * (2 if unit.virtual else 1), unit.groups
-      )
-    return call(*args, **kwargs)
-
-  with nn.intercept_methods(record):
-    jax.eval_shape(
-      model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    )
-  return found
-
-
-def unit_names(model: nn.Module) -> tuple[str, ...]:
-  """Names of a network's conv units, in its order: what a plan can name."""
-  return tuple(_units(model.clone(plan=()), _ANY_IMAGE))
-
-
-def virtual_inputs(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[str, ...]:
-  """Names of the conv units that read a virtual map under the network's plan: for `vip.fold`.
-
-  Args:
-    model: a module of this package.
-    image_shape: (H, W, C).
-
-  Returns:
-    Names, in the network's order.
-  """
-  return tuple(
-    name for name, reading in _units(model, tuple(image_shape)).items() if reading.virtual
-  )
+from cnnopt_jax.workload import LayerTable, refuse_prepared, trace_layers
 
 
 def inference_params(
@@ -96,9 +28,13 @@ def inference_params(
   transform (`vip.fold`, `vip.winograd_transform`). The network computes the same. A transform
   stands beside its kernel and is 16/9 of its size.
 
+  The trained parameters stay the one source: what is prepared fits this plan and this size of
+  images, and is for inference alone. Under a plan that reads a kernel otherwise the network refuses
+  it; a derivative by it, a quantizer and another preparation are refused too.
+
   Args:
     model: a module of this package.
-    params: its parameters.
+    params: its trained parameters; quantized ones, if it is to be.
     image_shape: (H, W, C).
     platform: that the result is for, as in `vip.fold`; None for `jax.default_backend()`. It decides
       which leaves are a `vip.WinogradKernel` and which folded kernels hold a transform.
@@ -107,12 +43,14 @@ def inference_params(
     A tree to put where the parameters were.
 
   Raises:
-    ValueError: if the platform is unknown.
+    ValueError: if the module has no conv unit, so that nothing of it would be prepared, the
+      parameters are prepared already or not those of the module, or the platform is unknown.
   """
+  refuse_prepared(params, 'prepare these, for each plan')
   folded = vip.fold(params, virtual_inputs(model, image_shape), platform=platform)
   dense_at_stride_1 = [
     name
-    for name, reading in _units(model, tuple(image_shape)).items()
+    for name, reading in unit_readings(model, tuple(image_shape)).items()
     if not reading.virtual and reading.stride == reading.groups == 1
   ]
   return vip.winograd_transform(folded, dense_at_stride_1, platform=platform)

@@ -5,6 +5,7 @@ from flax import linen as nn
 
 from cnnopt_jax import vip
 from cnnopt_jax.models.layers import Classifier, ConvUnit, Map, scaled
+from cnnopt_jax.models.network import Network
 
 # Channels of the conv units of each stage; a 2x2 max-pool closes every stage.
 VGG8_STAGES = ((32, 32), (64, 64), (128, 128, 128))
@@ -15,7 +16,7 @@ VGG16_STAGES = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
 THINET_STAGES = ((32, 32), (64, 64), (128,) * 3, (256,) * 3, (512,) * 3)
 
 
-class VGG(nn.Module):
+class VGG(Network):
   """VGG's convolutions and a head.
 
   Attributes:

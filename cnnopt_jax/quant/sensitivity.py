@@ -28,7 +28,7 @@ from jax import lax
 from cnnopt_jax.quant import quantizers, tree
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS
 from cnnopt_jax.quant.plan import WeightPlan
-from cnnopt_jax.workload import path_string
+from cnnopt_jax.workload import path_string, refuse_prepared
 
 Params = Any
 Batches = Any
@@ -316,6 +316,7 @@ def hessian_sensitivity(
 
 def _chosen(params: Params, paths: Sequence[str]) -> tuple[list[jax.Array], Put]:
   """The leaves of some paths, and a function that puts others in their places."""
+  refuse_prepared(params, tree.QUANTIZE_FIRST)
   flat, structure = jax.tree_util.tree_flatten_with_path(params)
   index = {path_string(path): i for i, (path, _) in enumerate(flat)}
   for path in paths:

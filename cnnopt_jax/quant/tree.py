@@ -12,12 +12,14 @@ import numpy as np
 from cnnopt_jax.quant import groups, learned, quantizers
 from cnnopt_jax.quant.gaussian import IDENTITY_BITS
 from cnnopt_jax.quant.plan import LeafPlan, Quantizer, WeightPlan
-from cnnopt_jax.workload import path_string
+from cnnopt_jax.workload import path_string, refuse_prepared
 
 Params = Any
 BitsTree = Any
 # Steps of learned quantizers by the path of their leaf.
 Steps = Mapping[str, jax.Array]
+
+QUANTIZE_FIRST = 'quantize these, then prepare'  # Of trees that are prepared for inference.
 
 
 def quantize_params(
@@ -51,8 +53,8 @@ def quantize_params(
     A pytree like `params`; what is not quantized is the same array.
 
   Raises:
-    ValueError: if the tree is not the plan's, bits or steps are missing, superfluous or not
-      allowed, or `axis_name` is given with groups or learned steps.
+    ValueError: if the tree is not the plan's or is prepared for inference, bits or steps are
+      missing, superfluous or not allowed, or `axis_name` is given with groups or learned steps.
   """
   if bits is None:
     return params
@@ -62,6 +64,7 @@ def quantize_params(
     raise ValueError(
       f'axis_name={axis_name!r} with {what}; allowed: None, whole kernels, or another quantizer'
     )
+  refuse_prepared(params, QUANTIZE_FIRST)
   paths, leaves = _flat(params)
   places = {path: place for place, path in enumerate(paths)}
   _check_leaves(plan, {path: np.shape(leaves[place]) for path, place in places.items()}, axis_name)
@@ -102,6 +105,7 @@ def initial_steps(params: Params, bits: BitsTree, plan: WeightPlan) -> dict[str,
   """
   if bits is None or not plan.quantizer.learns:
     return {}
+  refuse_prepared(params, QUANTIZE_FIRST)
   paths, leaves = _flat(params)
   weights = dict(zip(paths, leaves))
   _check_leaves(plan, {path: np.shape(leaf) for path, leaf in weights.items()}, None)

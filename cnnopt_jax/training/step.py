@@ -14,7 +14,7 @@ from cnnopt_jax import compilation, data, models
 from cnnopt_jax.kernels import platforms
 from cnnopt_jax.quant import GAUSSIAN, Quantizer, WeightPlan, initial_steps, quantize_params
 from cnnopt_jax.training.placement import over_members
-from cnnopt_jax.workload import path_string
+from cnnopt_jax.workload import path_string, refuse_prepared
 
 
 class Recipe(NamedTuple):
@@ -135,7 +135,12 @@ def init_state(
 
   Returns:
     The state, every leaf with a leading axis [M].
+
+  Raises:
+    ValueError: if the variables' parameters are prepared for inference.
   """
+  if variables is not None:
+    refuse_prepared(variables['params'], 'train these, then prepare')
   init = functools.partial(_init, model, recipe, image_shape)
   # Drawn once.
   state = jax.jit(init, compiler_options=compilation.QUICKLY)(members.seed, members.bits)

@@ -7,12 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnopt_jax.vip.plans import Plan, mask_variables
+from cnnopt_jax.vip.plans import Plan, mask_variables, resolve_plan
 
 
 def plan_masks(units: Sequence[str], plans: Sequence[Plan]) -> np.ndarray:
-  """Plans as rows of zeros and ones, float32 [len(plans), len(units)]."""
-  return np.array([[unit in plan for unit in units] for plan in plans], np.float32)
+  """Plans as rows of zeros and ones, float32 [len(plans), len(units)].
+
+  Raises:
+    ValueError: if a plan names no unit of these.
+  """
+  resolved = [resolve_plan(plan, units) for plan in plans]
+  return np.array([[unit in plan for unit in units] for plan in resolved], np.float32)
 
 
 def make_predictor(

@@ -14,12 +14,12 @@ class Prepared:
   """
 
 
-def refuse_prepared(params: Any, purpose: str) -> None:
+def refuse_prepared(params: Any, instead: str) -> None:
   """Checks that a parameter tree is one of parameters.
 
   Args:
     params: any pytree.
-    purpose: what is refused otherwise, such as 'quantize', for the error.
+    instead: what to do with the parameters, such as 'quantize these, then prepare'.
 
   Raises:
     ValueError: if the tree holds a `Prepared`, naming it.
@@ -29,5 +29,5 @@ def refuse_prepared(params: Any, purpose: str) -> None:
     if is_prepared(leaf):
       raise ValueError(
         f'params: {path_string(path)!r} is prepared for inference, a {type(leaf).__name__}; '
-        f'allowed: the trained parameters: {purpose} these, then prepare'
+        f'allowed: the trained parameters; {instead}'
       )

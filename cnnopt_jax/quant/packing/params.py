@@ -21,8 +21,8 @@ from cnnopt_jax.quant.packing.leaves import (
   unpacked_on_host,
 )
 from cnnopt_jax.quant.plan import LeafPlan, WeightPlan
-from cnnopt_jax.quant.tree import BitsTree, Steps, bits_by_path
-from cnnopt_jax.workload import path_string
+from cnnopt_jax.quant.tree import QUANTIZE_FIRST, BitsTree, Steps, bits_by_path
+from cnnopt_jax.workload import path_string, refuse_prepared
 
 Params = Any
 
@@ -77,6 +77,7 @@ def pack(
     ValueError: naming a leaf that the plan does not fit, whose bits or steps are missing or not
       allowed, or that holds values or steps that are not finite.
   """
+  refuse_prepared(params, QUANTIZE_FIRST)
   paths, leaves = _named_leaves(params)
   planned = {leaf.path: leaf for leaf in plan.leaves}
   if len(set(paths)) < len(paths):

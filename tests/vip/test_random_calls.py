@@ -1,0 +1,133 @@
+"""Random convolutions of virtual maps, as users run them, against NumPy loops over the full map.
+
+In float32, with XLA's default flags. More of them than the tests have time for:
+
+    CNNOPT_RANDOM_CALLS=1000 python -m pytest -n 0 tests/vip/test_random_calls.py
+"""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnopt_jax import vip
+from tests.vip import oracle
+from tests.vip.maps import full
+
+CALLS = int(os.environ.get('CNNOPT_RANDOM_CALLS', 100))
+# Compiling takes the time: so many calls are one program, and of so many one has gradients.
+TOGETHER, WITH_GRADIENTS = 5, 6
+
+
+def random_call(rng):
+  """A virtual map, a kernel and options that give one window at least."""
+  groups, inputs, outputs = 1, *(int(n) for n in rng.choice([1, 2, 3, 8, 16], 2))
+  if rng.random() < 0.3:
+    groups = int(rng.choice([2, 4]))
+    inputs, outputs = groups * inputs, groups * outputs
+  elif rng.random() < 0.1:  # Depth-wise.
+    groups = outputs = inputs
+  while True:
+    size = tuple(int(n) for n in rng.integers(1, 24, 2))
+    sides = [int(n) for n in rng.choice([1, 1, 2, 3, 3, 3, 4, 5, 7], 2)]
+    sides = [sides[0]] * 2 if rng.random() < 0.6 else sides
+    stride = tuple(int(n) for n in rng.integers(1, 6, 2))
+    dilation = tuple(int(n) for n in rng.integers(1, 4, 2)) if rng.random() < 0.2 else 1
+    padding = [
+      tuple(tuple(int(p) for p in rng.integers(-3, 5, 2)) for _ in sides),
+      int(rng.integers(0, 4)),
+      str(rng.choice(['SAME', 'VALID', 'SAME_LOWER'])),
+      tuple((side // 2,) * 2 for side in sides),
+    ][rng.integers(0, 4)]
+    options = dict(
+      stride=stride[0] if rng.random() < 0.6 else stride,
+      padding=padding,
+      dilation=dilation,
+      groups=groups,
+      virtual=bool(rng.random() < 0.4),
+    )
+    spanned, _, pads, _ = in_pairs(size, sides, **options)
+    if all(n + sum(pad) >= k for n, k, pad in zip(size, spanned, pads)):
+      break
+  samples = rng.normal(size=(2, *(-(-n // 2) for n in size), inputs)).astype(np.float32)
+  kernel = rng.normal(size=(*sides, inputs // groups, outputs)).astype(np.float32)
+  return vip.VirtualMap(samples, size), kernel, options
+
+
+def in_pairs(size, sides, *, stride, padding, dilation, **_):
+  """Sides of the kernel with its gaps, strides, padding and dilation, all in pairs."""
+  stride, dilation = (v if isinstance(v, tuple) else (v, v) for v in (stride, dilation))
+  spanned = [(k - 1) * d + 1 for k, d in zip(sides, dilation)]
+  if padding in ('SAME', 'SAME_LOWER'):
+    zeros = [max(0, (-(-n // s) - 1) * s + k - n) for n, s, k in zip(size, stride, spanned)]
+    low = [(z + (padding == 'SAME_LOWER')) // 2 for z in zeros]
+    padding = [(p, z - p) for p, z in zip(low, zeros)]
+  elif not isinstance(padding, tuple):
+    padding = ((0 if padding == 'VALID' else padding,) * 2,) * 2
+  return spanned, stride, padding, dilation
+
+
+def expected(x, kernel, options):
+  """By the oracle, in float64; the map is cut where padding is negative."""
+  spanned, stride, padding, dilation = in_pairs(x.size, kernel.shape[:2], **options)
+  taps = np.zeros((*spanned, *kernel.shape[2:]))
+  taps[:: dilation[0], :: dilation[1]] = kernel
+  (top, bottom), (left, right) = padding
+  image = full(x)[:, max(-top, 0) : x.size[0] - max(-bottom, 0)]
+  image = image[:, :, max(-left, 0) : x.size[1] - max(-right, 0)]
+  padding = tuple(tuple(max(p, 0) for p in pair) for pair in padding)
+  y = oracle.conv(image, taps, 1, padding, options['groups'])[:, :: stride[0], :: stride[1]]
+  return y[:, ::2, ::2] if options['virtual'] else y
+
+
+def computed(calls, weights):
+  """The results; and, where weights are given, gradients of their products with those."""
+
+  def result(x, kernel, options):
+    y = vip.conv(x, kernel, **options)
+    return y.samples if options['virtual'] else y
+
+  def product(x, kernel, w, options):
+    y = result(x, kernel, options)
+    return jnp.vdot(y, w), y
+
+  every = [options for *_, options in calls]
+  arrays = [(x, kernel) for x, kernel, _ in calls]
+  if weights is None:
+    run = lambda arrays: [(result(*a, o), None) for a, o in zip(arrays, every)]
+    return jax.jit(run)(arrays)
+  slope = jax.value_and_grad(product, (0, 1), has_aux=True)
+  run = lambda arrays, weights: [slope(*a, w, o) for a, w, o in zip(arrays, weights, every)]
+  return [(y, slopes) for (_, y), slopes in jax.jit(run)(arrays, weights)]
+
+
+@pytest.mark.default_flags
+def test_random_calls():
+  with jax.enable_x64(False):
+    rng = np.random.default_rng(0)
+    wrong = []
+    for start in range(0, CALLS, TOGETHER):
+      calls = [random_call(rng) for _ in range(min(TOGETHER, CALLS - start))]
+      wants = [expected(*call) for call in calls]
+      weights = [rng.normal(size=want.shape).astype(np.float32) for want in wants]
+      with_gradients = start // TOGETHER % WITH_GRADIENTS == 0
+      found = computed(calls, weights if with_gradients else None)
+      for call, want, w, got in zip(calls, wants, weights, found, strict=True):
+        if not is_close(*call[:2], want, w, *got):
+          wrong.append((call[0].size, call[1].shape, call[2]))
+    assert not wrong, f'{len(wrong)} of {CALLS}: {wrong[:5]}'
+
+
+def is_close(x, kernel, want, weights, y, slopes):
+  # Sums of so many products of order one, each rounded a few times.
+  if y.shape != want.shape or not np.abs(y - want).max() <= 2e-5 * kernel[..., 0].size ** 0.5:
+    return False
+  # What is linear in the samples and in the kernel is its gradient by each times it.
+  total, size = np.vdot(want, weights), np.linalg.norm(want) * np.linalg.norm(weights)
+  pairs = [] if slopes is None else [(x.samples, slopes[0].samples), (kernel, slopes[1])]
+  return all(
+    abs(np.vdot(np.float64(array), np.float64(slope)) - total) <= 1e-5 * (size + 1)
+    for array, slope in pairs
+  )

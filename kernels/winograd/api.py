@@ -9,9 +9,10 @@ and so in both directions 2x2 outputs cost 16 products instead of 36 (Lavin and 
 arXiv 1509.09308). All coefficients are 0, 1 and 1/2, so what is lost in float32 is rounding of the
 size that a direct sum loses. Rounded to fewer bits between the sums it would be two to four times
 that, and sums of numbers that float16 holds may be none that it holds: narrower types are
-transformed and multiplied in float32, and the result is rounded once. An infinity or a NaN spreads
-to the 2x2 outputs of every tile that reads it, and inf - inf is NaN. Tiles of 4x4 outputs save more
-products, but their coefficients reach 8, and with them the rounding grows.
+transformed and multiplied in float32, and the result is rounded once. An infinity of the image is
+NaN in some of the outputs that read it, for it is added and taken away, and one of the kernel in
+most; a direct sum gives infinities. Tiles of 4x4 outputs save more products, but their coefficients
+reach 8, and with them the rounding grows.
 """
 
 import math

@@ -39,8 +39,8 @@ def conv(
 
   Equals `lax.conv_general_dilated(materialize(x), kernel, stride, padding, ...)`; with
   `virtual=True`, every other row and column of that, as a virtual map of the same size. An infinity
-  may come out as NaN, and its neighbours too: the forms for virtual maps and 'winograd' add numbers
-  that they take away again.
+  may come out as NaN, also at a border beside it: 'winograd' and the forms for virtual maps add
+  numbers that they take away again.
 
   Args:
     x: [N, H, W, Cin], or a virtual map of that shape.

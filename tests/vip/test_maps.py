@@ -157,3 +157,145 @@ def test_on_samples_comes_before_interpolation():
   np.testing.assert_allclose(got.materialize(), want, rtol=0, atol=1e-15)
   assert np.abs(got.materialize() - vip.relu(x)).max() > 0.1
   np.testing.assert_array_equal(vip.on_samples(nn.relu, x.samples), nn.relu(x.samples))
+
+
+def test_a_map_has_the_rank_and_the_type_of_what_it_stands_for():
+  x = random_map((5, 6), 3)
+  assert (x.ndim, x.dtype, x.shape) == (4, jnp.float64, (2, 5, 6, 3))
+  y = jax.jit(lambda x: x.astype(jnp.float32))(x)
+  assert isinstance(y, vip.VirtualMap) and y.dtype == jnp.float32 and y.size == (5, 6)
+  np.testing.assert_allclose(y.materialize(), full(x), rtol=0, atol=1e-6)
+  assert jax.eval_shape(lambda x: x.materialize(), y).dtype == y.dtype
+  with pytest.raises(ValueError, match='dtype=.*int8.*; allowed: floating types, or materialize()'):
+    x.astype(jnp.int8)
+
+
+@pytest.mark.parametrize('size', [(4.0, 6), (4.5, 6), (4,), 'ab', 4])
+def test_sizes_that_are_no_integers_are_refused(size):
+  with pytest.raises(ValueError, match='allowed: .* and a size of two integers, at least'):
+    vip.VirtualMap(jnp.zeros((1, 2, 3, 1)), size).materialize()
+
+
+@pytest.mark.parametrize('size', [(5, 6), (8, 7)])
+def test_padded_averages(size):
+  """Against flax's of the full map, which takes no negative padding."""
+  x = random_map(size, 3)
+  for window, stride in (((2, 2), (2, 2)), ((3, 4), (2, 4)), ((3, 3), (1, 2))):
+    for padding in ('SAME', 'VALID', ((1, 1), (1, 1)), ((0, 1), (1, 0))):
+      for count in (True, False):
+        options = dict(padding=padding, count_include_pad=count)
+        want = nn.avg_pool(jnp.asarray(full(x)), window, stride, **options)
+        for source in (x, full(x)):
+          got = vip.avg_pool(source, window, stride, **options)
+          np.testing.assert_allclose(got, want, rtol=0, atol=1e-14, err_msg=str(options))
+
+
+@pytest.mark.default_flags
+def test_pools_of_cut_maps_in_float32():
+  x = jax.tree.map(lambda s: s.astype(jnp.float32), random_map((11, 12), 8))
+  padding = ((-2, 1), (2, -3))
+  cut = full(x)[:, 2:, :-3]
+  for stride in (2, 3):
+    for pool, reduce in ((vip.max_pool, np.max), (vip.avg_pool, np.mean)):
+      want = oracle.pool(cut, 3, stride, ((0, 1), (2, 0)), reduce)
+      for source in (x, x.materialize()):
+        got = pool(source, 3, stride, padding=padding)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'wrong', [0.7, ((0.7, 0), (0, 0)), 'same ', None, ((1, 1), (1, 1), (1, 1))]
+)
+def test_pools_refuse_padding_that_is_none(wrong):
+  for pool in (vip.max_pool, vip.avg_pool):
+    with pytest.raises(ValueError, match='padding=.*; allowed: '):
+      pool(random_map((6, 6), 1), 2, 2, padding=wrong)
+    with pytest.raises(ValueError, match='window=2.5; allowed: one or two integers'):
+      pool(random_map((6, 6), 1), 2.5, 2)
+    assert pool(random_map((6, 6), 1), np.int64(2), [np.int64(2), 2]).shape == (2, 3, 3, 1)
+
+
+def test_no_images_are_pooled_to_none():
+  x = random_map((6, 7), 128, n=0)
+  for source in (x, x.materialize()):
+    for pool in (vip.max_pool, vip.avg_pool):
+      for window, stride in ((2, 2), (3, 2), (3, 1)):
+        y = pool(source, window, stride, padding='SAME')
+        assert y.shape == (0, -(-6 // stride), -(-7 // stride), 128)
+    assert vip.global_mean(source).shape == (0, 128)
+    assert vip.add_relu(source, x).shape == vip.relu(source).shape == (0, 6, 7, 128)
+
+
+@pytest.mark.default_flags
+def test_means_of_large_float16_are_finite():
+  """Sums of two of them are not."""
+  samples = np.random.default_rng(0).uniform(4e4, 6e4, (1, 5, 6, 2)).astype(np.float16)
+  x = vip.VirtualMap(jnp.asarray(samples), (9, 12))
+  for pool, reduce in ((vip.max_pool, np.max), (vip.avg_pool, np.mean)):
+    for window, stride in ((3, 2), (2, 2), (3, 1)):
+      got = pool(x, window, stride)
+      assert got.dtype == jnp.float16
+      want = oracle.pool(full(x), window, stride, ((0, 0), (0, 0)), reduce)
+      np.testing.assert_allclose(got, want, rtol=2**-9)  # Rounded twice or three times.
+  np.testing.assert_allclose(vip.global_mean(x), full(x).mean((1, 2)), rtol=2**-10)
+
+
+@pytest.mark.parametrize('virtual', [False, True])
+@pytest.mark.parametrize('shape', [(), (1,), (3,), (1, 1, 3), (2, 1, 1, 3), (2, 1, 1, 1)])
+def test_one_number_a_channel(virtual, shape):
+  x = random_map((5, 6), 3)
+  source, b = x if virtual else jnp.asarray(full(x)), random(shape, 1)
+  for op, plain in ((vip.add, np.add), (vip.multiply, np.multiply)):
+    for got in (op(source, b), op(b, source), op(source, np.asarray(b))):
+      assert isinstance(got, vip.VirtualMap) == virtual and got.shape == x.shape
+      np.testing.assert_allclose(vip.materialize(got), plain(full(x), b), rtol=0, atol=1e-14)
+  np.testing.assert_allclose(
+    vip.materialize(vip.multiply(2, source)), 2 * full(x), rtol=0, atol=1e-14
+  )
+
+
+def test_products_of_maps_are_written():
+  x, y = random_map((5, 6), 3), random_map((5, 6), 3, seed=1)
+  for a, b in ((x, y), (x, full(y)), (full(x), y)):
+    np.testing.assert_allclose(vip.multiply(a, b), full(x) * full(y), rtol=0, atol=1e-14)
+  for shape in ((2,), (6, 3), (5, 1, 3), (3, 1, 1, 3), (1, 2, 1, 1, 3)):
+    for op in (vip.add, vip.multiply):
+      for a, b in ((x, random(shape)), (random(shape), x)):
+        with pytest.raises(
+          ValueError, match='shapes .*; allowed: two of one shape, or a map and on'
+        ):
+          op(a, b)
+
+
+def test_a_squeeze_and_excitation_block_stays_virtual():
+  x, w = random_map((7, 6), 4), random((4, 4), 1)
+
+  def block(x):
+    gate = jax.nn.sigmoid(vip.global_mean(x) @ w)
+    return vip.multiply(x, gate[:, None, None])
+
+  got = jax.jit(block)(x)
+  assert isinstance(got, vip.VirtualMap)
+  np.testing.assert_allclose(got.materialize(), block(jnp.asarray(full(x))), rtol=0, atol=1e-14)
+  assert vip.written_maps(block, x) == ()
+
+
+def test_maps_side_by_side():
+  x, y = random_map((5, 6), 3), random_map((5, 6), 2, seed=1)
+  for axis in (-1, 3):
+    both, mixed = vip.concatenate([x, y], axis), vip.concatenate((full(x), y), axis)
+    assert isinstance(both, vip.VirtualMap) and not isinstance(mixed, vip.VirtualMap)
+    for got in (both.materialize(), mixed):
+      np.testing.assert_allclose(got, np.concatenate([full(x), full(y)], -1), rtol=0, atol=1e-15)
+  images = vip.concatenate([x, x], 0)
+  assert isinstance(images, vip.VirtualMap) and images.shape == (4, 5, 6, 3)
+  assert vip.concatenate([x]).shape == x.shape
+  for maps, axis, words in (
+    ([x, x], 1, 'axis=1; allowed: -1 for channels, 0 for images; for others materialize'),
+    ([x, y], 0, 'shapes .*; allowed: shapes that differ along axis 0 alone'),
+    ([x, random_map((5, 7), 3)], -1, 'shapes .*; allowed: shapes that differ along axis -1 alone'),
+    ([], -1, 'maps is empty; allowed'),
+    ([x, jnp.ones(3)], -1, r'maps\[1\] of shape \(3,\); allowed: \[N, H, W, C\]'),
+  ):
+    with pytest.raises(ValueError, match=words):
+      vip.concatenate(maps, axis)

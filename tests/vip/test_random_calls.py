@@ -17,8 +17,8 @@ from tests.vip import oracle
 from tests.vip.maps import full
 
 CALLS = int(os.environ.get('CNNOPT_RANDOM_CALLS', 100))
-# Of so many calls one has gradients. Each is a program of its own: among others in one, a convolution
-# with negative padding was right.
+# Of so many calls one has gradients. Each is a program of its own: among others in one program a
+# convolution with negative padding was right.
 WITH_GRADIENTS = 6
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnnopt_jax.kernels.interp2x import interp2x
 
@@ -84,8 +85,8 @@ def validate_layer(
   """
   chex.assert_rank([x, kernel], 4)
   for name, value, least in (('stride', stride, 1), ('padding', padding, 0), ('groups', groups, 1)):
-    if value < least:
-      raise ValueError(f'{name}={value}; allowed: {least} or more')
+    if not isinstance(value, int | np.integer) or value < least:
+      raise ValueError(f'{name}={value}; allowed: an integer of {least} or more')
   if activation not in ACTIVATIONS:
     raise ValueError(f'activation={activation!r}; allowed: {", ".join(ACTIVATIONS)}')
   if kernel.shape[2] * groups != x.shape[3] or kernel.shape[3] % groups:

@@ -91,7 +91,13 @@ def tradeoff(
 
 
 def agreement(
-  path: pathlib.Path, series: Sequence[Series], *, xlabel: str, ylabel: str, title: str = ''
+  path: pathlib.Path,
+  series: Sequence[Series],
+  *,
+  xlabel: str,
+  ylabel: str,
+  title: str = '',
+  log: bool = False,
 ) -> None:
   """Draws what was predicted against what was measured, a point each, and where they are equal.
 
@@ -101,6 +107,7 @@ def agreement(
     xlabel: quantity and unit.
     ylabel: quantity and unit.
     title: above the axes.
+    log: logarithmic axes, and a factor of two to either side of equality; of what is above 0.
   """
   from matplotlib import figure  # Late, as above.
 
@@ -108,6 +115,10 @@ def agreement(
   axes = fig.add_subplot()
   for one in series:
     axes.plot(one.x, one.y, 'o', label=one.label, markersize=4)
+  if log:
+    axes.set(xscale='log', yscale='log')
+    for factor in (0.5, 2):
+      axes.axline((1, factor), (10, 10 * factor), color='0.75', linestyle=':')
   both = [value for one in series for value in (*one.x, *one.y)] or [0.0, 1.0]
   axes.axline((min(both),) * 2, (max(both) + 1e-9 * (abs(max(both)) + 1),) * 2, color='0.55')
   axes.set(xlabel=xlabel, ylabel=ylabel)

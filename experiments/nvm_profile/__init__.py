@@ -29,7 +29,8 @@ kernels of the profile that is compared, and the path of another profile those o
 grouped as `layers` says. '' leaves them to the library.
 
 Time is compared too where the profile has it: of all launches, with the model's roofline. Writes
-`results.csv`, `report.md` and with `layers` also `layers.csv`. A total that the model misses
+`results.csv`, `report.md` and with `layers` also `layers.csv`
+and `layers.png`. A total that the model misses
 by more than a factor of `bound` is a warning on stderr and in the report, and with `strict` such a
 total, or a missing counter, ends in exit code 3.
 """
@@ -85,6 +86,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
   parts = report.as_report(config, found, streams, rows, warnings)
   if layers:
     run_folder.write_atomically(workdir / 'layers.csv', to_csv(layers, LAYER_COLUMNS))
+    report.draw_layers(workdir / 'layers.png', layers)
     parts += report.by_layer(layers)
   reports.write(workdir, parts)
   run_folder.record(workdir, config)

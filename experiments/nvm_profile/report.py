@@ -1,12 +1,15 @@
 """The words and tables of `experiments.nvm_profile`."""
 
+import pathlib
 import statistics
 from typing import Any
 
 from cnnopt_jax import traffic
-from cnnopt_jax.report import to_markdown
+from cnnopt_jax.report import plots, to_markdown
 from experiments.common import gpu_traffic, profiles
 from experiments.nvm_profile.comparison import BEYOND, COLUMNS, LAYER_COLUMNS, SECONDS
+
+_SMALLEST = 0.1  # Million sectors that a point of the plot has at least.
 
 
 def warnings_of(config, rows: list[dict[str, Any]]) -> list[str]:
@@ -69,6 +72,29 @@ def as_report(
   ]
 
 
+def draw_layers(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+  """A point for each layer and counter that both have, from a tenth of a million sectors."""
+  series = []
+  for counter in traffic.PROFILE_COUNTERS:
+    both = [
+      (row['measured'] / 1e6, row['predicted'] / 1e6)
+      for row in rows
+      if row['counter'] == counter and row['error'] is not None
+    ]
+    shown = [(x, y) for x, y in both if min(x, y) >= _SMALLEST]
+    if shown:
+      x, y = zip(*shown)
+      series.append(plots.Series(counter.replace('_', ' '), x, y, [0.0] * len(x)))
+  plots.agreement(
+    path,
+    series,
+    xlabel='measured, million sectors',
+    ylabel='predicted, million sectors',
+    title='Layers; dotted: a factor of two',
+    log=True,
+  )
+
+
 def by_layer(rows: list[dict[str, Any]]) -> list[str]:
   """The section of the layers: a column a counter, measured, predicted and error of each."""
 
@@ -89,6 +115,8 @@ def by_layer(rows: list[dict[str, Any]]) -> list[str]:
   return [
     '',
     '## Layers',
+    '',
+    '![Layers, predicted against measured](layers.png)',
     '',
     'M sectors and ms, measured > predicted, and the algorithms that the model took.',
     '',

@@ -1,4 +1,4 @@
-"""Speed of the search, of the system model and of stack distances, and growth with size.
+"""Speed of the search, the system model, stack distances and traffic, and growth with size.
 
     python -m experiments.nvm_bench --config configs/nvm_bench.py --workdir runs/nvm_bench
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
-from cnnopt_jax import nvm, traffic
+from cnnopt_jax import models, nvm, traffic
 from cnnopt_jax.nvm import circuit, search
 from experiments.common import fields, launch, reports, run_folder
 
@@ -27,6 +27,7 @@ SPEC = {
   'sweep_cells': fields.tuple_of(fields.one_of(*nvm.CELLS)),
   'sweep_capacities_mib': fields.tuple_of(fields.integer(1, 1024)).formerly('sweep_capacities_mb'),
   'stream_accesses': fields.integer(1000, 100_000_000),
+  'traffic_workloads': fields.tuple_of(fields.one_of(*models.MODELS)),
 }
 NVSIM_S = (15, 75)  # One mode on one core, by the reference runs.
 
@@ -91,6 +92,7 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> list[dict]:
   rows += growth(config, tech)
   rows += system_evaluations(config.repeats)
   rows += stack_streams(config.stream_accesses)
+  rows += predictions(config.traffic_workloads)
   run_folder.record(workdir, config)
   reports.write_bench(workdir, rows)
   reports.write(workdir, ['# Speed of the cache models\n', reports.bench_table(rows)])
@@ -209,6 +211,29 @@ def stack_streams(accesses: int) -> list[dict]:
         'value': seconds,
         'unit': 's',
         'ns_per_access': round(1e9 * seconds / len(stream), 1),
+      }
+    )
+  return rows
+
+
+def predictions(workloads: tuple[str, ...]) -> list[dict]:
+  """Seconds for tracing networks and predicting their traffic, compilation included."""
+
+  def predict(name, training, batch):
+    table = models.layer_table(
+      models.create(name, num_classes=1000), models.default_image_shape(name), train=training
+    )
+    return traffic.predict_traffic(table, traffic.GTX_1080_TI, batch, training=training)
+
+  rows = []
+  for mode, training, batch in (('inference', False, 4), ('training', True, 64)):
+    each = {name: timed(lambda name=name: predict(name, training, batch))[1] for name in workloads}
+    rows.append(
+      {
+        'name': f'traffic_{mode}_s',
+        'value': sum(each.values()),
+        'unit': 's',
+        **{name: round(seconds, 2) for name, seconds in each.items()},
       }
     )
   return rows

@@ -110,10 +110,12 @@ def test_bench_writes_its_figures(tmp_path):
     sweep_capacities_mib=(1,),
     capacity_mib=1,
     stream_accesses=1000,
+    traffic_workloads=('squeezenet1_1',),
   )
   rows = {row['name']: row for row in nvm_bench.run(config, tmp_path)}
   assert json.loads((tmp_path / 'bench.json').read_text()) == list(rows.values())
   assert rows['organisations_per_s']['value'] > 1e4 and rows['full_search_ms']['unit'] == 'ms'
+  assert rows['traffic_training_s']['squeezenet1_1'] > 0
 
 
 def test_the_cache_table(tmp_path):

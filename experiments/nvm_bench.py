@@ -8,6 +8,7 @@ Organisations are enumerated once per cache, from integers alone, and kept; `enu
 what that costs.
 """
 
+import functools
 import pathlib
 import time
 
@@ -227,7 +228,7 @@ def predictions(workloads: tuple[str, ...]) -> list[dict]:
 
   rows = []
   for mode, training, batch in (('inference', False, 4), ('training', True, 64)):
-    each = {name: timed(lambda name=name: predict(name, training, batch))[1] for name in workloads}
+    each = {n: timed(functools.partial(predict, n, training, batch))[1] for n in workloads}
     rows.append(
       {
         'name': f'traffic_{mode}_s',

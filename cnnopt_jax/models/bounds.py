@@ -27,7 +27,7 @@ def bounded_layers(
 ) -> Iterator[bounds.BoundedLayer]:
   """Every conv unit with its dense input; norms are folded into kernels and biases.
 
-  The bound is for equal padding on all sides: units without are left out.
+  The bound is for equal padding on all sides, in numbers: units without are left out.
 
   Args:
     model: a dense network of `cnnopt_jax.models`.
@@ -52,7 +52,10 @@ def bounded_layers(
   with nn.intercept_methods(record):
     model.apply(variables, images)
   for path, x, unit in calls:
-    padding = {p for side in unit.padding or ((unit.kernel_size // 2,) * 2,) * 2 for p in side}
+    given: Any = unit.kernel_size // 2 if unit.padding is None else unit.padding
+    if isinstance(given, str):
+      continue
+    padding = {given} if isinstance(given, int) else {p for side in given for p in side}
     if len(padding) == 1:
       (pad,) = padding
       kernel, bias = _folded_norm(unit, variables, path)

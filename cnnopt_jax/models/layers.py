@@ -74,7 +74,8 @@ class ConvUnit(nn.Module):
     activation: applied last; None for the identity.
     norm: batch norm after the convolution, which then has no bias; otherwise a bias.
     epsilon: of the batch norm.
-    padding: ((top, bottom), (left, right)); None for half a kernel on every side.
+    padding: ((top, bottom), (left, right)), or as `vip.conv` takes it; None for half a kernel on
+      every side.
     virtual: computes every other row and column and gives a `vip.VirtualMap`; norm and activation
       act on what was computed. `vip.mask_variables` does the same by data.
   """
@@ -86,7 +87,7 @@ class ConvUnit(nn.Module):
   activation: Callable[[jax.Array], jax.Array] | None = nn.relu
   norm: bool = True
   epsilon: float = 1e-5
-  padding: tuple[tuple[int, int], tuple[int, int]] | None = None
+  padding: tuple[tuple[int, int], tuple[int, int]] | str | int | None = None
   virtual: bool = False
 
   @nn.compact
@@ -97,7 +98,8 @@ class ConvUnit(nn.Module):
     kernel, bias = ConvParameters(shape, use_bias=not self.norm, name='conv')()
     dtype = jnp.result_type(jax.tree.leaves(x)[0], kernel.dtype)
     x, kernel = x.astype(dtype), kernel.astype(dtype)
-    padding = self.padding or ((side // 2, side // 2),) * 2
+    # Not `or`: a padding of 0 is one.
+    padding = ((side // 2, side // 2),) * 2 if self.padding is None else self.padding
     self._check_prepared(kernel, x)
     y = vip.conv(
       x, kernel, stride=self.stride, padding=padding, groups=self.groups, virtual=self.virtual

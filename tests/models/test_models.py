@@ -125,3 +125,19 @@ def test_a_virtual_network_is_traced_with_its_smaller_maps():
   convolutions = lambda found: sum(layer.macs for layer in found if 'conv' in layer.path)
   # A quarter, and borders where the form has some.
   assert 3.3 < convolutions(dense) / convolutions(virtual) <= 4
+
+
+def test_a_unit_takes_paddings_as_the_convolution_does():
+  x = jax.ShapeDtypeStruct((1, 8, 9, 3), jnp.float32)
+  for padding, size in (
+    (None, (8, 9)),
+    (0, (6, 7)),
+    ('VALID', (6, 7)),
+    (2, (10, 11)),
+    ('SAME', (8, 9)),
+  ):
+    unit = models.ConvUnit(4, padding=padding)
+    y, _ = jax.eval_shape(
+      lambda x, unit=unit: unit.init_with_output(jax.random.key(0), x, train=False), x
+    )
+    assert y.shape == (1, *size, 4)

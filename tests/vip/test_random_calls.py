@@ -20,6 +20,7 @@ CALLS = int(os.environ.get('CNNOPT_RANDOM_CALLS', 100))
 # Of so many calls one has gradients. Each is a program of its own: among others in one program a
 # convolution with negative padding was right.
 WITH_GRADIENTS = 6
+NO_PADDING = ((0, 0), (0, 0))
 
 
 def random_call(rng):
@@ -87,15 +88,17 @@ def in_pairs(size, sides, *, stride, padding, dilation, **_):
 
 
 def expected(x, kernel, options):
-  """By the oracle, in float64; the map is cut where padding is negative."""
+  """By the oracle, in float64; where padding is negative, the map is cut, and zeros beside it."""
   spanned, stride, padding, dilation = in_pairs(x.size, kernel.shape[:2], **options)
   taps = np.zeros((*spanned, *kernel.shape[2:]))
   taps[:: dilation[0], :: dilation[1]] = kernel
-  (top, bottom), (left, right) = padding
-  image = full(x)[:, max(-top, 0) : x.size[0] - max(-bottom, 0)]
-  image = image[:, :, max(-left, 0) : x.size[1] - max(-right, 0)]
-  padding = tuple(tuple(max(p, 0) for p in pair) for pair in padding)
-  y = oracle.conv(image, taps, 1, padding, options['groups'])[:, :: stride[0], :: stride[1]]
+  image = full(x)
+  for axis, (low, high) in enumerate(padding, 1):
+    places = np.arange(-low, x.size[axis - 1] + high)
+    inside = (0 <= places) & (places < x.size[axis - 1])
+    image = np.take(image, np.where(inside, places, 0), axis)
+    image *= np.expand_dims(inside, [a for a in range(4) if a != axis])
+  y = oracle.conv(image, taps, 1, NO_PADDING, options['groups'])[:, :: stride[0], :: stride[1]]
   return y[:, ::2, ::2] if options['virtual'] else y
 
 

@@ -262,7 +262,7 @@ WORKLOADS = ('alexnet', 'googlenet', 'vgg16', 'resnet18', 'squeezenet1_0')
 @pytest.mark.parametrize('name', [*WORKLOADS, 'ir_resnet8'])
 def test_no_kernel_moves_more_to_dram_than_through_l2(name, library):
   side = 32 if name == 'ir_resnet8' else 224
-  for training, batch, blocks in ((False, 3, (4 << 10, 256 << 10)), (True, 2, (32 << 10,))):
+  for training, batch, blocks in ((False, 3, (16 << 10, 256 << 10)), (True, 2, (32 << 10,))):
     table = models.layer_table(models.create(name, num_classes=10), (side, side, 3), train=training)
     for block in blocks:
       found = traffic.predict_traffic(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from cnnopt_jax import workload
 from cnnopt_jax.traffic import algorithms, geometry
 from cnnopt_jax.traffic.kernels import Array
 from cnnopt_jax.traffic.libraries import Library
@@ -35,9 +34,7 @@ def check_algorithms(
       raise ValueError(f'{path} by {name!r}; allowed: {", ".join(algorithms.ALGORITHMS)}')
   if not chosen:
     return
-  schedule = workload.schedule(
-    table, training=training, fused=library.fused, accumulate=library.accumulate
-  )
+  schedule = library.schedule(table, training)
   some = Array(0, 0, library.activation_bits / 8)
   for launch in schedule.launches:
     if launch.layer < 0:

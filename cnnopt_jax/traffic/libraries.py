@@ -2,8 +2,10 @@
 
 import dataclasses
 
+from cnnopt_jax import workload
 from cnnopt_jax.traffic.gpus import MATHS, Gpu
 from cnnopt_jax.traffic.kernels import Kernel
+from cnnopt_jax.workload import LayerTable, Schedule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,7 @@ class Library:
     name: of it.
     fused: whether what lies between layers is compiled into few kernels, or runs one by one.
     accumulate: whether an unfused training step adds each weight's gradient to one that is there.
+    in_place: whether unfused biases, activations and sums overwrite what nobody else reads.
     math: type of the products, one of `MATHS`; in bfloat16 maps have 16 bits.
     workspace_bytes: most that an algorithm may take.
     unsynchronised: share of what blocks that run at once read of each other's data that has left L2
@@ -30,6 +33,7 @@ class Library:
   name: str
   fused: bool
   accumulate: bool = True
+  in_place: bool = True
   math: str = 'float32'
   workspace_bytes: int = 1 << 30
   unsynchronised: float = 1 / 3
@@ -48,6 +52,16 @@ class Library:
   def activation_bits(self) -> int:
     """Of maps in memory."""
     return 16 if self.math == 'bfloat16' else 32
+
+  def schedule(self, table: LayerTable, training: bool) -> Schedule:
+    """The launches of a network, as `workload.schedule` has them."""
+    return workload.schedule(
+      table,
+      training=training,
+      fused=self.fused,
+      accumulate=self.accumulate,
+      in_place=self.in_place,
+    )
 
   def seconds(self, gpu: Gpu, kernel: Kernel, dram_bytes: float | None = None) -> float:
     """A kernel's time: the longest of its products, its traffic with L2 and with DRAM.

@@ -27,7 +27,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnnopt_jax import workload
 from cnnopt_jax.traffic import algorithms, geometry, stream
 from cnnopt_jax.traffic.gpus import Gpu
 from cnnopt_jax.traffic.kernels import Array, Kernel, one_pass
@@ -196,9 +195,7 @@ def predict_traffic(
       f'weight_bits={weight_bits!r} in training; allowed: 32, as the optimizer keeps them'
     )
   gpu.macs(library.math)
-  schedule = workload.schedule(
-    table, training=training, fused=library.fused, accumulate=library.accumulate
-  )
+  schedule = library.schedule(table, training)
   bits = library.activation_bits if activation_bits is None else activation_bits
   sizes = schedule.tensor_bytes(batch=batch, weight_bits=weight_bits, activation_bits=bits)
   maker = _Maker(table, schedule, sizes, gpu, library, batch, dict(chosen or {}))

@@ -40,12 +40,15 @@ _VIEWS = frozenset(
 )
 _BATCHED_ROLES = frozenset(('input', 'activation', 'gradient'))
 # What an unfused kernel does: a layer's product, a bias added to it, a function of one map, a sum
-# or product of maps, a norm, a window's maximum or mean, a reduction, a concatenation, the rest.
+# or product of maps, a norm, dropout, a window's maximum or mean, a reduction, a concatenation, the
+# rest.
 OPERATIONS = (
-  *('layer', 'bias', 'activation', 'sum', 'product', 'norm'),
+  *('layer', 'bias', 'activation', 'sum', 'product', 'norm', 'dropout'),
   *('max_pool', 'mean_pool', 'reduction', 'concatenation', 'other'),
 )
+_MEANS = ('mean_pool', 'reduction')
 _IN_PLACE = ('bias', 'activation', 'sum')
+_RANDOM = ('random_', 'threefry', 'rng_')
 _LOOPS = frozenset(('scan', 'while', 'cond', 'call_hi_primitive'))
 
 
@@ -330,19 +333,24 @@ def _unfused(operations, writer) -> tuple[list[int], list[str]]:
   inner = {scope[:n] for scope in set(scopes) for n in range(len(scope))}
   # A module that reduces, and has neither a layer nor other modules in it, is a norm.
   norms = {s for s, o in zip(scopes, operations) if o.kind == 'reduction'} - with_layer - inner
+  # One that draws random numbers likewise drops values out.
+  drawing = {s for s, o in zip(scopes, operations) if o.primitive.startswith(_RANDOM)}
+  modules = dict.fromkeys(norms, 'norm') | dict.fromkeys(drawing - with_layer - inner, 'dropout')
   names: list[str] = []
   leader = list(range(len(operations)))
   first_readers: dict[tuple[int, tuple[str, ...]], int] = {}
   for i, operation in enumerate(operations):
     maps = [value for value in operation.inputs if value.is_map]
-    names.append(_named(operation, maps, operations, writer, scopes[i] in norms))
+    names.append(modules.get(scopes[i]) or _named(operation, maps, operations, writer))
     for value in maps:
       before = writer.get(value.key, i)
       others = [before]
-      if names[i] == 'norm':  # Its statistics and their use read the same map.
+      if names[i] in modules.values():  # A norm's statistics and their use read the same map.
         others.append(first_readers.setdefault((value.key, scopes[i]), i))
       elif names[i] != 'activation' or readers[value.key] > 1 or len(maps) > 1:
         continue
+      elif operation.primitive in ('mul', 'div') and names[before] in _MEANS:
+        names[i] = names[before]  # A sum becomes a mean.
       for other in others:
         if names[other] == names[i] and scopes[other] == scopes[i]:
           old, new = sorted((leader[other], leader[i]))
@@ -350,14 +358,12 @@ def _unfused(operations, writer) -> tuple[list[int], list[str]]:
   return leader, names
 
 
-def _named(operation, maps, operations, writer, norm: bool) -> str:
+def _named(operation, maps, operations, writer) -> str:
   if operation.kind == 'layer':
     return 'layer'
   if operation.kind == 'window':
     is_maximum = 'max' in operation.primitive or 'select' in operation.primitive
     return 'max_pool' if is_maximum else 'mean_pool'
-  if norm:
-    return 'norm'
   if operation.kind == 'reduction':
     return 'reduction'
   if operation.primitive == 'concatenate':

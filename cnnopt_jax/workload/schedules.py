@@ -7,7 +7,12 @@ from cnnopt_jax.workload.unfused import unfused_launches
 
 
 def schedule(
-  table: LayerTable, *, training: bool = False, fused: bool = True, accumulate: bool = True
+  table: LayerTable,
+  *,
+  training: bool = False,
+  fused: bool = True,
+  accumulate: bool = True,
+  in_place: bool = True,
 ) -> Schedule:
   """Lists the launches of inference, or of a training step with stochastic gradient descent.
 
@@ -24,6 +29,7 @@ def schedule(
     training: whether to train.
     fused: kernels as a compiler makes them, or each operation by itself.
     accumulate: whether an unfused step adds each weight's gradient to one that is there.
+    in_place: whether unfused biases, activations and sums overwrite what nobody else reads.
 
   Returns:
     The schedule.
@@ -39,6 +45,8 @@ def schedule(
   if not fused:
     tensors, launches = unfused_launches(table, training=training, accumulate=accumulate)
     launches += _update(table, tensors) if training else []
+    if not in_place:
+      tensors = [t._replace(alias=-1) if t.role == 'activation' else t for t in tensors]
     return Schedule(tuple(tensors), tuple(launches))
   tensors = list(table.dataflow.tensors)
   launches = [

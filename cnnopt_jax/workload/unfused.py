@@ -8,6 +8,7 @@ index for each. Backward, in reverse:
 - A sum, and a concatenation, hand their gradient on without a kernel.
 - An activation reads its output and that output's gradient, and writes a new array.
 - A norm reads its input and the gradient twice.
+- Dropout, which wrote a mask of a byte an element, reads it and the gradient.
 - A max-pool fills its gradient with zeros, then adds to it where the indices say.
 - A layer's data gradient comes before its weight's, which is then added to the parameter's own.
 - Where an array has several readers, each gradient after the first is added by a kernel.
@@ -16,11 +17,14 @@ These are the kernels that the profile of a VGG-16 training step in PyTorch show
 docs/results/traffic_counters); norms and sums of maps, which it lacks, are as recalled.
 """
 
+import math
+
 from cnnopt_jax.workload.dataflow import FusedKernel, Tensor
 from cnnopt_jax.workload.launches import KernelLaunch
 from cnnopt_jax.workload.table import LayerTable
 
-_INDEX_WORDS = 2  # Of 32 bits.
+# Of 32 bits for each element: of a max-pool's indices, and of a mask.
+_INDEX_WORDS, _MASK_WORDS = 2, 1 / 4
 
 
 def unfused_launches(
@@ -53,7 +57,7 @@ class _Step:
     self.table, self.tensors, self.accumulate = table, tensors, accumulate
     self.launches: list[KernelLaunch] = []
     self._gradients: dict[int, int] = {}
-    self._indices: dict[int, int] = {}
+    self._kept: dict[int, int] = {}  # Indices and masks, by the tensor written beside them.
     # Nothing flows back to what only the data have decided.
     self._needed = {i for i, t in enumerate(tensors) if t.role == 'parameter' and t.path}
 
@@ -63,10 +67,11 @@ class _Step:
     writes = kernel.writes
     if kernel.operation == 'norm' and training and writes:
       self._launch(kernel, kernel.reads, (), 'statistics', 'elementwise')
-    if kernel.operation == 'max_pool':
-      indices = self._added(_INDEX_WORDS * self.tensors[writes[0]].elements, 'activation')
-      self._indices[writes[0]] = indices
-      writes = (*writes, indices)
+    words = {'max_pool': _INDEX_WORDS, 'dropout': _MASK_WORDS}.get(kernel.operation)
+    if words is not None:
+      kept = self._added(math.ceil(words * self.tensors[writes[0]].elements), 'activation')
+      self._kept[writes[0]] = kept
+      writes = (*writes, kept)
     self._launch(kernel, kernel.reads, writes, kernel.operation, 'elementwise')
 
   def backward(self, kernel: FusedKernel) -> None:
@@ -110,8 +115,8 @@ class _Step:
     match kernel.operation:
       case 'activation':
         return (*sources, *kernel.writes)
-      case 'max_pool':
-        return (*sources, self._indices[kernel.writes[0]])
+      case 'max_pool' | 'dropout':
+        return (*sources, self._kept[kernel.writes[0]])
       case 'mean_pool' | 'reduction':
         return sources
       case _:

@@ -7,11 +7,11 @@ Nothing here knows a memory technology: what these accesses cost is `cnnopt_jax.
 """
 
 from cnnopt_jax.traffic.algorithms import ALGORITHMS
+from cnnopt_jax.traffic.algorithms import KINDS as KERNEL_KINDS
 from cnnopt_jax.traffic.checks import check_algorithms
 from cnnopt_jax.traffic.gpus import GPUS, GTX_1080_TI, H200, MATHS, V100, Gpu, make_gpu
 from cnnopt_jax.traffic.libraries import LIBRARIES, PYTORCH, XLA, Library
 from cnnopt_jax.traffic.profiles import COUNTERS as PROFILE_COUNTERS
-from cnnopt_jax.traffic.profiles import KINDS as KERNEL_KINDS
 from cnnopt_jax.traffic.profiles import MODES as PROFILE_MODES
 from cnnopt_jax.traffic.profiles import (
   KernelProfile,

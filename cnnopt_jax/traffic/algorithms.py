@@ -9,6 +9,8 @@ from cnnopt_jax.traffic.gpus import Gpu
 from cnnopt_jax.traffic.kernels import Array, Kernel
 from cnnopt_jax.traffic.libraries import Library
 
+# Of a layer's launches.
+KINDS = ('forward', 'data_gradient', 'weight_gradient')
 ALGORITHMS = (
   'implicit_gemm',
   'explicit_gemm',
@@ -29,7 +31,7 @@ class Problem(NamedTuple):
   """What a launch of a layer computes.
 
   Attributes:
-    kind: 'forward', 'data_gradient' or 'weight_gradient'.
+    kind: one of `KINDS`.
     forward: geometry of the forward product.
     source, weight, target: arrays read and written: of a weight gradient `weight` is the gradient
       of the map.

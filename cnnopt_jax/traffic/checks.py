@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from cnnopt_jax.traffic import algorithms, geometry
 from cnnopt_jax.traffic.kernels import Array
 from cnnopt_jax.traffic.libraries import Library
-from cnnopt_jax.traffic.profiles import KINDS
 from cnnopt_jax.workload import LayerTable
 
 
@@ -16,7 +15,7 @@ def check_algorithms(
   *,
   training: bool = False,
 ) -> None:
-  """Refuses what `predict_traffic` would refuse of `chosen`, without predicting anything.
+  """Refuses algorithms that their layers cannot be computed by, without predicting anything.
 
   Args:
     table, library, chosen, training: as in `predict_traffic`.
@@ -26,8 +25,8 @@ def check_algorithms(
   """
   paths = {layer.path: layer for layer in table.layers}
   for key, name in chosen.items():
-    path, kind = (key, KINDS[0]) if isinstance(key, str) else key
-    if path not in paths or kind not in KINDS:
+    path, kind = (key, algorithms.KINDS[0]) if isinstance(key, str) else key
+    if path not in paths or kind not in algorithms.KINDS:
       shown = ', '.join(paths)
       raise ValueError(f'{key!r}; allowed: paths of layers, or pairs with a kind: {shown}')
     if name not in algorithms.ALGORITHMS:

@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnnopt_jax.traffic import algorithms, geometry, stream
+from cnnopt_jax.traffic.checks import check_algorithms
 from cnnopt_jax.traffic.gpus import Gpu
 from cnnopt_jax.traffic.kernels import Array, Kernel, one_pass
 from cnnopt_jax.traffic.libraries import PYTORCH, Library
@@ -184,9 +185,9 @@ def predict_traffic(
 
   Raises:
     ValueError: for a batch below 1, weights of few bits in training, a table without dataflow, a
-      type that the GPU does not have, or an algorithm that cannot compute its layer.
-    KeyError: if `weight_bits` has a path that is that of no parameter that a kernel reads, or
-      `chosen` one that is that of no layer.
+      type that the GPU does not have, a path in `chosen` that is that of no layer, or an algorithm
+      that cannot compute its layer.
+    KeyError: if `weight_bits` has a path that is that of no parameter that a kernel reads.
   """
   if batch < 1:
     raise ValueError(f'batch={batch}; allowed: at least 1')
@@ -195,10 +196,12 @@ def predict_traffic(
       f'weight_bits={weight_bits!r} in training; allowed: 32, as the optimizer keeps them'
     )
   gpu.macs(library.math)
+  chosen = dict(chosen or {})
+  check_algorithms(table, library, chosen, training=training)
   schedule = library.schedule(table, training)
   bits = library.activation_bits if activation_bits is None else activation_bits
   sizes = schedule.tensor_bytes(batch=batch, weight_bits=weight_bits, activation_bits=bits)
-  maker = _Maker(table, schedule, sizes, gpu, library, batch, dict(chosen or {}))
+  maker = _Maker(table, schedule, sizes, gpu, library, batch, chosen)
   launches: list[KernelLaunch] = []
   kernels: list[Kernel] = []
   for launch in schedule.launches:
@@ -245,11 +248,6 @@ class _Maker:
     self.table, self.schedule, self.sizes = table, schedule, sizes
     self.gpu, self.library, self.batch, self.asked = gpu, library, batch, asked
     self.chosen: dict[tuple[str, str], str] = {}
-    paths = {layer.path for layer in table.layers}
-    for key in asked:
-      path, kind = (key, 'forward') if isinstance(key, str) else key
-      if path not in paths or kind not in ('forward', 'data_gradient', 'weight_gradient'):
-        raise KeyError(f'{key!r} is the path of no layer, or of none with such a kernel')
 
   def kernels(self, launch: KernelLaunch) -> tuple[Kernel, ...]:
     """The kernels of one launch."""
@@ -287,8 +285,6 @@ class _Maker:
     name = self.asked.get((launch.path, launch.kind), self.asked.get(launch.path))
     if name is None:
       return algorithms.choose(self.gpu, self.library, problem)
-    if why := algorithms.refusal(self.library, problem, name):
-      raise ValueError(f'{launch.path} ({launch.kind}) by {name!r}: {why}')
     return name, algorithms.kernels(self.gpu, problem, name)
 
 

@@ -5,7 +5,7 @@ import statistics
 from typing import Any
 
 from cnnopt_jax import traffic
-from cnnopt_jax.report import plots, to_markdown
+from cnnopt_jax.report import Series, agreement, to_markdown
 from experiments.common import gpu_traffic, profiles
 from experiments.nvm_profile.comparison import BEYOND, COLUMNS, LAYER_COLUMNS, SECONDS
 
@@ -84,8 +84,8 @@ def draw_layers(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
     shown = [(x, y) for x, y in both if min(x, y) >= _SMALLEST]
     if shown:
       x, y = zip(*shown)
-      series.append(plots.Series(counter.replace('_', ' '), x, y, [0.0] * len(x)))
-  plots.agreement(
+      series.append(Series(counter.replace('_', ' '), x, y, [0.0] * len(x)))
+  agreement(
     path,
     series,
     xlabel='measured, million sectors',

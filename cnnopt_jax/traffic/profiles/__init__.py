@@ -14,7 +14,7 @@ dram__sectors_read.sum,dram__sectors_write.sum --log-file profile.csv COMMAND
 The layouts that are read stand in `layouts.py`, the metrics in `metrics.py`.
 """
 
-from cnnopt_jax.traffic.profiles.algorithms import KINDS, profile_algorithms, split_kind
+from cnnopt_jax.traffic.profiles.algorithms import profile_algorithms, split_kind
 from cnnopt_jax.traffic.profiles.comparison import LayerError, compare_layers, match_layer
 from cnnopt_jax.traffic.profiles.coverage import (
   MODES,
@@ -37,7 +37,6 @@ from cnnopt_jax.traffic.profiles.tables import ProfileError
 
 __all__ = [
   'COUNTERS',
-  'KINDS',
   'METRICS',
   'MODES',
   'KernelProfile',

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from cnnopt_jax.traffic.algorithms import KINDS
 from cnnopt_jax.traffic.profiles.launches import LaunchProfile
 from cnnopt_jax.traffic.profiles.tables import ProfileError
-
-KINDS = ('forward', 'data_gradient', 'weight_gradient')
 
 # Names of cuDNN, cuBLAS, CUTLASS, PyTorch and TensorFlow; the first that matches counts. Fused
 # Winograd's are 'scudnn_winograd' and 'winograd_3x3' beside 'generateWinogradTiles'; those of its

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from cnnopt_jax.traffic.profiles.algorithms import KINDS, split_kind
+from cnnopt_jax.traffic.algorithms import KINDS
+from cnnopt_jax.traffic.profiles.algorithms import split_kind
 from cnnopt_jax.traffic.profiles.layers import LayerProfile
 from cnnopt_jax.traffic.profiles.metrics import COUNTERS, SECONDS
 from cnnopt_jax.traffic.transactions import KernelTraffic

@@ -5,6 +5,7 @@ A convolution runs at twice its stride, and its map is restored by linear interp
 is written only where nothing else will do.
 """
 
+from cnnopt_jax.vip.certificates import LossCertificate, certify_loss, loss_bound
 from cnnopt_jax.vip.convolution import FORMS, conv, conv_form, conv_forms
 from cnnopt_jax.vip.elementwise import add, add_relu, concatenate, multiply, on_samples, relu
 from cnnopt_jax.vip.folding import (
@@ -43,12 +44,14 @@ __all__ = [
   'PLANS',
   'Difference',
   'FoldedKernel',
+  'LossCertificate',
   'Plan',
   'VirtualMap',
   'WinogradKernel',
   'add',
   'add_relu',
   'avg_pool',
+  'certify_loss',
   'concatenate',
   'conv',
   'conv_form',
@@ -57,6 +60,7 @@ __all__ = [
   'fold',
   'fold_kernel',
   'global_mean',
+  'loss_bound',
   'make_predictor',
   'mask_variables',
   'materialize',

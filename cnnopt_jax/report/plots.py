@@ -4,18 +4,25 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cnnopt_jax.report import files
+import numpy as np
+
+from cnnopt_jax.report import files, labels
+
+_WIDTH, _WIDTH_WITH_NAMES = 5.2, 6.2  # Of a plot, in inches.
+_ASIDE = 7
+_REFERENCE_MARKERS = 'sD^v'
 
 
 class Series(NamedTuple):
   """One line of a plot.
 
   Attributes:
-    label: in the legend.
+    label: in the legend; empty to be left out of it.
     x: one value a point.
     y: one value a point.
     spread: half length of each point's error bar.
     reference: drawn in grey and dashed, outside the comparison.
+    names: of the points, written beside them; none, or one a point.
   """
 
   label: str
@@ -23,6 +30,7 @@ class Series(NamedTuple):
   y: Sequence[float]
   spread: Sequence[float]
   reference: bool = False
+  names: Sequence[str] = ()
 
 
 def tradeoff(
@@ -36,7 +44,8 @@ def tradeoff(
 ) -> None:
   """Draws accuracy or the like against cost, one line a series, with error bars.
 
-  Without any series it draws empty axes.
+  The legend stands below the axes, and names of points where nothing else is drawn. Without any
+  series it draws empty axes.
 
   Args:
     path: of the PNG file.
@@ -46,27 +55,43 @@ def tradeoff(
     title: above the axes.
     ticks: the numbers along x; where none are given, those that the axis chooses.
   """
-  from matplotlib import figure, transforms  # Late: a benchmark's report has no plot to wait for.
+  fig = tradeoff_figure(series, xlabel=xlabel, ylabel=ylabel, title=title, ticks=ticks)
+  with files.replacing(path) as temporary:
+    fig.savefig(temporary, dpi=160, format='png')
 
-  fig = figure.Figure(figsize=(5.2, 3.6), layout='constrained')
+
+def tradeoff_figure(
+  series: Sequence[Series], *, xlabel: str, ylabel: str, title: str, ticks: Sequence[float]
+) -> Any:
+  """The figure of `tradeoff`; its arguments are the same."""
+  from matplotlib import figure  # Late: a benchmark's report has no plot to wait for.
+
+  in_legend = [one for one in series if one.label]
+  # A letter is about 0.075 inches wide, and the mark before it with its gaps 0.55.
+  named = any(one.names for one in series)
+  width = _WIDTH_WITH_NAMES if named else _WIDTH
+  columns = int(width / (0.55 + 0.075 * max((len(one.label) for one in series), default=0)))
+  columns = max(columns, 1)
+  height = 3.6 + 0.18 * -(-len(in_legend) // columns)
+  fig = figure.Figure(figsize=(width, height), layout='constrained')
   axes = fig.add_subplot()
-  for i, one in enumerate(series):
-    # Points of one cost are set apart sideways, in points of the page, or their bars would overlap.
-    aside = transforms.ScaledTranslation(
-      5 * (i - (len(series) - 1) / 2) / 72, 0, fig.dpi_scale_trans
-    )
+  transforms = [axes.transData + aside for aside in _asides(fig, series)]
+  references = 0
+  for one, transform in zip(series, transforms):
     style: dict[str, Any] = dict(marker='o')
     if one.reference:
-      style = dict(color='0.55', linestyle='--', marker='s')
+      references += bool(one.label)  # One that is not in the legend belongs to the last that is.
+      marker = _REFERENCE_MARKERS[(max(references, 1) - 1) % len(_REFERENCE_MARKERS)]
+      style = dict(color='0.55', linestyle='--', marker=marker)
     axes.errorbar(
       one.x,
       one.y,
       yerr=one.spread,
-      label=one.label,
+      label=one.label or '_nolegend_',
       capsize=3,
       markersize=4,
       linewidth=1.2,
-      transform=axes.transData + aside,
+      transform=transform,
       **style,
     )
     # Shifted artists do not count towards the limits of the axes: their data do.
@@ -74,7 +99,7 @@ def tradeoff(
       [(x, y + sign * bar) for x, y, bar in zip(one.x, one.y, one.spread) for sign in (-1, 1)]
     )
   axes.set(xscale='log', xlabel=xlabel, ylabel=ylabel)
-  axes.margins(x=0.1)
+  axes.margins(x=0.2 if named else 0.1, y=0.15 if named else None)  # Names need room.
   axes.autoscale_view()
   axes.set_title(title, fontsize=9)
   axes.xaxis.set_major_formatter('{x:g}')
@@ -84,10 +109,43 @@ def tradeoff(
   else:
     axes.xaxis.set_minor_formatter('{x:g}')
   axes.grid(alpha=0.3)
-  if series:
-    axes.legend(fontsize=8, frameon=False)
-  with files.replacing(path) as temporary:
-    fig.savefig(temporary, dpi=160, format='png')
+  if in_legend:
+    fig.legend(loc='outside lower center', ncols=columns, fontsize=8, frameon=False)
+  _name_points(fig, axes, series, transforms)
+  return fig
+
+
+def _asides(fig: Any, series: Sequence[Series]) -> list[Any]:
+  """Shifts of series that share a cost, to be set apart sideways, or their bars would overlap.
+
+  They are in points of the page, a little more than a bar's cap is wide.
+  """
+  from matplotlib import transforms
+
+  costs = [set(one.x) for one in series]
+  shifts = []
+  for i, own in enumerate(costs):
+    sharing = [j for j, other in enumerate(costs) if own & other or i == j]
+    shift = _ASIDE * (sharing.index(i) - (len(sharing) - 1) / 2)
+    shifts.append(transforms.ScaledTranslation(shift / 72, 0, fig.dpi_scale_trans))
+  return shifts
+
+
+def _name_points(fig: Any, axes: Any, series: Sequence[Series], transforms: Sequence[Any]) -> None:
+  """Writes the names of points into the axes, once the layout is settled."""
+  if not any(one.names for one in series):
+    return
+  fig.draw_without_rendering()
+  fig.set_layout_engine('none')
+  named, drawn = [], []
+  for one, transform in zip(series, transforms):
+    named += [labels.Label(*label, transform) for label in zip(one.names, one.x, one.y)]
+    drawn.append(labels.sampled_path(transform.transform(np.column_stack([one.x, one.y]))))
+    for x, y, bar in zip(one.x, one.y, one.spread):
+      path = labels.sampled_path(transform.transform([(x, y - bar), (x, y + bar)]))
+      # A cap or mark reaches about 4 pixels to each side.
+      drawn += [path + (shift, 0) for shift in (-4, 0, 4)]
+  labels.place_labels(axes, named, np.concatenate(drawn))
 
 
 def agreement(

@@ -26,7 +26,7 @@ from cnnopt_jax.training.step import (
   make_train_step,
   train_step,
 )
-from cnnopt_jax.training.testing import accuracies, accuracy, correct_predictions
+from cnnopt_jax.training.testing import accuracies, accuracy, correct_predictions, correctness
 
 __all__ = [
   'NORMALIZATION',
@@ -42,6 +42,7 @@ __all__ = [
   'accuracies',
   'accuracy',
   'correct_predictions',
+  'correctness',
   'init_state',
   'load_member',
   'load_saved',

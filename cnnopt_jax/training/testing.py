@@ -71,7 +71,7 @@ def _predictor(model, quantizer, mean, std, devices) -> Callable[..., jax.Array]
   return jax.jit(predict, compiler_options=compilation.ON_CPU if on_cpu else None)
 
 
-def accuracies(
+def correctness(
   model: nn.Module,
   variables: Mapping[str, Any],
   bits: Any,
@@ -82,7 +82,7 @@ def accuracies(
   devices: Sequence[jax.Device] | None = None,
   batch_size: int = _BATCH_SIZE,
 ) -> np.ndarray:
-  """`accuracy` of M networks of one shape.
+  """Whether each of M networks of one shape classifies each test image correctly.
 
   Args:
     model: the network.
@@ -96,7 +96,7 @@ def accuracies(
     batch_size: as in `accuracy`.
 
   Returns:
-    Accuracies in 0..1, [M]; of each member what `accuracy` gives, on a CPU exactly.
+    bool [M, images]; of each member what it is alone, on a CPU exactly.
   """
   devices = tuple(jax.devices()[:1] if devices is None else devices)
   placement = Placement(len(jax.tree.leaves(variables)[0]), devices)
@@ -107,7 +107,35 @@ def accuracies(
   def predict(images):
     return placement.gather(classes(own, images, batch_of))
 
-  correct = correct_predictions(predict, dataset.test, batch_size=batch_size)
+  return correct_predictions(predict, dataset.test, batch_size=batch_size)
+
+
+def accuracies(
+  model: nn.Module,
+  variables: Mapping[str, Any],
+  bits: Any,
+  dataset: data.Dataset,
+  quantizer: Quantizer = GAUSSIAN,
+  *,
+  steps: Mapping[str, Any] | None = None,
+  devices: Sequence[jax.Device] | None = None,
+  batch_size: int = _BATCH_SIZE,
+) -> np.ndarray:
+  """`accuracy` of M networks of one shape, with the arguments of `correctness`.
+
+  Returns:
+    Accuracies in 0..1, [M]; of each member what `accuracy` gives, on a CPU exactly.
+  """
+  correct = correctness(
+    model,
+    variables,
+    bits,
+    dataset,
+    quantizer,
+    steps=steps,
+    devices=devices,
+    batch_size=batch_size,
+  )
   return correct.sum(-1) / correct.shape[-1]
 
 

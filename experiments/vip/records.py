@@ -1,15 +1,20 @@
 """What the stages of a run find, one type each, and how records.jsonl holds it.
 
 A line is an object with the stage's `name` and the fields of its type; a type inside a type is an
-object too, a tuple a list, and a number that is none (NaN) null.
+object too, a tuple a list, and a number that is none (NaN) null. Truth values by image take a bit
+each: `{"shape": [members, images], "bits": "..."}`, in base64, the first in the highest bit of a
+byte. What an earlier version did not record yet is None.
 """
 
+import base64
 import math
 import pathlib
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from cnnopt_jax import vip
 from cnnopt_jax.report import records
@@ -93,11 +98,13 @@ class FineTuned(NamedTuple):
     plan: virtual units; none for a control.
     accuracies_before: under the plan before this fine-tuning, one a seed.
     accuracies: after it.
+    correct: whether each member is right on each test image after it, bool [members, images].
   """
 
   plan: vip.Plan
   accuracies_before: tuple[float, ...]
   accuracies: tuple[float, ...]
+  correct: np.ndarray | None = None
 
 
 class PlanCost(NamedTuple):
@@ -187,7 +194,10 @@ class StageRecords:
 
 
 def to_json(value: Any) -> Any:
-  """A finding as JSON's objects, lists and numbers."""
+  """A finding as JSON's objects, lists and numbers; arrays are of truth values."""
+  if isinstance(value, np.ndarray):
+    packed = np.packbits(value).tobytes()
+    return {'shape': list(value.shape), 'bits': base64.b64encode(packed).decode()}
   if hasattr(value, '_asdict'):
     return {name: to_json(field) for name, field in value._asdict().items()}
   if isinstance(value, tuple | list):
@@ -213,6 +223,8 @@ def from_json(kind: Any, content: Any) -> Any:
     return None if content is None else from_json(other, content)
   if hasattr(kind, '_fields'):
     return _from_object(kind, content)
+  if kind is np.ndarray:
+    return _unpack(content)
   if typing.get_origin(kind) is tuple:
     element, _ = typing.get_args(kind)
     return tuple(from_json(element, item) for item in content)
@@ -223,4 +235,15 @@ def from_json(kind: Any, content: Any) -> Any:
 
 def _from_object(kind: Any, content: Mapping[str, Any]) -> Any:
   hints = typing.get_type_hints(kind)
-  return kind(**{name: from_json(hints[name], content[name]) for name in kind._fields})
+  given = [name for name in kind._fields if name in content or name not in kind._field_defaults]
+  return kind(**{name: from_json(hints[name], content[name]) for name in given})
+
+
+def _unpack(content: Mapping[str, Any]) -> np.ndarray:
+  """The array of `to_json`; ValueError where its bits are not as many as its shape says."""
+  shape, packed = content['shape'], base64.b64decode(content['bits'], validate=True)
+  size = math.prod(shape)
+  if len(packed) != -(-size // 8):
+    raise ValueError(f'{len(packed)} bytes for shape {shape}')
+  bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=size)
+  return bits.astype(bool).reshape(shape)

@@ -99,18 +99,19 @@ def inference_variables(setting: Setting, state: training.TrainState) -> list[di
   return found
 
 
-def accuracies(setting: Setting, state: training.TrainState, plan: vip.Plan) -> tuple[float, ...]:
-  """Test accuracy of every member under a plan."""
+def correctness(setting: Setting, state: training.TrainState, plan: vip.Plan) -> np.ndarray:
+  """Whether every member under a plan classifies each test image, bool [M, images]."""
   model = models.with_plan(setting.model, plan)
-  return tuple(
-    training.accuracy(model, variables, None, setting.dataset)
+  found = [
+    training.correctness(model, jax.tree.map(lambda x: x[None], variables), None, setting.dataset)
     for variables in inference_variables(setting, state)
-  )
+  ]
+  return np.concatenate(found)
 
 
 def measure_dense(setting: Setting, state: training.TrainState) -> DenseAccuracy:
   """Accuracy without virtual units."""
-  return DenseAccuracy(accuracies(setting, state, ()))
+  return DenseAccuracy(_accuracies(correctness(setting, state, ())))
 
 
 def measure_latency(setting: Setting, state: training.TrainState) -> Latency:
@@ -187,7 +188,12 @@ def measure_fine_tuned(
   after: training.TrainState,
 ) -> FineTuned:
   """Accuracy under a plan before and after the members were trained on under it."""
-  return FineTuned(plan, accuracies(setting, before, plan), accuracies(setting, after, plan))
+  untuned, tuned = (correctness(setting, state, plan) for state in (before, after))
+  return FineTuned(plan, _accuracies(untuned), _accuracies(tuned), tuned)
+
+
+def _accuracies(correct: np.ndarray) -> tuple[float, ...]:
+  return tuple((correct.sum(-1) / correct.shape[-1]).tolist())
 
 
 def measure_cost(setting: Setting, state: training.TrainState, plans: Sequence[vip.Plan]) -> Cost:

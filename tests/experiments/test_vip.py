@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnopt_jax import models, report, training
+from cnnopt_jax import models, report, training, vip
 from experiments.common import fields
-from experiments.vip import plan, records, stages
+from experiments.vip import knob, plan, records, stages
+from experiments.vip import report as vip_report
 from experiments.vip_bench import programs
 from tests.experiments import runs
 
@@ -32,6 +33,7 @@ TINY = dict(
   energy_seconds=0.01,
   checkpoint_steps=3,
 )
+STAGES_TUNED = ['round', 'control']
 STAGES = ['dense', 'latency', 'sensitivity', 'random', 'bound', 'round1', 'control1', 'cost']
 
 
@@ -77,6 +79,7 @@ def test_the_table_has_a_point_a_round(finished):
   assert float(rows[1]['lost_to_control_points']) == pytest.approx(
     100 * (mean - float(rows[1]['test_accuracy']))
   )
+  assert 'Certificate: what a plan loses at most' in (workdir / 'report.md').read_text()
   macs = [float(row['macs']) for row in rows]
   assert macs[0] > macs[1]
   for row in rows:
@@ -86,6 +89,23 @@ def test_the_table_has_a_point_a_round(finished):
   text = (workdir / 'report.md').read_text()
   assert 'compares equal weights only' in text and '95 % interval' in text
   assert (workdir / 'pareto.png').stat().st_size > 5000
+
+
+def test_every_image_is_on_record_and_makes_the_certificate(finished):
+  workdir, out = finished
+  lines = {r['name']: r for r in report.records.read(workdir / 'records.jsonl')}
+  round1, control = (records.from_json(records.FineTuned, lines[f'{n}1']) for n in STAGES_TUNED)
+  for found in (round1, control):
+    assert found.correct.shape == (2, 2000) and found.correct.dtype == bool
+    assert tuple(found.correct.mean(1)) == pytest.approx(found.accuracies, abs=1e-12)
+  want = vip.certify_loss(control.correct, round1.correct, plans=1)
+  with open(workdir / 'results.csv') as file:
+    dense, row = csv.DictReader(file)
+  assert float(row['loss_at_most_points']) == pytest.approx(100 * want.bound)
+  assert float(row['lost_to_control_points']) == pytest.approx(100 * want.loss)
+  assert (int(row['images_lost']), int(row['images_gained'])) == (sum(want.lost), sum(want.gained))
+  assert dense['loss_at_most_points'] == dense['images_lost'] == ''
+  assert 'from 2000 held-out images' in out
 
 
 @pytest.mark.parametrize(
@@ -175,6 +195,118 @@ def test_a_finished_run_goes_on_and_only_a_lost_stage_is_run_again(finished, tmp
     }
 
 
+def test_a_run_of_an_earlier_version_reports_without_a_certificate(finished, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished[0], workdir)
+  path = workdir / 'records.jsonl'
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  for line in lines:
+    line.pop('correct', None)
+  path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+  before = (workdir / 'results.csv').read_text()
+  code, out, err = runs.run('vip', workdir, **TINY)
+  assert code == 0, err
+  with open(workdir / 'results.csv') as file:
+    _, row = csv.DictReader(file)
+  assert row['loss_at_most_points'] == row['images_lost'] == ''
+  old = list(csv.DictReader(before.splitlines()))[1]
+  assert {k: v for k, v in row.items() if v} == {
+    k: v for k, v in old.items() if k not in ('loss_at_most_points', 'images_lost', 'images_gained')
+  }
+  assert 'Certificate' not in (workdir / 'report.md').read_text() and 'held-out' not in out
+
+
+def results_of(rounds, controls, *, dense=0.9, correct=None):
+  """Results of two seeds with these mean accuracies; of the rest only what verdicts read."""
+
+  def tuned(plan, mean, right=None):
+    return records.FineTuned(plan, (0.5, 0.5), (mean - 0.01, mean + 0.01), right)
+
+  def cost(ms):
+    return records.PlanCost(ms, ms, ms, 1e6, 'not measured', None, 0.1, 0)
+
+  pairs = correct or [(None, None)] * len(rounds)
+  units = tuple(f'unit{i}' for i in range(len(rounds)))
+  found = records.RandomPlans(
+    ((),), (0.5,), (0.5,), (vip.Difference(0, 0, 0),), vip.Difference(0, 0, 0), (1.0,), (1.0,)
+  )
+  return records.Results(
+    records.DenseAccuracy((dense - 0.01, dense + 0.01)),
+    None,
+    None,
+    found,
+    None,
+    tuple(tuned(units[: i + 1], mean, pairs[i][1]) for i, mean in enumerate(rounds)),
+    tuple(tuned((), mean, pairs[i][0]) for i, mean in enumerate(controls)),
+    records.Cost(tuple(cost(12.0 / (i + 1)) for i in range(len(rounds) + 1)), ''),
+  )
+
+
+def setting_of(tmp_path, **changes):
+  config = runs.load_config('vip_vgg', seeds=(0, 1), **changes)
+  return plan.make_setting(config, tmp_path, report.Progress(), stop=lambda: False)
+
+
+def test_verdicts_are_against_the_control(tmp_path):
+  setting = setting_of(tmp_path)
+  # The second round loses 1 point to the first dense network, and 2 to what it became meanwhile.
+  speed = vip_report.verdicts(setting, results_of((0.905, 0.89), (0.907, 0.91)))[1]
+  assert 'round1: 2.00 times as fast' in speed and '+0.20 points lost' in speed
+  assert 'fine-tuned as long' in speed and '(-0.50 to the dense network as first trained)' in speed
+  speed = vip_report.verdicts(setting, results_of((0.89, 0.88), (0.91, 0.92)))[1]
+  assert speed.startswith('No round loses at most 1.5 points to the dense network fine-tuned')
+  assert '+2.00, by round1' in speed
+
+
+def test_without_a_control_the_verdict_says_so(tmp_path):
+  setting = setting_of(tmp_path, control=False)
+  results = results_of((0.905, 0.89), ())
+  found = vip_report.verdicts(setting, results)
+  assert len(found) == 2 and 'round2' in found[1] and 'no control was run' in found[1]
+  rows = vip_report.points(setting, results)
+  assert [row['lost_to_control_points'] for row in rows[1:]] == [None, None]
+  assert len(knob.series(setting, rows)) == 2
+
+
+def test_certificates_count_every_round_and_seed(tmp_path):
+  rng = np.random.default_rng(0)
+  setting, correct = setting_of(tmp_path), []
+  for loss in (0.02, 0.05):
+    right = rng.random((2, 400)) < 0.9
+    correct.append((right, right & (rng.random((2, 400)) > loss)))
+  results = results_of((0.9, 0.88), (0.91, 0.91), correct=correct)
+  rows = vip_report.points(setting, results)
+  for row, (control, tuned) in zip(rows[1:], correct):
+    assert row['images_lost'] == (control & ~tuned).sum() and row['images_gained'] == 0
+    each = [
+      vip.loss_bound(int(n), 0, 400, confidence=1 - 0.05 / 4) for n in (control & ~tuned).sum(1)
+    ]
+    assert row['loss_at_most_points'] == pytest.approx(100 * np.mean(each))
+  sentence = vip_report.verdicts(setting, results)[2]
+  assert sentence.startswith('With 95 % confidence in all of it at once, from 400 held-out images')
+  assert f'{rows[1]["loss_at_most_points"]:.2f} points in round1' in sentence
+  # Where a round lacks its images the others stay certified, at the same share.
+  partly = results_of((0.9, 0.88), (0.91, 0.91), correct=[correct[0], (None, None)])
+  again = vip_report.points(setting, partly)
+  assert again[1] == rows[1] and again[2]['loss_at_most_points'] is None
+
+
+def test_the_picture_shows_every_control_and_names_every_point(tmp_path):
+  setting = setting_of(tmp_path)
+  rows = vip_report.points(setting, results_of((0.905, 0.89), (0.907, 0.91)))
+  found = knob.series(setting, rows)
+  assert [name for one in found for name in one.names] == [
+    'round1, 1 of 7',
+    'round2, 2 of 7',
+    'dense',
+    'control1',
+    'control2',
+  ]
+  assert [one.y for one in found[2:]] == [pytest.approx([0.907]), pytest.approx([0.91])]
+  assert [one.label for one in found[2:]] == ['dense, fine-tuned as long', '']
+  assert {x for one in found[1:] for x in one.x} == {rows[0]['latency_ms']}
+
+
 # Lines as earlier versions wrote them: these are the format.
 RECORDED = {
   'latency': (records.Latency, '{"name": "latency", "dense_ms": 0.5, "saved_ms": [0.25, -0.125]}'),
@@ -190,6 +322,11 @@ RECORDED = {
     '{"name": "bound", "rows": [{"layer": "unit0", "images": 2, "error": 0.5, "a_priori": 5.0, '
     '"a_posteriori": null, "trivial": 3.0, "ratio": 3.0, "worst": 3.5, "ratio_max": 2.5, '
     '"violations": 0}], "chain": null}',
+  ),
+  'round1': (
+    records.FineTuned,
+    '{"name": "round1", "plan": ["unit1"], "accuracies_before": [0.25], "accuracies": [0.5], '
+    '"correct": {"shape": [1, 10], "bits": "qUA="}}',
   ),
   'cost': (
     records.Cost,
@@ -217,6 +354,12 @@ def test_the_fields_of_a_record_have_types():
   kind, line = RECORDED['random']
   found = records.from_json(kind, json.loads(line))
   assert found.plans == (('unit1', 'unit2'),) and found.difference.high == 0.5
+  kind, line = RECORDED['round1']
+  found = records.from_json(kind, json.loads(line))
+  # 0xA9 0x40, the first image in the highest bit.
+  np.testing.assert_array_equal(found.correct, [[1, 0, 1, 0, 1, 0, 0, 1, 0, 1]])
+  older = {name: value for name, value in json.loads(line).items() if name != 'correct'}
+  assert records.from_json(kind, older).correct is None
   kind, line = RECORDED['bound']
   rows = records.from_json(kind, json.loads(line)).rows
   assert np.isnan(rows[0].a_posteriori) and rows[0].layer == 'unit0'
@@ -230,3 +373,11 @@ def test_a_record_of_another_kind_is_named(line, tmp_path):
   (tmp_path / 'records.jsonl').write_text(line + '\n')
   with pytest.raises(fields.ConfigError, match="records.jsonl: the record 'latency' is no Latency"):
     records.StageRecords(tmp_path).stage('latency', records.Latency, compute=None)
+
+
+@pytest.mark.parametrize('bits', ['qQ==', 'qUA', 'qU*=', '3'])
+def test_damaged_images_of_a_record_are_named(bits, tmp_path):
+  line = RECORDED['round1'][1].replace('qUA=', bits)
+  (tmp_path / 'records.jsonl').write_text(line + '\n')
+  with pytest.raises(fields.ConfigError, match="the record 'round1' is no FineTuned"):
+    records.StageRecords(tmp_path).stage('round1', records.FineTuned, compute=None)

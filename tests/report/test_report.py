@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import report
+from cnnopt_jax.report import labels, plots
 
 
 def test_records_round_trip(tmp_path):
@@ -110,6 +111,62 @@ def test_plot_is_a_picture(tmp_path):
   is_blue = np.abs(pixels[..., :3] - blue).max(-1) < 0.02
   # Both points stand inside the axes, far apart, not in the legend alone.
   assert np.ptp(np.flatnonzero(is_blue.any(0))) > 0.2 * pixels.shape[1]
+
+
+def covered(axes, texts):
+  """Of each text, the pixels of the axes' lines and bars inside its box."""
+  lines = [line.get_transform().transform(line.get_xydata()) for line in axes.get_lines()]
+  for container in axes.containers:
+    for bars in container[2]:
+      lines += [bars.get_transform().transform(segment) for segment in bars.get_segments()]
+  drawn = np.concatenate([labels.sampled_path(line) for line in lines if len(line)])
+  boxes = [text.get_window_extent() for text in texts]
+  return [sum(box.contains(*pixel) for pixel in drawn) for box in boxes], boxes
+
+
+@pytest.mark.parametrize('controls', [1, 3, 4])
+def test_names_and_legend_stand_off_the_data(controls):
+  rounds = report.Series(
+    'rounds', [9.5, 6.0, 4.1], [0.905, 0.895, 0.889], [0.007] * 3, names=['one', 'two', 'three']
+  )
+  same = [  # Of one cost, and nearly of one accuracy: the crowd that a control makes.
+    report.Series('' if i else 'dense', [11.5], [0.91 + 0.0005 * i], [0.005], True, [f'control{i}'])
+    for i in range(controls)
+  ]
+  options = dict(xlabel='ms', ylabel='accuracy', title='a title', ticks=())
+  fig = plots.tradeoff_figure([rounds, *same], **options)
+  (axes,), (legend,) = fig.axes, fig.legends
+  fig.draw_without_rendering()
+  texts = [text for text in axes.texts if text.get_text()]
+  assert [text.get_text() for text in texts] == [*rounds.names, *(s.names[0] for s in same)]
+  counts, boxes = covered(axes, texts)
+  assert counts == [0] * len(texts)
+  assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+  inside = axes.get_window_extent()
+  for box in boxes:
+    assert inside.x0 <= box.x0 and box.x1 <= inside.x1
+    assert inside.y0 <= box.y0 and box.y1 <= inside.y1
+  assert legend.get_window_extent().y1 < inside.y0
+  assert [text.get_text() for text in legend.get_texts()] == ['rounds', 'dense']
+  page = fig.bbox
+  assert page.x0 <= legend.get_window_extent().x0 and legend.get_window_extent().x1 <= page.x1
+
+
+def test_only_series_of_one_cost_are_set_apart():
+  def places(xs):
+    series = [report.Series(str(i), [x], [0.5], [0.0]) for i, x in enumerate(xs)]
+    fig = plots.tradeoff_figure(series, xlabel='', ylabel='', title='', ticks=())
+    fig.draw_without_rendering()
+    (axes,) = fig.axes
+    shifted = [line.get_transform().transform((x, 0.5))[0] for line, x in zip(lines(axes), xs)]
+    return np.array(shifted) - [axes.transData.transform((x, 0.5))[0] for x in xs]
+
+  def lines(axes):
+    return [container[0] for container in axes.containers]
+
+  np.testing.assert_allclose(places([2.0, 3.0, 4.0]), 0, atol=1e-9)
+  half = 3.5 * 100 / 72
+  np.testing.assert_allclose(places([2.0, 3.0, 3.0]), [0, -half, half], atol=1e-9)
 
 
 def test_predictions_are_drawn_with_none_and_with_some(tmp_path):

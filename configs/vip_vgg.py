@@ -3,7 +3,7 @@
     python -m experiments.vip --config configs/vip_vgg.py --workdir runs/vip_vgg
 
 Eleven minutes on two cores. Expected: dense 0.90, all seven units virtual 0.89 at more than twice
-the speed.
+the speed, two points below the dense network fine-tuned as long.
 """
 
 import ml_collections

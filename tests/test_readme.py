@@ -13,7 +13,7 @@ def test_library_snippets_run_in_order(capsys, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   blocks = re.findall(r'```python\n(.*?)```', README, re.S)
   library = [block for block in blocks if 'load_member' not in block]
-  assert len(library) == 7 and len(blocks) == 8
+  assert len(library) == 8 and len(blocks) == 9
   scope = {}
   for block in library:
     # Small images: what is tested is that it runs.
@@ -32,7 +32,8 @@ def test_library_snippets_run_in_order(capsys, tmp_path, monkeypatch):
   np.testing.assert_allclose(
     scope['logits'], scope['virtual'].apply(scope['variables'], scope['images']), atol=1e-4
   )
-  assert 'Conv_0' in capsys.readouterr().out
+  out = capsys.readouterr().out
+  assert 'Conv_0' in out and 'at most 2.26 points' in out
 
 
 def test_commands_name_files_that_exist():

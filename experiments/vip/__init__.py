@@ -8,7 +8,8 @@ fine-tuning after each (ViP, arXiv 1906.07912), compares the order with random p
 image, bounds the interpolation error, and ends with accuracy against latency, multiply-accumulates
 and energy, one point a round. What fine-tuning alone gains is told apart by a `control`: the dense
 network, fine-tuned just as long. Below 32 `bits` everything trains with quantized weights, and is
-measured with the weights that this leaves; convolutions compute in float32 all the same.
+measured with the weights that this leaves; convolutions compute in float32 all the same. What a
+round loses to its control is bounded from the test images, on which nothing was chosen.
 
 The folder holds config.json, records.jsonl (one line for each finished stage), results.csv,
 report.md, pareto.png and every network. The same command goes on where a killed run stopped.

@@ -192,6 +192,9 @@ def test_saved_members_predict_bit_for_bit_the_same(setting, dataset, whole, tmp
     np.testing.assert_array_equal(predict(read, images), expected)
   options = dict(dataset=dataset, quantizer=LEARNED, steps=whole.quantizer_steps)
   found = training.accuracies(setting.model, variables, bits, **options)
+  correct = training.correctness(setting.model, variables, bits, **options)
+  assert correct.shape == (3, len(dataset.test)) and correct.dtype == bool
+  np.testing.assert_array_equal(correct.mean(1), found)
   stacked = jax.tree.map(lambda *x: np.stack(x), *saved)
   as_they_are = dict.fromkeys(bits, np.full(3, 32, np.int32))
   np.testing.assert_array_equal(

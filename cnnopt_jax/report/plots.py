@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnopt_jax.report import files, labels
+from cnnopt_jax.report import files
 
 _WIDTH, _WIDTH_WITH_NAMES = 5.2, 6.2  # Of a plot, in inches.
 _ASIDE = 7
+_EVERY = 2  # Of the pixels along what is drawn, names keep off so many-th.
 _REFERENCE_MARKERS = 'sD^v'
 
 
@@ -132,20 +133,43 @@ def _asides(fig: Any, series: Sequence[Series]) -> list[Any]:
 
 
 def _name_points(fig: Any, axes: Any, series: Sequence[Series], transforms: Sequence[Any]) -> None:
-  """Writes the names of points into the axes, once the layout is settled."""
+  """Writes the names of points into the axes where nothing is drawn, once the layout is settled."""
   if not any(one.names for one in series):
     return
+  import adjustText
+
   fig.draw_without_rendering()
   fig.set_layout_engine('none')
-  named, drawn = [], []
+  points, texts, drawn = [], [], []
+  to_data = axes.transData.inverted()
   for one, transform in zip(series, transforms):
-    named += [labels.Label(*label, transform) for label in zip(one.names, one.x, one.y)]
-    drawn.append(labels.sampled_path(transform.transform(np.column_stack([one.x, one.y]))))
+    pixels = transform.transform(np.column_stack([one.x, one.y]))
+    drawn.append(sampled_path(pixels))
     for x, y, bar in zip(one.x, one.y, one.spread):
-      path = labels.sampled_path(transform.transform([(x, y - bar), (x, y + bar)]))
-      # A cap or mark reaches about 4 pixels to each side.
-      drawn += [path + (shift, 0) for shift in (-4, 0, 4)]
-  labels.place_labels(axes, named, np.concatenate(drawn))
+      drawn.append(sampled_path(transform.transform([(x, y - bar), (x, y + bar)])))
+    for name, point in zip(one.names, to_data.transform(pixels)):
+      points.append(point)
+      texts.append(axes.text(*point, name, fontsize=7, color='0.25'))
+  avoided = to_data.transform(np.concatenate(drawn)[::_EVERY])
+  adjustText.adjust_text(
+    texts,
+    x=avoided[:, 0],
+    y=avoided[:, 1],
+    target_x=[x for x, _ in points],
+    target_y=[y for _, y in points],
+    ax=axes,
+    expand=(1.2, 1.5),
+    arrowprops=dict(arrowstyle='-', linewidth=0.5, color='0.6'),
+  )
+
+
+def sampled_path(corners: np.ndarray) -> np.ndarray:
+  """Points a pixel apart along a line, [points, 2], from its corners in pixels, [corners, 2]."""
+  corners = np.asarray(corners)
+  pieces = [
+    np.linspace(a, b, max(2, int(np.hypot(*(b - a))) + 1)) for a, b in zip(corners, corners[1:])
+  ]
+  return np.concatenate([corners, *pieces])
 
 
 def agreement(

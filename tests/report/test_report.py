@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnnopt_jax import report
-from cnnopt_jax.report import labels, plots
+from cnnopt_jax.report import plots
 
 
 def test_records_round_trip(tmp_path):
@@ -119,7 +119,7 @@ def covered(axes, texts):
   for container in axes.containers:
     for bars in container[2]:
       lines += [bars.get_transform().transform(segment) for segment in bars.get_segments()]
-  drawn = np.concatenate([labels.sampled_path(line) for line in lines if len(line)])
+  drawn = np.concatenate([plots.sampled_path(line) for line in lines if len(line)])
   boxes = [text.get_window_extent() for text in texts]
   return [sum(box.contains(*pixel) for pixel in drawn) for box in boxes], boxes
 

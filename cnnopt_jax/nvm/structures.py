@@ -20,7 +20,11 @@ class Kind(enum.IntEnum):
   SRAM = 0
   MRAM = 1  # STT and SOT magnetic tunnel junctions.
   PCRAM = 2
-  MEMRISTOR = 3  # RRAM.
+  MEMRISTOR = 3  # RRAM, and other two-terminal cells such as ferroelectric diodes.
+  EDRAM = 4  # One transistor and a capacitor; a read destroys and restores.
+  GAIN_CELL = 5  # Three transistors: the bit stands on a gate, and reads leave it.
+  FEFET = 6  # A ferroelectric gate shifts the threshold of the transistor that is read.
+  CTT = 7  # Charge trapped in a logic transistor's oxide does.
 
 
 class Access(enum.IntEnum):
@@ -85,6 +89,14 @@ class Cell:
     sram_nmos_width_f: pull-down, F.
     sram_pmos_width_f: pull-up, F.
     stitching: cells between two word-line stitches, 0 for none.
+    storage_cap_ff: of the node that holds the charge (eDRAM and gain cells), fF.
+    read_width_f: of a gain cell's read transistors, F; 0 for `access_width_f`.
+    retention_us: how long a written bit lasts, us, at the temperature of the technology that the
+      cell is built in; eDRAM and gain cells are refreshed once in that time. 0 for no limit.
+    endurance_writes: writes that a cell survives, 0 for no limit.
+    bits_per_cell: log2 of the levels of a multi-level cell.
+    sense_steps: senses in turn of one read, 0 for one per bit (successive approximation).
+    write_pulses: pulses of one write; more than one are each verified by a read.
   """
 
   kind: Array
@@ -118,6 +130,13 @@ class Cell:
   sram_nmos_width_f: Array = 2.08
   sram_pmos_width_f: Array = 1.23
   stitching: Array = 0.0
+  storage_cap_ff: Array = 0.0
+  read_width_f: Array = 0.0
+  retention_us: Array = 0.0
+  endurance_writes: Array = 0.0
+  bits_per_cell: Array = 1.0
+  sense_steps: Array = 0.0
+  write_pulses: Array = 1.0
 
 
 @struct.dataclass

@@ -38,6 +38,7 @@ class Breakdown(NamedTuple):
     row_decoder_energy_pj, mux_decoder_energy_pj, cell_read_energy_pj, sense_energy_pj,
       mux_energy_pj, precharge_energy_pj, cell_set_energy_pj, cell_reset_energy_pj.
     htree_leakage_mw, mat_leakage_mw: of the tree and of one mat.
+    refresh_mw: of all cells, in the total of `leakage_mw`.
   """
 
   mat_area_mm2: Array
@@ -78,6 +79,7 @@ class Breakdown(NamedTuple):
   cell_reset_energy_pj: Array
   htree_leakage_mw: Array
   mat_leakage_mw: Array
+  refresh_mw: Array
 
 
 class ArrayPPA(NamedTuple):
@@ -90,7 +92,7 @@ class ArrayPPA(NamedTuple):
     set_latency_ns, reset_latency_ns: of the two writes alone (resistive cells).
     read_energy_pj, write_energy_pj: of one access.
     set_energy_pj, reset_energy_pj: of an access that only sets or resets.
-    leakage_mw: of everything.
+    leakage_mw: of everything, refresh included.
     valid: whether the organisation can be built, written and read; other fields of an invalid
       one mean nothing.
     breakdown: parts.
@@ -197,7 +199,9 @@ def bank_of_mats(
     write_energy_pj=(mat.write_energy * active + tree_write) * PJ,
     set_energy_pj=(mat.set_energy * active + tree_write) * PJ,
     reset_energy_pj=(mat.reset_energy * active + tree_write) * PJ,
-    leakage_mw=mat.leakage * count + mat.converter_leakage * powered + tree.leakage,
+    leakage_mw=(
+      mat.leakage * count + mat.converter_leakage * powered + tree.leakage + mat.refresh * count
+    ),
     valid=mat.valid & ((aspect <= MAX_BANK_ASPECT) | (org.is_tag == 1)),
     breakdown=None,  # type: ignore[arg-type]  # `array_model` adds it.
   )
@@ -257,6 +261,7 @@ def _breakdown(p, model, org, mat, parts, nvsim_compatible):
     cell_reset_energy_pj=cost.cell_reset_energy * PJ,
     htree_leakage_mw=tree.leakage,
     mat_leakage_mw=mat.leakage + mat.converter_leakage * powered,
+    refresh_mw=mat.refresh * org.mat_rows * org.mat_columns,
   )
 
 

@@ -52,7 +52,7 @@ class CacheTotals(NamedTuple):
     hit_latency_ns, miss_latency_ns: until the line, or its absence, is known.
     write_latency_ns: of a line.
     hit_energy_nj, miss_energy_nj, write_energy_nj: of one access.
-    leakage_mw: mW.
+    leakage_mw: mW, the refresh of cells that need it included.
     valid: whether both arrays can be built.
   """
 

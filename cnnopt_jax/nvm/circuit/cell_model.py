@@ -1,4 +1,13 @@
-"""A cell in a process: its geometry, loads, read levels and write energies."""
+"""A cell in a process: its geometry, loads, read levels and write energies.
+
+Charge on a node of `storage_cap_ff`: a 1T1C cell shares it with its bit line, so a read destroys
+and restores the whole row; a gain cell's node drives the gate of a read transistor in series with
+another. In both a write is a read of the row and a store through the write transistor, as the
+other columns of the row are written back. (Facts of DESTINY, github
+sparsh0mittal/destiny_3d_cache; the equations are ours.) In an FeFET and a charge-trap transistor
+the resistances are those of the transistor itself, nothing is in series, and its gate loads the
+word line.
+"""
 
 from typing import NamedTuple
 
@@ -13,6 +22,7 @@ Kind, Access = structures.Kind, structures.Access
 
 # Share of a write's energy that reaches the cell: PCRAM needs shaped pulses (NVSim's constant.h).
 PCRAM_SHAPER_EFFICIENCY = 0.2
+LN_10 = 2.302585092994046  # Time constants to 90 % of a step.
 
 
 class CellModel(NamedTuple):
@@ -42,6 +52,13 @@ class CellModel(NamedTuple):
     write_current: of a cell with a transistor, mA.
     leakage: of one cell, mW.
     precharger: for bit lines at the cell's pitch.
+    is_charge: whether a node's charge is the bit, or an SRAM's: no resistance, no write current.
+    is_edram, is_gain: booleans.
+    storage_cap: fF.
+    read_res: a gain cell's two read transistors, kohm.
+    store: time to charge the storage node, ps.
+    retention: us, of cells that are refreshed; else 0.
+    sense_steps, write_pulses, bits: counts.
   """
 
   width: Array
@@ -76,6 +93,21 @@ class CellModel(NamedTuple):
   write_current: Array
   leakage: Array
   precharger: columns.Precharger
+  is_charge: Array
+  is_edram: Array
+  is_gain: Array
+  storage_cap: Array
+  read_res: Array
+  store: Array
+  retention: Array
+  sense_steps: Array
+  write_pulses: Array
+  bits: Array
+
+
+def cells_across(columns_: Array, bits: Array) -> Array:
+  """Cells that hold `columns_` bits, `bits` in each."""
+  return jnp.ceil(columns_ / bits)
 
 
 def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool) -> CellModel:
@@ -88,12 +120,20 @@ def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool
   has_transistor = is_sram | (cell.access == Access.CMOS)
   width = jnp.sqrt(cell.area_f2 / cell.aspect_ratio) * p.f
   height = jnp.sqrt(cell.area_f2 * cell.aspect_ratio) * p.f
-  access_width = jnp.where(has_transistor, cell.access_width_f, 1.0) * p.f
-  access_res = jnp.where(has_transistor, p.r_n / access_width, 0.0)
+  is_edram, is_gain = cell.kind == Kind.EDRAM, cell.kind == Kind.GAIN_CELL
+  # Files give such cells widths far below 1 F where they mean that there is no other transistor.
+  is_itself = (cell.kind == Kind.FEFET) | (cell.kind == Kind.CTT)
+  access_f = jnp.where(is_itself, jnp.maximum(cell.access_width_f, 1.0), cell.access_width_f)
+  access_width = jnp.where(has_transistor, access_f, 1.0) * p.f
+  access_res = jnp.where(has_transistor & ~is_itself, p.r_n / access_width, 0.0)
+  read_f = jnp.where(cell.read_width_f > 0, cell.read_width_f, cell.access_width_f)
+  read_width = jnp.where(is_gain, read_f, 1.0) * p.f
+  # Read and write lines of a gain cell are alike; the wider transistor counts.
+  load_width = jnp.where(is_gain, jnp.maximum(access_width, read_width), access_width)
   access_cap = jnp.where(
-    has_transistor, devices.drain_cap(p, access_width, width), cell.capacitance_ff
+    has_transistor, devices.drain_cap(p, load_width, width), cell.capacitance_ff
   )
-  gates = jnp.where(is_sram, 2.0, 1.0) * p.gate_cap * access_width
+  gates = jnp.where(is_sram, 2.0, 1.0) * p.gate_cap * load_width
   return CellModel(
     width=width,
     height=height,
@@ -106,7 +146,17 @@ def cell_model(p: devices.Process, cell: structures.Cell, nvsim_compatible: bool
     bitline_cap=jnp.where(has_transistor, access_cap / 2, cell.capacitance_ff),
     leakage=jnp.where(is_sram, _sram_leakage(p, cell), 0.0),
     precharger=columns.precharger(p, width),
-    **_reading(p, cell, is_sram, access_res),
+    is_charge=is_sram | is_edram | is_gain,
+    is_edram=is_edram,
+    is_gain=is_gain,
+    storage_cap=jnp.where(is_edram | is_gain, cell.storage_cap_ff, 0.0),
+    read_res=2 * p.r_n / read_width,
+    store=jnp.where(is_edram | is_gain, LN_10 * access_res * cell.storage_cap_ff, 0.0),
+    retention=jnp.where(is_edram | is_gain, cell.retention_us, 0.0),
+    sense_steps=jnp.where(cell.sense_steps > 0, cell.sense_steps, cell.bits_per_cell) * 1.0,
+    write_pulses=cell.write_pulses * 1.0,
+    bits=cell.bits_per_cell * 1.0,
+    **_reading(p, cell, is_sram, is_edram | is_gain, access_res),
     **_write_energies(p, cell, nvsim_compatible),
     **_write_currents(cell),
   )
@@ -133,7 +183,7 @@ def _sram_leakage(p, cell):
   )
 
 
-def _reading(p, cell, is_sram, access_res) -> dict[str, Array]:
+def _reading(p, cell, is_sram, holds_charge, access_res) -> dict[str, Array]:
   """What a read needs.
 
   Voltage sensing: either a current is forced, or the cell divides the read voltage with a resistor
@@ -153,10 +203,13 @@ def _reading(p, cell, is_sram, access_res) -> dict[str, Array]:
     jnp.where(forced, r, r * series / (r + series)) for r in (on_res, off_res)
   )
   sense_voltage = 1e-3 * cell.min_sense_voltage_mv
-  precharge = jnp.where(is_sram, p.vdd / 2, jnp.minimum(p.vdd, (level_on + level_off) / 2))
-  senses_current = ~is_sram & (cell.senses_voltage == 0)
+  precharge = jnp.where(
+    is_sram | holds_charge, p.vdd / 2, jnp.minimum(p.vdd, (level_on + level_off) / 2)
+  )
+  senses_current = ~is_sram & ~holds_charge & (cell.senses_voltage == 0)
   readable = (
     is_sram
+    | holds_charge
     | senses_current
     | ((precharge - level_on > sense_voltage) & (level_off - precharge > sense_voltage))
   )

@@ -121,7 +121,11 @@ class Mux(NamedTuple):
 
 def mux_width(p: devices.Process, cell: structures.Cell, current: Array) -> Array:
   """Width of a pass transistor: it carries `current` mA and hardly divides a cell's voltage."""
-  magnetic_or_resistive = cell.kind != structures.Kind.SRAM
+  magnetic_or_resistive = ~(
+    (cell.kind == structures.Kind.SRAM)
+    | (cell.kind == structures.Kind.EDRAM)
+    | (cell.kind == structures.Kind.GAIN_CELL)
+  )
   low_ohmic = p.r_n / (MUX_DROP_TOLERANCE * 1e-3 * jnp.maximum(cell.resistance_on_ohm, 1e-3))
   width = jnp.maximum(MUX_F * p.f, current / p.on_n)
   return jnp.where(

@@ -1,5 +1,6 @@
 """One mat: subarrays around their predecoders, and the comparators of a tag array."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ class Mat(NamedTuple):
     read_energy, write_energy, set_energy, reset_energy: of one access to one mat, fJ.
     leakage: without the converters, mW.
     converter_leakage: of all current-to-voltage converters, mW.
+    refresh: power of opening every row of every subarray once in the cell's retention time, mW.
     valid: whether it can be built, written and read.
   """
 
@@ -45,6 +47,7 @@ class Mat(NamedTuple):
   reset_energy: Array
   leakage: Array
   converter_leakage: Array
+  refresh: Array
   valid: Array
 
 
@@ -80,8 +83,10 @@ def mat(
 ) -> tuple[Mat, Parts]:
   """Evaluates a mat around the drivers of its subarrays (`[5, ...]`).
 
-  `tables` is `predecoders.tables`, the part that no organisation changes.
+  `tables` is `predecoders.tables`, the part that no organisation changes. An organisation counts
+  columns in bits; here they become cells.
   """
+  org = dataclasses.replace(org, columns=cell_model.cells_across(org.columns, model.bits))
   sub = subarray.size_subarray(p, tech, cell, model, org, decoders, nvsim_compatible)
 
   # Predecoders stand in the middle of the mat.
@@ -105,6 +110,11 @@ def mat(
   active = org.active_subarray_rows * org.active_subarray_columns
   subarrays = org.subarray_rows * org.subarray_columns
   compare_energy = compare.energy * org.ways
+  refreshed = model.retention > 0
+  retention = jnp.where(refreshed, model.retention, 1.0)
+  row_energy = cost.refresh_energy + predecode.energy
+  # All subarrays refresh side by side; one that has no time for anything else is no memory.
+  in_time = ~refreshed | (org.rows * (predecode.delay + cost.refresh_time) < 1e6 * retention)
   return Mat(
     height=height,
     width=width,
@@ -119,7 +129,9 @@ def mat(
     reset_energy=predecode.energy + cost.reset_energy * active,
     leakage=predecode.leakage + cost.leakage * subarrays + compare.leakage * org.ways,
     converter_leakage=cost.converter_leakage * subarrays,
-    valid=sub.valid,
+    # fJ per us are 1e-6 mW.
+    refresh=jnp.where(refreshed, 1e-6 * subarrays * org.rows * row_energy / retention, 0.0),
+    valid=sub.valid & in_time,
   ), Parts(sub, cost, predecode.delay, predecode.energy, compare)
 
 

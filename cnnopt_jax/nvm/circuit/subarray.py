@@ -49,6 +49,8 @@ class Subarray(NamedTuple):
     mux_exists: `[3, ...]`, whether each multiplexer has more than one input.
     muxes: bit-line, first and second output multiplexer.
     amp: sense amplifier.
+    amps_share: bit lines that share an amplifier; 1 in eDRAM, whose multiplexers follow it.
+    sense_voltage: what the amplifiers are given, V.
     valid: whether it can be built and read.
   """
 
@@ -60,6 +62,8 @@ class Subarray(NamedTuple):
   mux_exists: Array
   muxes: tuple[columns.Mux, columns.Mux, columns.Mux]
   amp: columns.SenseAmp
+  amps_share: Array
+  sense_voltage: Array
   valid: Array
 
 
@@ -91,7 +95,8 @@ def size_drivers(
   request: DriverRequest,
 ) -> drivers.Decoder:
   """Sizes drivers for requests of any batch shape."""
-  cols = request.columns
+  cols = cell_model.cells_across(request.columns, model.bits)
+  selected = request.selected / model.bits
   wordline = _wordline_length(p, cell, model, cols)
   cap, res = wordline * p.wire_c, wordline * p.wire_r
   least_mux = jnp.maximum(
@@ -110,7 +115,7 @@ def size_drivers(
     load_cap=load,
     load_res=jnp.where(is_row | is_mux, res, 0.0),
     buffering=request.buffering,
-    least_current=jnp.where(is_row, _wordline_current(model, cols, request.selected), 0.0),
+    least_current=jnp.where(is_row, _wordline_current(model, cols, selected), 0.0),
   )
 
 
@@ -134,7 +139,7 @@ def _wordline_current(model, cols, selected):
 def _bitline_current(model, rows):
   """What a bit line carries in a write, leakage of the other rows included, mA."""
   cell = jnp.where(model.has_transistor, model.write_current, model.reset_current)
-  return jnp.where(model.is_sram, 0.0, cell + model.idle_current * (rows - 1))
+  return jnp.where(model.is_charge, 0.0, cell + model.idle_current * (rows - 1))
 
 
 def size_subarray(
@@ -158,18 +163,30 @@ def size_subarray(
   exists = jnp.stack(jnp.broadcast_arrays(*degrees)) > 1
   if nvsim_compatible:
     exists = jnp.ones_like(exists)
+  bitline_cap = bitline * p.wire_c + rows * model.bitline_cap
+  # What a 1T1C cell's charge makes of its bit line.
+  shared = p.vdd / 2 * model.storage_cap / (model.storage_cap + bitline_cap)
+  sense_voltage = jnp.where(model.is_edram, shared, model.sense_voltage)
+  # Every cell of an open row has to be restored: no two of its bit lines share an amplifier.
+  amps_share = jnp.where(model.is_edram, 1.0, degrees[0])
   amp = columns.sense_amp(
     p,
     tech,
-    wordline / cols * degrees[0],
-    model.sense_voltage,
+    wordline / cols * amps_share,
+    sense_voltage,
     model.senses_current,
     nvsim_compatible,
   )
   unit = columns.pass_transistor(p, columns.mux_width(p, cell, _bitline_current(model, rows)))
   mux2 = columns.mux(p, degrees[2], unit, 0.0, 0.0)
   mux1 = columns.mux(p, degrees[1], unit, mux2.input_load, mux2.pass_cap)
-  mux0 = columns.mux(p, degrees[0], unit, amp.input_cap, amp.input_cap)
+  mux0 = columns.mux(
+    p,
+    degrees[0],
+    unit,
+    jnp.where(model.is_edram, mux1.input_load, amp.input_cap),
+    jnp.where(model.is_edram, mux1.pass_cap, amp.input_cap),
+  )
 
   # A decoder taller than its bit lines is folded to their height.
   row_height, row_width = decoders.height[0], decoders.width[0]
@@ -185,13 +202,20 @@ def size_subarray(
   return Subarray(
     height=bitline + below,
     width=wordline + beside,
-    bitline_cap=bitline * p.wire_c + rows * model.bitline_cap,
+    bitline_cap=bitline_cap,
     bitline_res=bitline * p.wire_r,
     decoders=decoders,
     mux_exists=exists,
     muxes=(mux0, mux1, mux2),
     amp=amp,
-    valid=_is_buildable(p, cell, model, org) & amp.valid & decoders.valid.all(axis=0),
+    amps_share=amps_share,
+    sense_voltage=sense_voltage,
+    valid=(
+      _is_buildable(p, cell, model, org)
+      & (sense_voltage >= model.sense_voltage)
+      & amp.valid
+      & decoders.valid.all(axis=0)
+    ),
   )
 
 

@@ -3,7 +3,15 @@
 They need the rise of the predecoded address, which depends on the layout. Bit lines: SRAM by a
 Horowitz stage through access and pull-down transistor; current sensing by the distributed-RC
 formula of Moon et al. (as in NVSim, "ICCAD 2009 model"); voltage sensing by the time to
-`sense_voltage`. Elementwise over any batch shape.
+`sense_voltage`; 1T1C eDRAM by 90 % of the sharing of charge, gain cells by a Horowitz stage through
+the two read transistors. Elementwise over any batch shape.
+
+Multi-level cells and program-and-verify, with s sense steps and n > 1 pulses:
+
+    t_sense = s t_amplifier        t_write = t_address + n (t_pulse + t_bitline + t_sense)
+    E_sense = s E_amplifier        E_write = n (E_pulse + E_bitline + E_cell + E_sense)
+
+without the reads in brackets where n = 1.
 """
 
 from typing import NamedTuple
@@ -28,6 +36,8 @@ class SubarrayCost(NamedTuple):
     row_energy, mux_decoder_energy, cell_read_energy, sense_energy, mux_energy,
       precharge_energy, cell_set_energy, cell_reset_energy: their parts.
     leakage: without the converters.
+    refresh_energy: of opening one row and writing it back, without predecoders.
+    refresh_time: of doing so, ps.
     converter_leakage: of all current-to-voltage converters.
   """
 
@@ -55,6 +65,8 @@ class SubarrayCost(NamedTuple):
   cell_set_energy: Array
   cell_reset_energy: Array
   leakage: Array
+  refresh_energy: Array
+  refresh_time: Array
   converter_leakage: Array
 
 
@@ -75,13 +87,16 @@ def measure_subarray(
   """
   row_rise, delays = _delays(p, model, sub, rise)
   bitline = _bitline_delay(p, model, cell, sub, row_rise)
-  amps = org.columns / org.mux_senseamp
+  amps = org.columns / sub.amps_share
+  store = model.store + cell_model.LN_10 * sub.bitline_res * sub.bitline_cap / 2
+  latencies = _latencies(model, sub, bitline, store, delays)
   return SubarrayCost(
     **delays,
-    **_latencies(model, sub, bitline, delays),
+    **latencies,
     **_energies(p, model, org, sub, cell, nvsim_compatible),
+    refresh_time=latencies['read'] + store,
     bitline=bitline,
-    sense=sub.amp.latency,
+    sense=sub.amp.latency * model.sense_steps,
     leakage=_leakage(model, org, sub),
     converter_leakage=amps * sub.amp.converter_leakage,
   )
@@ -105,53 +120,64 @@ def _delays(p, model, sub, rise) -> tuple[Array, dict[str, Array]]:
   )
 
 
-def _latencies(model, sub, bitline, delays) -> dict[str, Array]:
+def _latencies(model, sub, bitline, store, delays) -> dict[str, Array]:
   """Of a read and of writes, after the predecoders, ps."""
   row, column, charge = (delays[name] for name in ('row_decoder', 'column_decoder', 'charge'))
-  read = jnp.maximum(row, column) + bitline + sub.amp.latency + delays['mux']
+  sense = sub.amp.latency * model.sense_steps
+  read = jnp.maximum(row, column) + bitline + sense + delays['mux']
   address = jnp.maximum(row, column + charge)
-  set_, reset = address + model.set_pulse, address + model.reset_pulse
+  pulses = model.write_pulses
+  verify = jnp.where(pulses > 1, pulses * (bitline + sense), 0.0)
+  set_, reset = (
+    address + pulses * pulse + verify for pulse in (model.set_pulse, model.reset_pulse)
+  )
   write = jnp.where(
     model.has_transistor,
     jnp.maximum(set_, reset),
-    address + charge + model.set_pulse + model.reset_pulse,
+    address + charge + pulses * (model.set_pulse + model.reset_pulse) + verify,
   )
+  # The rest of an open row is read and written back.
+  write = jnp.where(model.is_edram | model.is_gain, read + store, write)
   return dict(read=read, write=jnp.where(model.is_sram, read, write), set=set_, reset=reset)
 
 
 def _energies(p, model, org, sub, cell, nvsim_compatible) -> dict[str, Array]:
   """Of one active subarray and of its parts, fJ."""
   mux0, mux1, mux2 = sub.muxes
-  amps = org.columns / org.mux_senseamp
-  outputs = amps / org.mux_output1
+  amps = org.columns / sub.amps_share
+  first = org.columns / org.mux_senseamp
+  outputs = first / org.mux_output1
   selected = outputs / org.mux_output2
   line_cap = model.access_cap + sub.bitline_cap + mux0.pass_cap
-  cell_read = jnp.where(model.is_sram, 0.0, 2 * model.read_power * sub.amp.latency) * selected
+  sensing = sub.amp.latency * model.sense_steps
+  cell_read = jnp.where(model.is_charge, 0.0, 2 * model.read_power * sensing) * selected
+  lines = _bitline_read_energy(p, model, sub, mux0, line_cap) * org.columns
+  sense_energy = sub.amp.energy * amps * model.sense_steps
+  opened = lines + cell_read + sense_energy
+  # Of all columns of a row, what is restored by a read apart: in eDRAM the amplifiers have done it.
+  stored = (line_cap + model.storage_cap) * p.vdd**2
+  restored = jnp.where(model.is_gain, stored * org.columns, 0.0)
   cell_set, cell_reset, cell_write = _cell_write_energies(
-    model, org, cell, line_cap, selected, nvsim_compatible
+    model, org, cell, line_cap, selected, opened, nvsim_compatible
   )
+  rewritten = opened + jnp.where(model.is_gain, restored, stored * selected)
+  cell_write = jnp.where(model.is_edram | model.is_gain, rewritten, cell_write)
 
   decoder_energies = sub.decoders.energy
   row_energy = decoder_energies[0]
   mux_decoder_energy = jnp.where(sub.mux_exists, decoder_energies[1:4], 0.0).sum(axis=0)
-  mux_energy = mux0.energy * amps + mux1.energy * outputs + mux2.energy * selected
+  mux_energy = mux0.energy * first + mux1.energy * outputs + mux2.energy * selected
   precharge_energy = decoder_energies[4] + model.precharger.inverter_load * p.vdd**2 * org.columns
-  sense_energy = sub.amp.energy * amps
   around = row_energy + mux_decoder_energy + mux_energy
   write_energy = cell_write + around
   set_energy = cell_set + around
   if nvsim_compatible:
     write_energy = write_energy + jnp.where(model.has_transistor, 0.0, mux_energy)
   return dict(
-    read_energy=(
-      _bitline_read_energy(model, sub, mux0, line_cap) * org.columns
-      + cell_read
-      + around
-      + precharge_energy
-      + sense_energy
-    ),
+    read_energy=(lines + cell_read + around + precharge_energy + sense_energy),
     write_energy=write_energy,
     set_energy=set_energy,
+    refresh_energy=row_energy + precharge_energy + opened + restored,
     reset_energy=(set_energy if nvsim_compatible else cell_reset) + around,
     row_energy=row_energy,
     mux_decoder_energy=mux_decoder_energy,
@@ -164,10 +190,14 @@ def _energies(p, model, org, sub, cell, nvsim_compatible) -> dict[str, Array]:
   )
 
 
-def _cell_write_energies(model, org, cell, line_cap, selected, nvsim_compatible):
-  """Of a set, a reset and a write of the selected cells and their bit lines, fJ."""
+def _cell_write_energies(model, org, cell, line_cap, selected, opened, nvsim_compatible):
+  """Of a set, a reset and a write of the selected cells and their bit lines, fJ.
+
+  `opened` is what a verifying read of them costs.
+  """
+  pulses = model.write_pulses
   cell_set, cell_reset = (
-    (energy + line_cap * voltage**2) * selected
+    pulses * ((energy + line_cap * voltage**2) * selected)
     for energy, voltage in (
       (model.set_energy, model.set_voltage),
       (model.reset_energy, model.reset_voltage),
@@ -175,7 +205,8 @@ def _cell_write_energies(model, org, cell, line_cap, selected, nvsim_compatible)
   )
   shaper = jnp.where(cell.kind == structures.Kind.PCRAM, cell_model.PCRAM_SHAPER_EFFICIENCY, 1.0)
   share = org.write_share if nvsim_compatible else org.set_ways
-  cell_set, cell_reset = cell_set / shaper / share, cell_reset / shaper / share
+  verify = jnp.where(pulses > 1, pulses * opened, 0.0)
+  cell_set, cell_reset = cell_set / shaper / share + verify, cell_reset / shaper / share + verify
   sram_write = line_cap * model.precharge**2 * selected / share
   return (
     cell_set,
@@ -192,14 +223,15 @@ def _leakage(model, org, sub):
     + jnp.where(sub.mux_exists, leakages[1:4], 0.0).sum(axis=0)
     + leakages[4]
     + org.columns * model.precharger.leakage_per_column
-    + org.columns / org.mux_senseamp * sub.amp.idle_leakage
+    + org.columns / sub.amps_share * sub.amp.idle_leakage
     + org.rows * org.columns * model.leakage
   )
 
 
 def _bitline_delay(p, model, cell, sub, rise):
   """Time from a rising word line to a level the amplifier can tell, ps."""
-  cap, res, load = sub.bitline_cap, sub.bitline_res, sub.muxes[0].input_load
+  cap, res = sub.bitline_cap, sub.bitline_res
+  load = jnp.where(model.is_edram, sub.amp.input_cap, sub.muxes[0].input_load)
 
   def line(drive):
     return drive * (model.access_cap + cap + load) + res * (load + cap / 2)
@@ -215,7 +247,14 @@ def _bitline_delay(p, model, cell, sub, rise):
   tau = res * cap / 2 * (off_res + res / 3) / (off_res + res)
   current = devices.LN_HALF_SQUARED**0.5 * tau
 
-  usable = ~model.is_sram & ~model.senses_current & model.readable
+  # The storage node and the line share their charge through the access transistor.
+  together = model.storage_cap * (cap + load) / (model.storage_cap + cap + load)
+  sharing = cell_model.LN_10 * (model.access_res + res / 2) * together
+  tau = line(model.read_res) * -jnp.log1p(-model.sense_voltage / (p.vdd / 2))
+  read_gm = 2 * p.r_n * p.gm_n / model.read_res  # Of one of the two transistors in series.
+  gain = devices.horowitz(tau, 1 / (model.read_res * read_gm), rise)
+
+  usable = ~model.is_charge & ~model.senses_current & model.readable
   sense = jnp.where(usable, model.sense_voltage, 0.5)
   below = jnp.where(usable, model.precharge - model.level_on, 1.0)
   above = jnp.where(usable, model.level_off - model.precharge, 1.0)
@@ -223,10 +262,14 @@ def _bitline_delay(p, model, cell, sub, rise):
     -line(model.drive_on_res) * jnp.log1p(-sense / below),
     -line(model.drive_off_res) * jnp.log1p(-sense / above),
   )
-  return jnp.where(model.is_sram, sram, jnp.where(model.senses_current, current, voltage))
+  resistive = jnp.where(model.senses_current, current, voltage)
+  charge = jnp.where(model.is_edram, sharing, gain)
+  return jnp.where(
+    model.is_sram, sram, jnp.where(model.is_edram | model.is_gain, charge, resistive)
+  )
 
 
-def _bitline_read_energy(model, sub, mux0, line_cap):
+def _bitline_read_energy(p, model, sub, mux0, line_cap):
   """Energy of moving one bit line in a read, fJ."""
   sram = line_cap * model.precharge**2
   # Current sensing: the line carries a voltage gradient between the multiplexer and the cell.
@@ -239,7 +282,10 @@ def _bitline_read_energy(model, sub, mux0, line_cap):
     + sub.bitline_cap * (far**2 + near**2 + far * near) / 3
   )
   voltage = line_cap * (model.precharge**2 - model.level_on**2)
-  return jnp.where(model.is_sram, sram, jnp.where(model.senses_current, current, voltage))
+  # The amplifier pulls a line from Vdd / 2 to Vdd, and its complement to ground.
+  edram = (line_cap + model.storage_cap) * p.vdd**2 / 2
+  resistive = jnp.where(model.senses_current, current, voltage)
+  return jnp.where(model.is_sram | model.is_gain, sram, jnp.where(model.is_edram, edram, resistive))
 
 
 def _member(stack: drivers.Decoder, index: int) -> drivers.Decoder:

@@ -26,6 +26,9 @@ _CHOICES = (
   'resets_by_voltage',
   'sets_by_voltage',
   'stitching',
+  'bits_per_cell',
+  'sense_steps',
+  'write_pulses',
   'drive',
   'temperature_k',
 )

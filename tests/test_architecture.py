@@ -25,7 +25,10 @@ ALLOWED = {
   'codesign': {'models', 'nvm', 'quant', 'report', 'traffic', 'vip', 'workload'},
 }
 # The rooms of `nvm` from the ground up; each may import those before it.
-NVM = ('structures', 'specs', 'technology', 'circuit', 'search', 'system', 'files', 'validation')
+NVM = (
+  *('structures', 'specs', 'technology', 'circuit', 'search', 'system', 'endurance', 'files'),
+  'validation',
+)
 
 
 def modules(folder: str) -> dict[str, pathlib.Path]:

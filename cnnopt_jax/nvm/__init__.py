@@ -7,6 +7,7 @@
     tech = nvm.technology_node(22)
     rows = nvm.explore({'stt': nvm.CELLS['stt']}, tech, [3 << 20, 7 << 20])
     fits = nvm.largest_within_area(nvm.CELLS['stt'], tech, area_mm2=2.3)
+    years = nvm.lifetime(nvm.CELLS['pcram'], 7 << 20, writes_per_s=1e7, hottest_share=1e-4)
 
 `Cell`, `Technology`, `Wire` and `Organization` are pytrees; `array_ppa` and `cache_ppa` are pure
 functions of them; `explore` evaluates all organisations in one program, and `system_totals` says
@@ -19,12 +20,24 @@ reference and published figures by `nvm.validation`.
 """
 
 from cnnopt_jax.nvm.circuit import ArrayPPA, CachePPA, CacheTotals, array_ppa, cache_ppa
-from cnnopt_jax.nvm.files import Config, OptionFileError, read_cell, read_config
+from cnnopt_jax.nvm.endurance import lifetime
+from cnnopt_jax.nvm.files import (
+  CellFile,
+  Config,
+  ConfigDesigns,
+  OptionFileError,
+  config_cell,
+  explore_config,
+  read_cell,
+  read_cell_file,
+  read_config,
+)
 from cnnopt_jax.nvm.last_level import LastLevelCache, find_cell, tuned
 from cnnopt_jax.nvm.search import (
   CACTI_SPACE,
   TAG_SPACE,
   WIDE_SPACE,
+  Forced,
   Sensitivity,
   Space,
   Winner,
@@ -33,12 +46,14 @@ from cnnopt_jax.nvm.search import (
   edap_tuned,
   edp,
   explore,
+  explore_forced,
   largest_within_area,
+  obstacles,
   pareto_set,
   sensitivity,
   tag_organizations,
 )
-from cnnopt_jax.nvm.specs import CacheSpec, Mode, Target
+from cnnopt_jax.nvm.specs import CacheSpec, Mode, Target, fitting_ways
 from cnnopt_jax.nvm.structures import Access, Cell, Kind, Organization, Technology
 from cnnopt_jax.nvm.system import (
   DRAMS,
@@ -73,10 +88,13 @@ __all__ = [
   'CacheSpec',
   'CacheTotals',
   'Cell',
+  'CellFile',
   'Config',
+  'ConfigDesigns',
   'DRAMS',
   'Demand',
   'Dram',
+  'Forced',
   'GDDR5X',
   'HBM',
   'Kind',
@@ -96,17 +114,24 @@ __all__ = [
   'WireLayer',
   'array_ppa',
   'cache_ppa',
+  'config_cell',
   'data_organizations',
   'edap',
   'edap_tuned',
   'edp',
   'explore',
+  'explore_config',
+  'explore_forced',
   'find_cell',
+  'fitting_ways',
   'float64',
   'largest_within_area',
+  'lifetime',
   'named_cell',
+  'obstacles',
   'pareto_set',
   'read_cell',
+  'read_cell_file',
   'read_config',
   'sensitivity',
   'system_totals',

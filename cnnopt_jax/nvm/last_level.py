@@ -6,7 +6,7 @@ import pathlib
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit.cache import CacheTotals
 from cnnopt_jax.nvm.files.cell_files import read_cell
-from cnnopt_jax.nvm.search import tuning
+from cnnopt_jax.nvm.search import obstacles, tuning
 from cnnopt_jax.nvm.system import CacheFigures
 from cnnopt_jax.nvm.technology import cells, nodes
 
@@ -60,7 +60,8 @@ def tuned(
 
   Args:
     technology: a key of `CELLS` or `ALIASES`, the path of a `.cell` file, or a `Cell`.
-    mib: capacity, 2^20 bytes; an odd number times a power of two is built of so many banks.
+    mib: capacity, 2^20 bytes; an odd number times a power of two is built of so many banks. Below
+      4 KiB there are fewer than 16 ways (`specs.fitting_ways`).
     node_nm, roadmap, temperature_k: as in `technology_node`. 16 nm, DeepNVM's node, is our own
       table; NVSim's are 22 to 120.
     tag_cell: a key of `CELLS` for the tags; None for the cell of the data.
@@ -78,11 +79,12 @@ def tuned(
   if tag_cell is not None and tag_cell not in cells.CELLS:
     raise ValueError(f'tag_cell={tag_cell!r}; allowed: None, {", ".join(cells.CELLS)}')
   tags = None if tag_cell is None else cells.CELLS[tag_cell]
-  found = tuning.edap_tuned({name: cell}, node, [capacity], tag_cell=tags)
+  ways = specs.fitting_ways(capacity)
+  found = tuning.edap_tuned({name: cell}, node, [capacity], tag_cell=tags, associativity=ways)
   if not found:
     raise ValueError(
       f'technology={name!r}: no cache of {mib:g} MiB can be built at {node_nm} nm; '
-      'allowed: another node, capacity or cell'
+      + ('; '.join(obstacles.obstacles(cell, node)) or 'allowed: another node, capacity or cell')
     )
   return LastLevelCache.of(name, capacity, found[name, capacity].totals)
 
@@ -92,7 +94,8 @@ def _capacity_bytes(mib: float) -> int:
   if not capacity or capacity != mib * MIB:
     raise ValueError(f'mib={mib}; allowed: whole bytes, above 0')
   try:
-    specs.validate_spec(specs.CacheSpec(capacity))
+    ways = specs.fitting_ways(capacity)
+    specs.validate_spec(specs.CacheSpec(capacity, associativity=ways))
   except ValueError as error:
     raise ValueError(f'mib={mib}: {error}') from None
   return capacity

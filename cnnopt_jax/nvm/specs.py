@@ -74,6 +74,15 @@ def validate_spec(spec: CacheSpec) -> None:
     )
 
 
+def fitting_ways(capacity_bytes: int, line_bytes: int = 64, associativity: int = 16) -> int:
+  """The most ways, up to `associativity`, that leave a cache 4 sets; 1 KiB of 64 B has 4 ways."""
+  _, bank = split_capacity(capacity_bytes)
+  ways = associativity
+  while ways > 1 and bank < 4 * line_bytes * ways:
+    ways //= 2
+  return ways
+
+
 def tag_bits(spec: CacheSpec) -> int:
   """Width of one tag with its valid and dirty bits, from the sets of one bank."""
   _, bank = split_capacity(spec.capacity_bytes)

@@ -4,9 +4,11 @@ Beside what `cnnopt_jax.nvm` exports, this holds the steps of a search one by on
 enumerates and pads, `evaluate_arrays` computes all totals, `pick_alone` takes the winners.
 """
 
+from cnnopt_jax.nvm.search.designs import Forced, explore_forced
 from cnnopt_jax.nvm.search.exploration import Problem, Winner, explore, problem
 from cnnopt_jax.nvm.search.iso_area import largest_within_area
 from cnnopt_jax.nvm.search.metrics import edap, edp
+from cnnopt_jax.nvm.search.obstacles import obstacles
 from cnnopt_jax.nvm.search.organizations import (
   CACTI_SPACE,
   FULL_TAG_SPACE,
@@ -23,6 +25,7 @@ from cnnopt_jax.nvm.search.tuning import edap_tuned, pareto_set
 __all__ = [
   'CACTI_SPACE',
   'FULL_TAG_SPACE',
+  'Forced',
   'Problem',
   'Sensitivity',
   'Space',
@@ -35,7 +38,9 @@ __all__ = [
   'edp',
   'evaluate_arrays',
   'explore',
+  'explore_forced',
   'largest_within_area',
+  'obstacles',
   'pareto_set',
   'pick_alone',
   'picked_size',

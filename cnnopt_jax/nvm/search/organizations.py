@@ -18,6 +18,7 @@ Points come in the order of NVSim's loops: of equal ones the first wins.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -94,8 +95,24 @@ def partitions(space: Space) -> tuple[Partition, np.ndarray]:
     for mux in itertools.product(degrees, repeat=3)
     if not space.single_mux or (sum(map(bool, mux)) <= 1 and not mux[1])
   ]
-  axes = [np.array(axis, np.int32) for axis in (banks, mats_, muxes)]
-  styles = np.array(space.buffering, np.int32)
+  return product(banks, mats_, muxes, space.buffering)
+
+
+def product(
+  banks: Sequence[tuple[int, ...]],
+  mats: Sequence[tuple[int, ...]],
+  muxes: Sequence[tuple[int, ...]],
+  buffering: tuple[int, ...],
+) -> tuple[Partition, np.ndarray]:
+  """All combinations, as `partitions` has them.
+
+  Args:
+    banks, mats: log2 of rows, columns, active columns and active rows of mats and of subarrays.
+    muxes: log2 of the three degrees.
+    buffering: styles.
+  """
+  axes = [np.array(axis, np.int32) for axis in (banks, mats, muxes)]
+  styles = np.array(buffering, np.int32)
   index = np.indices([len(axis) for axis in axes] + [len(styles)], np.int32)
   bank, mat, mux = (axis[i.ravel()].T for axis, i in zip(axes, index[:-1]))
   return Partition(bank[0], bank[1], bank[3], bank[2], mat[0], mat[1], mat[3], mat[2], *mux), (

@@ -1,15 +1,22 @@
 """Caches of SRAM, STT, SOT and any `.cell` from 1 to 64 MiB: table, plots, iso-area capacities.
 
     python -m experiments.nvm_cache --config configs/nvm_cache.py --workdir runs/nvm_cache
+    python -m experiments.nvm_cache mine.cell other.cell
+    python -m experiments.nvm_cache mine.cfg             builds what the file asks for, no table
+    python -m experiments.nvm_cache mine.cfg mine.cell   of that cell instead of its own
 
 Every cache is EDAP-tuned as in DeepNVM (`nvm.edap_tuned`). Writes `results.csv`, `report.md` and
 `caches.png`. The report ends with DeepNVM++'s table, AS RECALLED AND UNVERIFIED, beside ours, and
 with the cell parameter that most reduces the energy-delay product at `sensitivity_mib`.
+
+The exit code is 0 if everything was built, 1 if a cell could not be at one of its capacities (the
+table and the report say why), and 2 for a file or flag that cannot be understood.
 """
 
 import csv
 import io
 import pathlib
+import sys
 
 import matplotlib
 from ml_collections import config_dict
@@ -17,20 +24,32 @@ from ml_collections import config_dict
 from cnnopt_jax import nvm
 from cnnopt_jax import report as formats
 from cnnopt_jax.nvm import validation
-from experiments.common import caches, fields, launch, reports, run_folder
+from experiments.common import (
+  caches,
+  cell_reports,
+  cfg_designs,
+  fields,
+  launch,
+  reports,
+  run_folder,
+)
 
 matplotlib.use('Agg')
 
 SPEC = {
   'cells': fields.tuple_of(fields.one_of(*nvm.CELLS)),
   'cell_files': fields.text('names of .cell files, with commas between'),
+  'cfg_files': fields.text('names of .cfg files, with commas between'),
   'tag_cell': fields.one_of('same', *nvm.CELLS),
   'node_nm': fields.integer(16, 120),
   'roadmap': fields.one_of('HP', 'LSTP', 'LOP'),
   'temperature_k': fields.integer(300, 400),
   'capacities_mib': fields.tuple_of(fields.integer(1, 1024)).formerly('capacities_mb'),
+  'capacities_kib': fields.tuple_of(fields.integer(1, 1 << 20), min_length=0),
   'iso_area_mib': fields.integer(1, 64).formerly('iso_area_mb'),
   'sensitivity_mib': fields.integer(1, 1024).formerly('sensitivity_mb'),
+  'writes_per_s': fields.number(0),
+  'hottest_share': fields.number(0, 1, above=True),
   'nvsim_compatible': fields.boolean(),
 }
 
@@ -50,13 +69,41 @@ RECALLED = {
 MIB = 1 << 20
 
 
+def main(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
+  """Runs what the config asks for and returns the exit code."""
+  if config.cfg_files:
+    return cfg_designs.run(config, workdir)
+  tuned = run(config, workdir)
+  return int(any(winner is None for winner in tuned.values()))
+
+
+def with_files(argv: list[str]) -> list[str]:
+  """A command line whose `.cell` and `.cfg` files are fields of the config."""
+  found: dict[str, list[str]] = {'.cell': [], '.cfg': []}
+  rest = []
+  for previous, argument in zip(['', *argv], argv):
+    is_value = previous in ('--config', '-config', '--workdir', '-workdir')
+    kind = pathlib.Path(argument).suffix.lower()
+    if kind in found and not argument.startswith('-') and not is_value:
+      found[kind].append(argument)
+    else:
+      rest.append(argument)
+  return rest + [
+    f'--config.{kind[1:]}_files={",".join(names)}' for kind, names in found.items() if names
+  ]
+
+
 def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
-  """Explores, writes the files and returns `{(cell, capacity in bytes): winner}`."""
+  """Explores, writes the files and returns `{(cell, capacity in bytes): winner}`.
+
+  A cache that cannot be built is None there.
+  """
+  users = caches.read_user_cells(config.cell_files, 'config.cell_files')
   cells = {name: nvm.CELLS[name] for name in config.cells}
-  cells |= caches.read_cells(config.cell_files, 'config.cell_files')
+  cells |= {name: user.cell for name, user in users.items()}
   tech = caches.technology_of(config, nvsim_compatible=config.nvsim_compatible)
   options = caches.options_of(config) | {'nvsim_compatible': config.nvsim_compatible}
-  tuned = nvm.edap_tuned(cells, tech, [mib * MIB for mib in config.capacities_mib], **options)
+  tuned = tune(cells, tech, config, options)
   iso = iso_area(cells, tech, config.iso_area_mib, options)
   paper = nvm.edap_tuned(
     {name: nvm.CELLS[name] for name, _ in RECALLED},
@@ -66,11 +113,52 @@ def run(config: config_dict.ConfigDict, workdir: pathlib.Path) -> dict:
   )
   slopes = {name: steepest(name, cell, tech, config, options) for name, cell in cells.items()}
   run_folder.write_atomically(workdir / 'results.csv', as_csv(tuned))
-  reports.write(workdir, report(config, tuned, iso, paper, slopes))
+  blocked = {name: reasons(name, cell, tech, tuned) for name, cell in cells.items()}
+  parts = report(config, tuned, iso, paper, slopes)
+  parts[2:2] = [
+    cell_reports.sources(cells, users),
+    *cell_reports.unbuilt(blocked),
+    *cell_reports.notes(users),
+  ]
+  parts += cell_reports.refresh(cells, tech, tuned, config.temperature_k)
+  parts += cell_reports.lifetimes(
+    cells, config.sensitivity_mib * MIB, config.writes_per_s, config.hottest_share
+  )
+  reports.write(workdir, parts)
   run_folder.record(workdir, config)
   plot(tuned, config, workdir / 'caches.png')
   print((workdir / 'report.md').read_text())
   return tuned
+
+
+def tune(cells: dict, tech: nvm.Technology, config, options: dict) -> dict:
+  """The tuned caches of all cells and capacities, None where there is none.
+
+  Capacities too small for 16 ways are searched with as many as they have.
+  """
+  sizes = [kib << 10 for kib in config.capacities_kib] + [
+    mib * MIB for mib in config.capacities_mib
+  ]
+  if not sizes:
+    raise fields.ConfigError('config.capacities_mib=(); allowed: one, or one in capacities_kib')
+  found = {}
+  for ways in dict.fromkeys(map(nvm.fitting_ways, sizes)):
+    fitting = [size for size in sizes if nvm.fitting_ways(size) == ways]
+    try:
+      found |= nvm.edap_tuned(cells, tech, fitting, **options, associativity=ways)
+    except ValueError as error:  # A capacity that has no sets.
+      raise fields.ConfigError(f'config.capacities_kib: {error}') from None
+  return {(name, size): found.get((name, size)) for name in cells for size in sorted(set(sizes))}
+
+
+def reasons(name: str, cell: nvm.Cell, tech: nvm.Technology, tuned: dict) -> list[str]:
+  """Why a cell could not be built at all its capacities; empty if it was."""
+  sizes = [size for (other, size), winner in tuned.items() if other == name and winner is None]
+  if not sizes:
+    return []
+  at = ', '.join(map(cell_reports.size_name, sizes))
+  why = nvm.obstacles(cell, tech) or ['no organisation of that capacity is possible']
+  return [f'{name} cannot be built at {at}: {reason}' for reason in why]
 
 
 def iso_area(
@@ -119,11 +207,15 @@ def as_csv(tuned: dict) -> str:
     ['cell', 'capacity_mb', *FIGURES, 'edap', 'mode', 'target', 'rows', 'columns', 'mats']
   )
   for (name, capacity), winner in tuned.items():
+    if winner is None:
+      blank = [''] * (len(FIGURES) + 1)
+      writer.writerow([name, f'{capacity / MIB:g}', *blank, 'cannot be built', *[''] * 4])
+      continue
     org = winner.data_organization
     writer.writerow(
       [
         name,
-        capacity // MIB,
+        f'{capacity / MIB:g}',
         *(f'{getattr(winner.totals, f):.6g}' for f in FIGURES),
         f'{winner.edap:.6g}',
         winner.mode.value,
@@ -140,6 +232,8 @@ def report(config, tuned: dict, iso: dict, paper: dict, slopes: dict) -> list[st
   """The parts of `report.md`."""
 
   def figures(winner):
+    if winner is None:
+      return ['-'] * len(FIGURES)
     return [f'{getattr(winner.totals, name):.4g}' for name in FIGURES]
 
   heads = [name.replace('$^2$', '2') for name in FIGURES.values()]
@@ -168,7 +262,12 @@ def report(config, tuned: dict, iso: dict, paper: dict, slopes: dict) -> list[st
     + '\n',
     formats.to_markdown(
       [
-        [name, capacity // MIB, *figures(winner), winner.mode.value]
+        [
+          name,
+          cell_reports.size_name(capacity),
+          *figures(winner),
+          winner.mode.value if winner else 'cannot be built',
+        ]
         for (name, capacity), winner in tuned.items()
       ],
       ['cell', 'MB', *heads, 'mode'],
@@ -235,11 +334,13 @@ def plot(tuned: dict, config, path: pathlib.Path) -> None:
       points = sorted(
         (capacity / MIB, getattr(winner.totals, field))
         for (other, capacity), winner in tuned.items()
-        if other == name
+        if other == name and winner is not None
       )
-      axis.plot(*zip(*points), marker='o', markersize=3, label=name)
+      if points:
+        axis.plot(*zip(*points), marker='o', markersize=3, label=name)
     axis.set(xscale='log', yscale='log', xlabel='capacity, MB', ylabel=label)
-    axis.set_xticks(config.capacities_mib, config.capacities_mib)
+    ticks = sorted({capacity / MIB for _, capacity in tuned})
+    axis.set_xticks(ticks, [f'{tick:.3g}' for tick in ticks])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
   axes[0, 0].legend()
@@ -251,4 +352,5 @@ def plot(tuned: dict, config, path: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-  launch.main(run, SPEC, 'configs/nvm_cache.py', 'runs/nvm_cache')
+  sys.argv[1:] = with_files(sys.argv[1:])
+  launch.main(main, SPEC, 'configs/nvm_cache.py', 'runs/nvm_cache')

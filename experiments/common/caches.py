@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnopt_jax import nvm
 from experiments.common import fields
@@ -56,8 +56,25 @@ def options_of(config) -> dict[str, Any]:
   return {'tag_cell': None if config.tag_cell == 'same' else nvm.CELLS[config.tag_cell]}
 
 
-def read_cells(paths: str, where: str) -> dict[str, nvm.Cell]:
-  """Cells of `.cell` files by their stems.
+class UserCell(NamedTuple):
+  """A cell of a user's file.
+
+  Attributes:
+    path: of the file.
+    cell: the cell.
+    notes: what in the file was ignored or assumed, one a line.
+  """
+
+  path: pathlib.Path
+  cell: nvm.Cell
+  notes: tuple[str, ...]
+
+
+def read_user_cells(paths: str, where: str) -> dict[str, UserCell]:
+  """Cells of `.cell` files, by names that no built-in cell has.
+
+  A name is the file's stem; where that is a built-in cell's or an earlier file's, its name with
+  `.cell`; and where that is an earlier file's too, the path.
 
   Args:
     paths: names of files, with commas between.
@@ -66,12 +83,23 @@ def read_cells(paths: str, where: str) -> dict[str, nvm.Cell]:
   Raises:
     ConfigError: naming the field, the file and what is wrong with it.
   """
-  cells = {}
+  found: dict[str, UserCell] = {}
   for path in map(pathlib.Path, filter(None, paths.split(','))):
+    taken = {*nvm.CELLS, *nvm.ALIASES, *found}
+    name = next(n for n in (path.stem, path.name, str(path), f'{path} again') if n not in taken)
     try:
-      cells[path.stem] = nvm.read_cell(path)
-    except (OSError, nvm.OptionFileError) as error:
+      found[name] = UserCell(path, *nvm.read_cell_file(path))
+    except OSError as error:
+      raise fields.ConfigError(
+        f'{where}={str(path)!r}: {error.strerror}; allowed: a readable .cell file'
+      ) from None
+    except nvm.OptionFileError as error:
       raise fields.ConfigError(
         f'{where}={str(path)!r}: {error}; allowed: a readable .cell file'
       ) from None
-  return cells
+  return found
+
+
+def read_cells(paths: str, where: str) -> dict[str, nvm.Cell]:
+  """The cells of `read_user_cells`."""
+  return {name: read.cell for name, read in read_user_cells(paths, where).items()}

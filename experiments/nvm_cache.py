@@ -73,8 +73,12 @@ def main(config: config_dict.ConfigDict, workdir: pathlib.Path) -> int:
   """Runs what the config asks for and returns the exit code."""
   if config.cfg_files:
     return cfg_designs.run(config, workdir)
-  tuned = run(config, workdir)
-  return int(any(winner is None for winner in tuned.values()))
+  return exit_code(run(config, workdir))
+
+
+def exit_code(tuned: dict) -> int:
+  """1 if something could not be built."""
+  return launch.FAILED_EXIT_CODE if None in tuned.values() else 0
 
 
 def with_files(argv: list[str]) -> list[str]:

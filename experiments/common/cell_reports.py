@@ -49,8 +49,10 @@ def refresh(
   """Refresh as a part of the leakage, of cells that need it."""
   rows = []
   for (name, size), winner in tuned.items():
+    if winner is None:
+      continue
     cell = cells[name]
-    if winner is None or cell.kind not in (nvm.Kind.EDRAM, nvm.Kind.GAIN_CELL):
+    if cell.kind not in (nvm.Kind.EDRAM, nvm.Kind.GAIN_CELL):
       continue
     bank = nvm.array_ppa(cell, tech, winner.data_organization)
     banks = size // (size & -size)

@@ -9,7 +9,7 @@ import pytest
 
 from cnnopt_jax import nvm
 from experiments import nvm_bench, nvm_cache, nvm_validate
-from experiments.common import fields, launch, run_folder
+from experiments.common import cell_reports, fields, launch, run_folder
 from tests.experiments import runs
 
 from .test_cell_files import STT
@@ -119,13 +119,17 @@ def test_bench_writes_its_figures(tmp_path):
 
 
 def test_the_cache_table(tmp_path):
-  cell = tmp_path / 'mine.cell'
+  """With a cell that cannot be built, a user's sram.cell beside the built-in one, and 1 KB."""
+  cell, own, strong = (tmp_path / f'{name}.cell' for name in ('mine', 'sram', 'strong'))
   cell.write_text(STT)
+  own.write_text('-MemCellType: SRAM\n-CellArea (F^2): 300\n-CellAspectRatio: 1.46\n')
+  strong.write_text(STT.replace('Current (uA): 80', 'Current (mA): 80') + '-Endurance: 1e9\n')
   config = _config(
     'nvm_cache',
     nvm_cache.SPEC,
     cells=('sram', 'stt'),
-    cell_files=str(cell),
+    cell_files=f'{cell},{own},{strong}',
+    capacities_kib=(1,),
     capacities_mib=(1,),
     iso_area_mib=1,
     sensitivity_mib=1,
@@ -133,10 +137,30 @@ def test_the_cache_table(tmp_path):
   )
   tuned = nvm_cache.run(config, tmp_path)
   assert tuned['mine', 1 << 20].totals == tuned['stt', 1 << 20].totals
+  assert tuned['strong', 1 << 20] is None and nvm_cache.exit_code(tuned) == launch.FAILED_EXIT_CODE
+  areas = [tuned[name, 1 << 20].totals.area_mm2 for name in ('sram', 'sram.cell')]
+  assert areas[1] > 1.5 * areas[0]
+  assert 0 < tuned['sram', 1 << 10].totals.area_mm2 < areas[0] / 100
   report = (tmp_path / 'report.md').read_text()
   assert 'recalled' in report and re.search(r'\| mine +\| +1 \|', report)
+  assert 'strong cannot be built at 1 KB, 1: write current=80 mA' in report
+  assert f'`{own}`' in report and 'built in' in report and re.search(r'\| sram +\| 1 KB \|', report)
+  # 1e9 writes to each of 16,384 lines, at 1e7 a second, are 0.0519 years.
+  assert re.search(r'\| strong \| +1e\+09 \| +0.0519 \|', report)
   assert (tmp_path / 'caches.png').stat().st_size > 1e4
-  assert len((tmp_path / 'results.csv').read_text().splitlines()) == 1 + 3
+  lines = (tmp_path / 'results.csv').read_text().splitlines()
+  assert len(lines) == 1 + 2 * 5 and sum('cannot be built' in line for line in lines) == 2
+
+
+def test_refresh_is_told_apart_in_a_report():
+  tech, cell = nvm.technology_node(22), nvm.CELLS['edram']
+  tuned = nvm.edap_tuned({'edram': cell}, tech, [1 << 20], tag_cell=nvm.CELLS['sram'])
+  (winner,) = tuned.values()
+  parts = cell_reports.refresh({'edram': cell}, tech, {**tuned, ('x', 1): None}, 350)
+  array = nvm.array_ppa(cell, tech, winner.data_organization)
+  assert parts[0] == '## Refresh at 350 K\n'
+  assert f'| {float(array.breakdown.refresh_mw):.4g} |' in parts[2]
+  assert cell_reports.refresh({'stt': nvm.CELLS['stt']}, tech, {}, 350) == []
 
 
 def test_iso_area_holds_what_fits_beside_sram():
@@ -198,7 +222,74 @@ def test_overrides_by_either_name(tmp_path, flag, old_file):
 
 def test_a_bad_cell_file_is_refused_by_line(tmp_path):
   cell = tmp_path / 'bad.cell'
-  cell.write_text(STT + '-Colour: blue\n')
+  cell.write_text(STT.replace('SetCurrent', 'SetCurrant'))
   config = _config('nvm_cache', nvm_cache.SPEC, cell_files=str(cell))
-  with pytest.raises(fields.ConfigError, match=f'{cell}:23: Colour: unknown'):
+  with pytest.raises(fields.ConfigError, match=f'{cell}:17: SetCurrant: unknown'):
     nvm_cache.run(config, tmp_path)
+
+
+def test_files_named_on_the_command_line():
+  assert nvm_cache.with_files(
+    ['a.cell', '--workdir', 'x.cfg', 'B.CFG', 'c.cell', '--config=d.cfg']
+  ) == [
+    *('--workdir', 'x.cfg', '--config=d.cfg'),
+    *('--config.cell_files=a.cell,c.cell', '--config.cfg_files=B.CFG'),
+  ]
+
+
+def _command(*arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'experiments.nvm_cache', *map(str, arguments)],
+    cwd=run_folder.REPO_ROOT,
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_a_file_that_is_none_ends_in_one_line(tmp_path):
+  """Binary, empty, a folder, absent, without a field that is needed."""
+  (tmp_path / 'binary.cell').write_bytes(bytes(range(256)))
+  (tmp_path / 'folder.cell').mkdir()
+  (tmp_path / 'lacking.cfg').write_text('-ProcessNode: 22\n')
+  cases = {
+    'binary.cell': 'binary.cell:0: file: binary',
+    'folder.cell': 'Is a directory',
+    'lacking.cfg': 'lacking.cfg:0: Capacity: missing',
+    'absent.cfg': 'No such file',
+  }
+  for name, words in cases.items():
+    done = _command(tmp_path / name, '--workdir', tmp_path / 'run')
+    assert done.returncode == launch.USAGE_EXIT_CODE, name
+    assert words in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+CFG = """-DesignTarget: cache
+-CacheAccessMode: Sequential
+-OptimizationTarget: ReadEDP
+-ProcessNode: 22
+-Capacity (KB): 1024
+-WordWidth (bit): 512
+-Associativity (for cache only): 16
+-MemoryCellInputFile: mine.cell
+-UseCactiAssumption: Yes
+"""
+
+
+def test_a_cfg_is_built_and_one_that_cannot_be_exits_with_1(tmp_path):
+  (tmp_path / 'mine.cell').write_text(STT)
+  (tmp_path / 'mine.cfg').write_text(CFG)
+  for name in ('one', 'two'):
+    (tmp_path / name).mkdir()
+  strong = tmp_path / 'strong.cell'
+  strong.write_text(STT.replace('Current (uA): 80', 'Current (mA): 80'))
+  config = _config('nvm_cache', nvm_cache.SPEC, cfg_files=str(tmp_path / 'mine.cfg'))
+  assert nvm_cache.main(config, tmp_path / 'one') == 0
+  lines = (tmp_path / 'one' / 'results.csv').read_text().splitlines()
+  assert len(lines) == 2 and 'READ_EDP' in lines[1] and lines[1].endswith(',yes')
+  assert '| read_edp' in (tmp_path / 'one' / 'report.md').read_text()
+  config = _config(
+    'nvm_cache', nvm_cache.SPEC, cfg_files=str(tmp_path / 'mine.cfg'), cell_files=str(strong)
+  )
+  assert nvm_cache.main(config, tmp_path / 'two') == launch.FAILED_EXIT_CODE
+  report = (tmp_path / 'two' / 'report.md').read_text()
+  assert 'cannot be built: write current=80 mA' in report and str(strong) in report

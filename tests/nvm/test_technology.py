@@ -48,7 +48,7 @@ def test_our_16_nm_table_follows_its_rule(roadmap):
   'arguments, named',
   [
     ({'node_nm': 21}, 'node_nm=21'),
-    ({'node_nm': 130}, 'node_nm=130'),
+    ({'node_nm': 201}, 'node_nm=201'),
     ({'node_nm': 22, 'roadmap': 'ULP'}, 'roadmap'),
     ({'node_nm': 22, 'temperature_k': 299}, 'temperature_k=299'),
   ],

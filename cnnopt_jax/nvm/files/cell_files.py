@@ -255,6 +255,7 @@ def _assume(path, entries, kind, values, notes) -> None:
     width = library['sram'].access_width_f
     take('access_width_f', width, 'AccessCMOSWidth', f"{width:g} F, the library's SRAM, taken")
   if kind == _Kind.CTT:
+    values.setdefault('senses_voltage', library['ctt'].senses_voltage)
     for field in (
       *('resistance_on_ohm', 'resistance_off_ohm', 'read_voltage_v', 'min_sense_voltage_mv'),
       *('reset_voltage_v', 'reset_pulse_ns', 'set_voltage_v', 'set_pulse_ns', 'access_width_f'),

@@ -230,12 +230,18 @@ def read_config(path: str | pathlib.Path) -> Config:
       raise fail(path, 0, name, 'missing')
 
   value = entries.get_value
+  own = value('DeviceRoadmap', 'HP')
   notes = [
     *entries.notes,
     *(
       note(path, entries[name].line, name, f'{entries[name].text}: {words}')
       for name, (asked, words) in _REPLACED.items()
       if value(name) is asked
+    ),
+    *(
+      note(path, entries[name].line, name, f'{value(name)}: {own} is taken, as DeviceRoadmap')
+      for name in ('DeviceRoadmapR', 'DeviceRoadmapW')
+      if value(name, own).upper() != own
     ),
   ]
   capacity = entries['Capacity']
@@ -302,17 +308,15 @@ def _refuse_other_devices(path: pathlib.Path, entries: Options) -> None:
   for name in ('FlashPageSize', 'FlashBlockSize'):
     if name in entries:
       raise fail(path, entries[name].line, name, 'flash is not modelled; allowed: no such field')
-  for name in ('ProcessNode', 'DeviceRoadmap'):
-    for side in ('R', 'W'):
-      other = entries.get(name + side)
-      own = entries[name].text if name in entries else 'HP'
-      if other is not None and other.text.upper() != own.upper():
-        raise fail(
-          path,
-          other.line,
-          name + side,
-          f'{other.text}: all transistors are of one process; allowed: {own}, as {name}',
-        )
+  for side in ('R', 'W'):
+    node, roadmap = entries.get(f'ProcessNode{side}'), entries.get(f'DeviceRoadmap{side}')
+    own = entries.get_value('ProcessNode')
+    if node is not None and node.value != own:
+      problem = f'{node.value}: all transistors are of one process; allowed: {own}, as ProcessNode'
+      raise fail(path, node.line, f'ProcessNode{side}', problem)
+    if roadmap is not None and roadmap.value.upper() not in nodes.ROADMAPS:
+      problem = f'{roadmap.value}: not modelled; allowed: {", ".join(nodes.ROADMAPS)}'
+      raise fail(path, roadmap.line, f'DeviceRoadmap{side}', problem)
 
 
 def _drive(path: pathlib.Path, entries: Options, notes: list[str]) -> structures.Drive:

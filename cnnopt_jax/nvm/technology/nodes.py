@@ -51,7 +51,7 @@ def technology_node(
   """Builds the technology of a node.
 
   Args:
-    node_nm: 22 to 120, or 16 for our own table.
+    node_nm: 22 to 200, or 16 for our own table.
     roadmap: one of `ROADMAPS`.
     temperature_k: 300 to 400, whole kelvins.
     local: layer of word lines and bit lines.

@@ -1,10 +1,11 @@
-"""Transistor figures of the 120 to 22 nm nodes for three device roadmaps; data, no logic.
+"""Transistor figures of the 200 to 22 nm nodes for three device roadmaps; data, no logic.
 
 Source: the tables of NVSim (Technology.cpp, github SEAL-UCSB/NVSim, commit 6334d00), which come
 from MASTAR 5, the ITRS transistor model, by the project files named below; PMOS widths and
 effective resistances there come from CACTI. NVSim notes that the 22 nm rows are guesses: PMOS
 on-currents are half the NMOS ones (of the next colder column), off-currents are carried over from
-32 nm. Currents stand at 300, 310, ..., 400 K; on-currents in uA/um, off-currents in nA/um.
+32 nm, and that the 200 nm rows, which know no temperature, are for tests. Currents stand at 300,
+310, ..., 400 K; on-currents in uA/um, off-currents in nA/um.
 """
 
 from typing import NamedTuple
@@ -33,7 +34,32 @@ class TransistorRow(NamedTuple):
 
 _Row = TransistorRow
 
+
+def _row_200(vdd_v, vth_v, gate_length_nm, electrons, holes, on_n, on_p, off_n) -> TransistorRow:
+  """A row of 200 nm: what the three roadmaps share, and currents of one temperature."""
+  every = len(TEMPERATURES_K)
+  return _Row(
+    vdd_v=vdd_v,
+    vth_v=vth_v,
+    gate_length_nm=gate_length_nm,
+    gate_cap_ff_per_um=0.8,
+    fringe_cap_ff_per_um=0.25,
+    oxide_cap_ff_per_um2=10,
+    electron_mobility_cm2_per_vs=electrons,
+    hole_mobility_cm2_per_vs=holes,
+    pn_ratio=2.45,
+    resistance_multiplier=1.54,
+    on_n=(on_n,) * every,
+    on_p=(on_p,) * every,
+    off_n=(off_n,) * every,
+    off_p=(2 * off_n,) * every,
+  )
+
+
 TRANSISTORS = {
+  (200, 'HP'): _row_200(1.5, 0.3, 100, 320, 80, 750, 350, 8),
+  (200, 'LSTP'): _row_200(1.5, 0.6, 160, 320, 80, 330, 168, 4.25e-3),
+  (200, 'LOP'): _row_200(1.2, 0.45, 135, 330, 90, 490, 230, 0.4),
   (120, 'HP'): _Row(  # MASTAR HP100
     vdd_v=1.2,
     vth_v=0.21804,

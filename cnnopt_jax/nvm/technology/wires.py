@@ -65,6 +65,12 @@ def _rows(constants, **layers):
 # A pair is (aggressive, conservative). First the dielectric constants, then for each layer pitch,
 # aspect ratios, dielectric heights and barriers in um, and resistivity in ohm nm.
 WIRES = {
+  200: _rows(
+    (3.75, 3.75 * 3.038 / 2.709),
+    LOCAL=(0.450, (2.4, 1.2), (1.0, 1.0), (0.016, 0.0128), 22),
+    SEMI=(0.575, (2.1, 1.75), (1.0, 1.0), (0.016, 0.0128), 22),
+    GLOBAL=(0.945, (2.1, 2.1 * 2.2 / 2.7), (2.0, 2.2), (0.016, 0.0128), 22),
+  ),
   120: _rows(
     (3.3, 3.6),
     LOCAL=(0.240, (1.6, 1.4), (0.48, 0.48), (0.012, 0.010), 22),
@@ -116,7 +122,7 @@ def wire(node_nm: int, layer: WireLayer, temperature_k: float = 350.0) -> struct
   """Builds one layer's wire.
 
   Args:
-    node_nm: 16 to 120; between two rows the coarser one counts.
+    node_nm: 16 to 200; between two rows the coarser one counts.
     layer: which metal.
     temperature_k: of the copper.
 

@@ -60,6 +60,11 @@ def _read(path: pathlib.Path, users: list) -> tuple[nvm.Config, nvm.CellFile]:
     wanted = nvm.read_config(path)
     if users:
       return wanted, nvm.CellFile(users[0].cell, users[0].notes)
+    if not wanted.cell_path.exists():
+      raise fields.ConfigError(
+        f'{path}:{wanted.cell_line}: MemoryCellInputFile: {wanted.cell_path}: no such file; '
+        'allowed: one beside the .cfg file or relative to it, or a .cell file named after it'
+      )
     return wanted, nvm.config_cell(wanted)
   except OSError as error:
     raise fields.ConfigError(

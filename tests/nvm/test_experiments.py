@@ -35,13 +35,13 @@ def test_validation_writes_groups_and_names_what_it_does_not_know(tmp_path, caps
     + 'Leakage Power > H-Tree Leakage Power,0,mW\n'
     + ROW.replace('stt', 'mine')
     + 'Total Area,363475.776,um2\n'
-    + ROW.replace('stt', 'fefet')
+    + ROW.replace('stt', 'feram')
     + 'Read Latency,1.918,ns\n'
   )
   cell.write_text(STT)
   config = _config('nvm_validate', nvm_validate.SPEC, cells=str(cell))
   assert nvm_validate.run(config, tmp_path, [str(csv)]) == 1
-  assert 'unknown cell fefet: 1 rows' in capsys.readouterr().out
+  assert 'unknown cell feram: 1 rows' in capsys.readouterr().out
   groups = json.loads((tmp_path / 'validation.json').read_text())
   assert set(groups) == {
     'forced/Read Latency',
@@ -50,7 +50,7 @@ def test_validation_writes_groups_and_names_what_it_does_not_know(tmp_path, caps
   }
   assert all(set(entry) == {'median', 'p95', 'worst', 'rows'} for entry in groups.values())
   assert groups['forced/Read Latency']['worst'] < 1e-6 > groups['forced/Total Area']['worst']
-  without = csv.read_text().replace(ROW.replace('stt', 'fefet') + 'Read Latency,1.918,ns\n', '')
+  without = csv.read_text().replace(ROW.replace('stt', 'feram') + 'Read Latency,1.918,ns\n', '')
   csv.write_text(without)
   assert nvm_validate.run(config, tmp_path, [str(csv)]) == 0
 

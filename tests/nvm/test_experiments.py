@@ -159,7 +159,7 @@ def test_refresh_is_told_apart_in_a_report():
   parts = cell_reports.refresh({'edram': cell}, tech, {**tuned, ('x', 1): None}, 350)
   array = nvm.array_ppa(cell, tech, winner.data_organization)
   assert parts[0] == '## Refresh at 350 K\n'
-  assert f'| {float(array.breakdown.refresh_mw):.4g} |' in parts[2]
+  assert f' {float(array.breakdown.refresh_mw):.4g} |' in parts[2]
   assert cell_reports.refresh({'stt': nvm.CELLS['stt']}, tech, {}, 350) == []
 
 

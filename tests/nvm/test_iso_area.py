@@ -85,7 +85,7 @@ def test_a_file_is_a_technology(tmp_path):
     (dict(technology='stt', mib=0), 'mib=0; allowed: whole bytes, above 0'),
     (dict(technology='stt', mib=float('nan')), 'mib=nan; allowed'),
     (dict(technology='stt', mib=1 / 3), 'mib=0.33.*allowed: whole bytes'),
-    (dict(technology='stt', mib=1 / 1024), 'mib=0.0009.*odd number times a power'),
+    (dict(technology='stt', mib=2**-13), 'mib=0.0001.*odd number times a power'),
     (dict(technology='stt', mib=1, node_nm=7), 'node_nm=7; allowed: 22 to'),
     (dict(technology='stt', mib=1, tag_cell='dna'), "tag_cell='dna'; allowed: None, sram"),
     (dict(technology='pcram', mib=1), 'no cache of 1 MiB can be built at 16 nm'),
@@ -95,6 +95,14 @@ def test_bad_requests_are_named(arguments, message):
   technology = arguments.pop('technology')
   with pytest.raises(ValueError, match=message):
     nvm.tuned(technology, **arguments)
+
+
+def test_a_kibibyte_of_sram():
+  """16 lines: 4 sets of 4 ways."""
+  small, large = (nvm.tuned('sram', mib=mib) for mib in (1 / 1024, 1))
+  assert nvm.fitting_ways(1 << 10) == 4 and nvm.fitting_ways(4 << 10) == 16
+  for name in ('read_ns', 'write_nj', 'leakage_mw', 'area_mm2'):
+    assert 0 < getattr(small.figures, name) < getattr(large.figures, name)
 
 
 def test_a_cache_has_a_capacity():

@@ -108,7 +108,7 @@ def find_cell(technology: str | pathlib.Path | structures.Cell) -> tuple[str, st
     technology: as in `tuned`.
 
   Returns:
-    The key, the file's stem, or 'cell'; and the cell.
+    The key, the file's stem (its name, where the stem is a key), or 'cell'; and the cell.
 
   Raises:
     ValueError: for an unknown name, or a file that cannot be read or holds no cell.
@@ -121,7 +121,8 @@ def find_cell(technology: str | pathlib.Path | structures.Cell) -> tuple[str, st
   if key.endswith('.cell'):
     path = pathlib.Path(technology)
     try:
-      return path.stem, read_cell(path)
+      known = path.stem in cells.CELLS or path.stem in cells.ALIASES
+      return path.name if known else path.stem, read_cell(path)
     except OSError as error:
       raise ValueError(
         f'technology={key!r}: {error.strerror}; allowed: a readable .cell file'

@@ -97,6 +97,13 @@ def test_bad_requests_are_named(arguments, message):
     nvm.tuned(technology, **arguments)
 
 
+def test_a_file_keeps_its_name_apart_from_the_built_in_cells(tmp_path):
+  for name, expected in (('sram', 'sram.cell'), ('mine', 'mine')):
+    path = tmp_path / f'{name}.cell'
+    path.write_text('-MemCellType: SRAM\n-CellArea (F^2): 99\n-CellAspectRatio: 1\n')
+    assert nvm.find_cell(path)[0] == expected
+
+
 def test_a_kibibyte_of_sram():
   """16 lines: 4 sets of 4 ways."""
   small, large = (nvm.tuned('sram', mib=mib) for mib in (1 / 1024, 1))

@@ -6,7 +6,8 @@ import pathlib
 from cnnopt_jax.nvm import specs, structures
 from cnnopt_jax.nvm.circuit.cache import CacheTotals
 from cnnopt_jax.nvm.files.cell_files import read_cell
-from cnnopt_jax.nvm.search import obstacles, tuning
+from cnnopt_jax.nvm.search import tuning
+from cnnopt_jax.nvm.search.obstacles import obstacles
 from cnnopt_jax.nvm.system import CacheFigures
 from cnnopt_jax.nvm.technology import cells, nodes
 
@@ -84,7 +85,7 @@ def tuned(
   if not found:
     raise ValueError(
       f'technology={name!r}: no cache of {mib:g} MiB can be built at {node_nm} nm; '
-      + ('; '.join(obstacles.obstacles(cell, node)) or 'allowed: another node, capacity or cell')
+      + ('; '.join(obstacles(cell, node)) or 'allowed: another node, capacity or cell')
     )
   return LastLevelCache.of(name, capacity, found[name, capacity].totals)
 

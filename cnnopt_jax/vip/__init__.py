@@ -36,6 +36,14 @@ from cnnopt_jax.vip.sensitivity import (
   plan_masks,
 )
 from cnnopt_jax.vip.virtual_map import VirtualMap, materialize, written_maps
+from cnnopt_jax.vip.virtualization import (
+  Virtual,
+  VirtualGraph,
+  VirtualModule,
+  WrittenMap,
+  layer_names,
+  virtualize,
+)
 
 __all__ = [
   'FORMS',
@@ -46,8 +54,12 @@ __all__ = [
   'FoldedKernel',
   'LossCertificate',
   'Plan',
+  'Virtual',
+  'VirtualGraph',
   'VirtualMap',
+  'VirtualModule',
   'WinogradKernel',
+  'WrittenMap',
   'add',
   'add_relu',
   'avg_pool',
@@ -60,6 +72,7 @@ __all__ = [
   'fold',
   'fold_kernel',
   'global_mean',
+  'layer_names',
   'loss_bound',
   'make_predictor',
   'mask_variables',
@@ -74,6 +87,7 @@ __all__ = [
   'relu',
   'resolve_plan',
   'subplan',
+  'virtualize',
   'winograd_kernel',
   'winograd_transform',
   'written_maps',

@@ -9,7 +9,7 @@ from jax.extend.core import JaxprEqn
 from cnnopt_jax.workload import jaxprs, provenance
 from cnnopt_jax.workload import layout as layouts
 from cnnopt_jax.workload.compute import Operation, Rule, compute_rule
-from cnnopt_jax.workload.primitives import FREE
+from cnnopt_jax.workload.primitives import CALLS, FREE
 from cnnopt_jax.workload.provenance import CONSTANT, Operand, Origin, Source
 
 
@@ -110,6 +110,29 @@ def walk(program: jaxprs.Program, origins: Sequence[Origin], found: Findings) ->
     AmbiguousWeightError: if a kernel is computed from several leaves.
   """
   return _walk(program, origins, _Context((), 1, found))
+
+
+def follow(
+  eqn: JaxprEqn, origins: list[Origin], found: Findings, scopes: jaxprs.Scopes = ()
+) -> list[Origin]:
+  """What `walk` does with one equation, for those that walk a program in their own way.
+
+  Args:
+    eqn: the equation; a call is entered.
+    origins: one for each of its operands.
+    found: receives what is found.
+    scopes: names around the program that holds it.
+
+  Returns:
+    The origins of its results.
+
+  Raises:
+    UnknownPrimitiveError, UnboundedLoopError, AmbiguousWeightError: as `walk`.
+  """
+  called = CALLS.get(eqn.primitive.name)
+  if called is None:
+    return _equation(eqn, origins, _Context(scopes, 1, found))
+  return _walk(eqn.params[called], origins, _Context(jaxprs.scopes_of(eqn, scopes), 1, found))
 
 
 def _walk(program: jaxprs.Program, origins: Sequence[Origin], context: _Context) -> list[Origin]:

@@ -7,7 +7,6 @@ Those in linen are shipped networks rewritten: module for module with the names 
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 

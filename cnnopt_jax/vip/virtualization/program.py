@@ -10,7 +10,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 from cnnopt_jax.workload import jaxprs, provenance, walk
 from cnnopt_jax.workload.primitives import CALLS
 from cnnopt_jax.workload.provenance import CONSTANT, Operand, Origin
-from cnnopt_jax.workload.scopes import parent
+from cnnopt_jax.workload.scopes import module_paths, parent
 
 # Calls with a derivative or a batching rule of their own, which would be lost if their equations
 # stood among the others.
@@ -29,6 +29,7 @@ class Step(NamedTuple):
     outputs: its results.
     scopes: names of modules around it, from the outside in.
     layer: the name of a convolution that a plan can name, otherwise None.
+    place: the path of the module around it, as far as modules have names: '' in nnx.
   """
 
   equation: JaxprEqn
@@ -36,16 +37,12 @@ class Step(NamedTuple):
   outputs: tuple[int, ...]
   scopes: jaxprs.Scopes
   layer: str | None
+  place: str
 
   @property
   def name(self) -> str:
     """The primitive's name."""
     return self.equation.primitive.name
-
-  @property
-  def place(self) -> str:
-    """The modules around it as a path; '' if they have no names, as in nnx."""
-    return '/'.join(self.scopes)
 
 
 class Program(NamedTuple):
@@ -120,13 +117,17 @@ def flatten(closed: ClosedJaxpr, origins: Sequence[Origin]) -> Program:
         given = [origin_of[i] for i in inputs]
         results, layer = _follow(equation, given, program.layers, scopes)
         outputs = tuple(value(var.aval, o) for var, o in zip(equation.outvars, results))
-        place = jaxprs.scopes_of(equation, scopes)
-        program.steps.append(Step(equation, inputs, outputs, place, layer))
+        around = jaxprs.scopes_of(equation, scopes)
+        program.steps.append(Step(equation, inputs, outputs, around, layer, ''))
       known.update(zip(equation.outvars, outputs, strict=True))
     return list(map(read, jaxpr.outvars))
 
   program.inputs.extend(value(v.aval, o) for v, o in zip(closed.jaxpr.invars, origins, strict=True))
   program.outputs.extend(enter(closed, program.inputs, ()))
+  # `module_paths` wants leaves; which leaf of a layer does not matter to it.
+  known = [(s.scopes, None if s.layer is None else f'{s.layer}/kernel') for s in program.steps]
+  for index, place in enumerate(module_paths(known)):
+    program.steps[index] = program.steps[index]._replace(place=place)
   return program
 
 

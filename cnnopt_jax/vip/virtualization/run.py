@@ -135,7 +135,7 @@ def _planned(step: Step, operands: list[Any], record: Record | None) -> Samples:
 
 def _scope(step: Step) -> Any:
   """The modules' names again, for profilers and tables of the virtual network."""
-  return jax.named_scope(step.place or step.name)
+  return jax.named_scope('/'.join(step.scopes) or step.name)
 
 
 def _read(compute: Callable, x: _Virtual, step: Step, record: Record | None) -> Any:

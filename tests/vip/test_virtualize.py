@@ -26,17 +26,22 @@ def images(*shape, seed=0):
 
 def assert_close(a, b, scale=1.0):
   """Equal but for the order of sums, some hundreds of roundings deep."""
-  tolerance = 512 * np.finfo(np.float32).eps * scale
 
   def check(x, y):
     x, y = np.asarray(x), np.asarray(y)
+    tolerance = 512 * np.finfo(y.dtype).eps * scale
     np.testing.assert_allclose(x, y, rtol=0, atol=tolerance * max(1e-3, np.abs(y).max(initial=0)))
 
   jax.tree.map(check, a, b)
 
 
 def trained(model, variables, x):
-  """Result, new statistics and gradients of a loss, in training."""
+  """Gradients of a loss in training, the result, and the new statistics; in float64.
+
+  In float32 two pixels of a max-pool's window that differ by a rounding change places, and with
+  them goes a whole gradient.
+  """
+  variables, x = jax.tree.map(lambda a: a.astype(jnp.float64), (variables, x))
 
   def loss(params):
     y, new = model.apply({**variables, 'params': params}, x, train=True, mutable=['batch_stats'])
@@ -81,9 +86,8 @@ def test_equals_the_hand_written_network(name, every):
   dense = jax.jit(plain.apply)(variables, x)
   assert np.abs(y - dense).max() > 1e-3 * np.abs(dense).max()
   if 'batch_stats' in variables:
-    ours, theirs = trained(virtual, variables, x), trained(hand, variables, x)
-    assert_close(ours[1], theirs[1])  # The result and the new statistics.
-    assert_close(ours[0], theirs[0], scale=8)
+    with jax.enable_x64(True):
+      assert_close(trained(virtual, variables, x), trained(hand, variables, x), scale=8)
 
 
 SHIPPED = {'alexnet': (67, 67, 3), 'squeezenet1_1': (33, 35, 3), 'all_cnn': (16, 14, 3)}
@@ -134,12 +138,12 @@ def test_public_linen_networks(model, reference, every):
   plan = vip.layer_names(model, x)[::every]
   virtual = vip.virtualize(model, plan, x)
   y = jax.jit(virtual.apply)(variables, x)
-  ours = trained(virtual, variables, x)
+  with jax.enable_x64(True):
+    ours = trained(virtual, variables, x)
   with reference(plan):
     assert_close(y, jax.jit(lambda v: model.apply(v, x))(variables))
-    theirs = trained(model, variables, x)
-  assert_close(ours[1], theirs[1])
-  assert_close(ours[0], theirs[0], scale=8)
+    with jax.enable_x64(True):
+      assert_close(ours, trained(model, variables, x), scale=8)
 
 
 @pytest.mark.parametrize('every', [1, 2])
@@ -176,7 +180,8 @@ def test_a_public_nnx_network(every):
   assert_close(ours, theirs)
   model.eval()
   reference.eval()
-  assert_close(nnx.jit(vip.virtualize(model, plan, x))(x), nnx.jit(reference)(x))
+  virtual = vip.virtualize(model, plan, x)
+  assert_close(jax.jit(lambda x: virtual(x))(x), jax.jit(lambda x: reference(x))(x))
 
 
 def test_an_empty_plan_changes_nothing():

@@ -183,9 +183,20 @@ class VirtualGraph(Virtual):
     def function(state, *args, **kwargs):
       model = nnx.merge(graph, state)
       out = model(*args, **kwargs)
-      return out, nnx.state(model)
+      return out, _changed(state, nnx.state(model))
 
     return function
+
+
+def _changed(before: nnx.State, after: nnx.State) -> nnx.State:
+  """The variables that a call has changed; others may not be writable where the call stands."""
+  known = dict(nnx.to_flat_state(before))
+
+  def is_new(path, variable):
+    old = jax.tree.leaves(known.get(path))
+    return [id(x) for x in jax.tree.leaves(variable)] != [id(x) for x in old]
+
+  return nnx.from_flat_state([(p, v) for p, v in nnx.to_flat_state(after) if is_new(p, v)])
 
 
 def _wrapped(model: Any, plan: PlanLike) -> Virtual:

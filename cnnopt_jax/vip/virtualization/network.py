@@ -181,20 +181,20 @@ class VirtualGraph(Virtual):
     graph = nnx.graphdef(self.model)
 
     def function(state, *args, **kwargs):
+      # Before the call, which may write into the variables of the state itself.
+      before = {path: jax.tree.leaves(v) for path, v in nnx.to_flat_state(state)}
       model = nnx.merge(graph, state)
       out = model(*args, **kwargs)
-      return out, _changed(state, nnx.state(model))
+      return out, _changed(before, nnx.state(model))
 
     return function
 
 
-def _changed(before: nnx.State, after: nnx.State) -> nnx.State:
+def _changed(before: Mapping[Any, list[Any]], after: Any) -> Any:
   """The variables that a call has changed; others may not be writable where the call stands."""
-  known = dict(nnx.to_flat_state(before))
 
   def is_new(path, variable):
-    old = jax.tree.leaves(known.get(path))
-    return [id(x) for x in jax.tree.leaves(variable)] != [id(x) for x in old]
+    return list(map(id, jax.tree.leaves(variable))) != list(map(id, before.get(path, ())))
 
   return nnx.from_flat_state([(p, v) for p, v in nnx.to_flat_state(after) if is_new(p, v)])
 

@@ -88,7 +88,7 @@ def run(
     if index in units:
       results, owner = [_planned(step, operands, record)], index
     elif index in inside and any(isinstance(x, Samples) for x in operands):
-      results, owner = [_in_unit(step, operands, program)], inside[index][0]
+      results, owner = [_in_unit(step, operands)], inside[index][0]
     elif any(isinstance(x, _Virtual) for x in operands):
       results, owner = _settled(step, operands, record), None
     elif constants.intersection(step.outputs):
@@ -145,7 +145,7 @@ def _read(compute: Callable, x: _Virtual, step: Step, record: Record | None) -> 
   return compute(x.map)
 
 
-def _in_unit(step: Step, operands: list[Any], program: Program) -> Any:
+def _in_unit(step: Step, operands: list[Any]) -> Any:
   """An op inside a unit, at the samples."""
   samples = next(x for x in operands if isinstance(x, Samples))
   grid = (samples.array.shape[1], samples.array.shape[2])

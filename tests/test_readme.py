@@ -13,7 +13,7 @@ def test_library_snippets_run_in_order(capsys, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   blocks = re.findall(r'```python\n(.*?)```', README, re.S)
   library = [block for block in blocks if 'load_member' not in block]
-  assert len(library) == 8 and len(blocks) == 9
+  assert len(library) == 9 and len(blocks) == 10
   scope = {}
   for block in library:
     # Small images: what is tested is that it runs.

@@ -95,9 +95,9 @@ def test_equals_the_hand_written_network(name, every):
   assert_close(y, jax.jit(hand.apply)(variables, x))
   dense = jax.jit(plain.apply)(variables, x)
   assert np.abs(y - dense).max() > 1e-3 * np.abs(dense).max()
-  # Not of the networks with a max-pool of a virtual map: with the optimizer off, as tests run, one
-  # compiled program of `vgg` gave other gradients than the same ops one by one; not with the pool's rule
-  # taken out (kernels.interp2x_max_pool), so its derivative is suspected. Flags by default agree.
+  # Not of networks with a max-pool of a virtual map: with the optimizer off, as tests run, one
+  # compiled program of `vgg` gives other gradients than its ops one by one. Without the pool's rule
+  # it does not, so the derivative of `kernels.interp2x_max_pool` is suspected. Default flags agree.
   if name == 'resnet8':
     with jax.enable_x64(True):
       assert_trained_alike(trained(virtual, variables, x), trained(hand, variables, x))

@@ -16,7 +16,7 @@ from cnnopt_jax import vip
 from tests.vip import oracle
 from tests.vip.maps import full
 
-CALLS = int(os.environ.get('CNNOPT_RANDOM_CALLS', 60))
+CALLS = int(os.environ.get('CNNOPT_RANDOM_CALLS', 40))
 # Of so many calls one has gradients. Each is a program of its own: among others in one program a
 # convolution with negative padding was right.
 WITH_GRADIENTS = 6

@@ -104,7 +104,6 @@ def test_equals_the_hand_written_network(name, every):
 
 
 SHIPPED = {'alexnet': (67, 67, 3), 'squeezenet1_1': (33, 35, 3), 'all_cnn': (16, 14, 3)}
-SHIPPED['ir_resnet8'] = (16, 14, 3)
 
 
 def _plain_conv(x, kernel, *, stride, padding, groups, virtual):
@@ -140,8 +139,6 @@ def test_equals_shipped_networks_whose_ops_are_replaced_by_plain_ones(name, monk
   'model, reference, every',
   [
     (public_networks.ResNet18(), public_networks.reference_resnet, 1),
-    (public_networks.ResNet18(), public_networks.reference_resnet, 2),
-    (public_networks.DenseNet(), public_networks.reference_densenet, 1),
     (public_networks.DenseNet(), public_networks.reference_densenet, 2),
   ],
 )
@@ -159,7 +156,7 @@ def test_public_linen_networks(model, reference, every):
       assert_trained_alike(ours, trained(model, variables, x))
 
 
-@pytest.mark.parametrize('every', [1, 2])
+@pytest.mark.parametrize('every', [2])
 def test_a_public_nnx_network(every):
   model = noise(public_networks.MobileNet(rngs=nnx.Rngs(0)))
   x = images(2, 21, 18, 3)

@@ -10,6 +10,7 @@ from cnnopt_jax.report import files
 
 _WIDTH, _WIDTH_WITH_NAMES = 5.2, 6.2  # Of a plot, in inches.
 _ASIDE = 7
+_ALIKE = 0.05  # Costs of a smaller ratio, less one, are drawn as one.
 _EVERY = 2  # Of the pixels along what is drawn, names keep off so many-th.
 _REFERENCE_MARKERS = 'sD^v'
 
@@ -117,16 +118,17 @@ def tradeoff_figure(
 
 
 def _asides(fig: Any, series: Sequence[Series]) -> list[Any]:
-  """Shifts of series that share a cost, to be set apart sideways, or their bars would overlap.
+  """Shifts of series of about one cost, to be set apart sideways, or their bars would overlap.
 
   They are in points of the page, a little more than a bar's cap is wide.
   """
   from matplotlib import transforms
 
-  costs = [set(one.x) for one in series]
+  costs = [np.log(np.asarray(one.x, float)) for one in series]
   shifts = []
   for i, own in enumerate(costs):
-    sharing = [j for j, other in enumerate(costs) if own & other or i == j]
+    distances = [np.abs(own[:, None] - other).min(initial=np.inf) for other in costs]
+    sharing = [j for j, distance in enumerate(distances) if distance < _ALIKE or i == j]
     shift = _ASIDE * (sharing.index(i) - (len(sharing) - 1) / 2)
     shifts.append(transforms.ScaledTranslation(shift / 72, 0, fig.dpi_scale_trans))
   return shifts

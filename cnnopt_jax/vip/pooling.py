@@ -57,7 +57,16 @@ def max_pool(
     for i in offsets[0]
     for j in offsets[1]
   ]
-  return functools.reduce(jnp.maximum, views)
+  return functools.reduce(_larger, views)
+
+
+def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
+  """The maximum, NaN if either is, whose derivative goes to one of the two whatever is compiled.
+
+  That of `jnp.maximum` asks which operand equals the result. Where XLA computes a mean again for
+  the gradient, in another fusion and rounded otherwise, neither does and the gradient is lost.
+  """
+  return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 
 def _candidates(window: int, low: int) -> list[int]:

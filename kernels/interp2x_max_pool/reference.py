@@ -99,9 +99,12 @@ def _shares(size: int) -> tuple[tuple[Tap, Tap], ...]:
   """
   i, windows = np.arange(taps.samples_of(size)), size // 2
   own = np.where(i < windows, 1.0, 0.0)
+  # Behind the last sample stands itself. That mean never wins but where a compiler computes the
+  # samples twice and rounds them differently; then nothing of the gradient is to be lost.
+  between = own * np.where(i == i[-1], 1.0, 0.5)
   index, before = np.minimum(i, windows - 1), np.maximum(i - 1, 0)
   return (
-    (Tap(index, own), Tap(index, own * 0.5)),
+    (Tap(index, own), Tap(index, between)),
     (Tap(before, 0.0 * i), Tap(before, np.where(i > 0, 0.5, 0.0))),
   )
 

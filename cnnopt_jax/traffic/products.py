@@ -12,7 +12,7 @@ _MOST_BLOCKS = 16  # Of a multiprocessor: none of these kernels runs more.
 # Thread blocks of a multiprocessor that a split reduction is to give work to.
 _SPLIT_BLOCKS = 2
 # A larger tile is taken while it leaves the GPU no more idle than this.
-_IDLE = 1 / 8
+_IDLE = 1 / 20
 # Waves are looked at together up to this share of L2: within it nothing is lost.
 _STEP = 1 / 16
 
@@ -63,7 +63,7 @@ def tiling(
     tiles: to choose from, in the order of preference; the GPU's by default.
 
   Returns:
-    The first tiling whose waves times tile size is within an eighth of the least.
+    The first tiling whose waves times tile size is within a twentieth of the least.
   """
   found: list[tuple[float, Tiling]] = []
   for tile in tiles or gpu.tiles:

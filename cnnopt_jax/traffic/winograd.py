@@ -26,8 +26,9 @@ from cnnopt_jax.traffic.products import matrix_product, tiling
 _FUSED, _NONFUSED = 2, 4
 # What a thread block of the fused kernel computes: rows, columns and channels of the map written.
 _FUSED_BLOCK = (8, 16, 32)
-# Tiles of the batched products, from the names of cuDNN's kernels: rows of pixels first.
-_PRODUCT_TILES = ((32, 128), (64, 64))
+# Tiles of the batched products, from the names of cuDNN's kernels: of maps, rows of pixels first,
+# and of weights.
+_MAP_TILES, _WEIGHT_TILES = ((32, 128),), ((64, 64),)
 _WARP = 32
 
 
@@ -83,9 +84,7 @@ def nonfused(
     points * g.source_channels * g.target_channels,
     points * tiles * g.target_channels,
   )
-  cut = tiling(
-    gpu, tiles, g.target_channels, g.source_channels, points, False, _product_tiles(tiles, g)
-  )
+  cut = tiling(gpu, tiles, g.target_channels, g.source_channels, points, False, _MAP_TILES)
   return (
     one_pass('winograd_data_transform', [source], [data], gpu.sector_bytes, overlap=_overlap(g)),
     one_pass('winograd_filter_transform', [weight], [kernel], gpu.sector_bytes),
@@ -124,7 +123,7 @@ def nonfused_weight_gradient(
     points * tiles * g.target_channels,
     points * g.source_channels * g.target_channels,
   )
-  cut = tiling(gpu, g.target_channels, g.source_channels, tiles, points, False, _PRODUCT_TILES[1:])
+  cut = tiling(gpu, g.target_channels, g.source_channels, tiles, points, False, _WEIGHT_TILES)
   return (
     one_pass('winograd_data_transform', [source], [data], gpu.sector_bytes, overlap=_overlap(g)),
     one_pass('winograd_delta_transform', [gradient], [deltas], gpu.sector_bytes),
@@ -140,12 +139,6 @@ def nonfused_weight_gradient(
     ),
     one_pass('winograd_output_transform', [sums], [target], gpu.sector_bytes),
   )
-
-
-def _product_tiles(tiles: int, g: Geometry) -> tuple[tuple[int, int], ...]:
-  """Long tiles where there are many more pixels than channels, square ones otherwise."""
-  long = tiles > _PRODUCT_TILES[0][1] // _PRODUCT_TILES[0][0] // 2 * g.target_channels
-  return _PRODUCT_TILES if long else _PRODUCT_TILES[::-1]
 
 
 def _workspace(tensor: int, *elements: int) -> list[Array]:

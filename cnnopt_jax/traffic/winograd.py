@@ -37,14 +37,6 @@ def tiles_of(axis: SpatialAxis) -> int:
   return -(-axis.target // _NONFUSED)
 
 
-def workspace_bytes(g: Geometry) -> float:
-  """Bytes of all transforms of the kernels that are not fused."""
-  points = _points(g)
-  tiles = g.images * tiles_of(g.height) * tiles_of(g.width)
-  channels, features = g.source_channels, g.target_channels
-  return 4.0 * points * (tiles * (channels + features) + channels * features)
-
-
 def _points(g: Geometry) -> int:
   return round((_NONFUSED + g.height.taps - 1) * (_NONFUSED + g.width.taps - 1))
 
